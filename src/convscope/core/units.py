@@ -1,0 +1,67 @@
+"""Units of every number that convscope reports, and how they are written.
+
+1 MAC (multiply–accumulate) = 2 FLOPs; this is the only place that says so in code. Bytes are written in
+binary units (1 MiB = 2**20 B), counts in decimal ones (1 G = 10**9).
+"""
+
+import re
+
+from convscope.core.errors import ConvscopeError
+
+FLOPS_PER_MAC = 2
+KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
+
+_BYTE_UNITS = {
+    "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+}  # fmt: skip
+
+
+def format_count(count: float) -> str:
+    """Return a count with three significant figures and a decimal prefix.
+
+    Example:
+        >>> format_count(1_135_256_096), format_count(999), format_count(34_944)
+        ('1.14 G', '999', '34.9 k')
+    """
+    for size, prefix in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if abs(count) >= size:
+            return f"{_three_figures(count / size)} {prefix}"
+    return f"{count:,.0f}" if float(count).is_integer() else f"{count:.3g}"
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Return a number of bytes with three significant figures and a binary prefix.
+
+    Example:
+        >>> format_bytes(4 * 2**20), format_bytes(2 * 128 * 290_400 * 4), format_bytes(512)
+        ('4.00 MiB', '284 MiB', '512 B')
+    """
+    for size, unit in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if abs(num_bytes) >= size:
+            return f"{_three_figures(num_bytes / size)} {unit}"
+    return f"{num_bytes:,.0f} B"
+
+
+def parse_bytes(text: str) -> int:
+    """Return the number of bytes that a text such as ``"24GiB"`` or ``"512 MB"`` names.
+
+    Raises:
+        ConvscopeError: the text isn't a positive number followed by a unit.
+
+    Example:
+        >>> parse_bytes("24GiB"), parse_bytes("1.5 MB")
+        (25769803776, 1500000)
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*", text)
+    unit = _BYTE_UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None or float(match[1]) <= 0:
+        raise ConvscopeError(
+            f"memory size {text!r}", "a positive number and a unit", "write it as 24GiB, 512MiB or 16GB"
+        )
+    return round(float(match[1]) * unit)
+
+
+def _three_figures(value: float) -> str:
+    decimals = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{decimals}f}"

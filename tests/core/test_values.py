@@ -1,0 +1,124 @@
+"""Units, errors, addresses, results and the root package."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convscope
+from convscope.core.address import Address, parse_address
+from convscope.core.errors import ConvscopeError
+from convscope.core.files import whole_file, whole_folder
+from convscope.core.result import Result
+from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count, parse_bytes
+
+
+def test_one_mac_is_two_flops():
+    assert FLOPS_PER_MAC == 2
+
+
+@given(st.integers(1, 2**50))
+def test_formatted_bytes_are_within_half_a_percent(num_bytes):
+    number, unit = format_bytes(num_bytes).replace(",", "").split()
+    size = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}[unit]
+    assert abs(float(number) * size - num_bytes) <= 0.0051 * num_bytes
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0"), (999, "999"), (1000, "1.00 k"), (62378344, "62.4 M")])
+def test_formatted_counts(count, text):
+    assert format_count(count) == text
+
+
+@pytest.mark.parametrize("text", ["24", "GiB", "-1GiB", "0 GiB", "24 GiX", "", "1e3GiB"])
+def test_bad_sizes_are_refused(text):
+    with pytest.raises(ConvscopeError, match="memory size"):
+        parse_bytes(text)
+
+
+_paths = st.lists(st.from_regex(r"[A-Za-z_0-9]+", fullmatch=True), min_size=1, max_size=4).map(".".join)
+
+
+@given(
+    _paths,
+    st.integers(1, 99),
+    st.none() | st.tuples(st.from_regex(r"[a-z_0-9]+", fullmatch=True), st.integers(1, 9)),
+)
+def test_addresses_read_back(path, call, operator):
+    address = Address(path, call, *(operator or ()))
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["", "#1", "conv#0", "conv#1:cat", "conv:1", "a#1#2", "a:b.1:c.2"])
+def test_bad_addresses_are_refused(text):
+    with pytest.raises(ConvscopeError, match="address"):
+        parse_address(text)
+
+
+def test_results_become_json():
+    @dataclass(frozen=True)
+    class Inner:
+        shape: torch.Size
+
+    @dataclass(frozen=True)
+    class Outer(Result):
+        inner: tuple[Inner, ...]
+        value: float
+        tensor: torch.Tensor
+        model: object = None
+
+        not_in_json = frozenset({"model"})
+
+    outer = Outer((Inner(torch.Size((2, 3))),), float("inf"), torch.tensor([1.5]), object())
+    assert json.loads(outer.to_json()) == {
+        "schema_version": 1, "inner": [{"shape": [2, 3]}], "value": None, "tensor": [1.5],
+    }  # fmt: skip
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        outer.value = 1.0
+
+
+def test_an_error_is_one_line():
+    assert "\n" not in str(ConvscopeError("two\nlines", "one", "write one"))
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    with pytest.raises(RuntimeError), whole_file(tmp_path / "a" / "file.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list((tmp_path / "a").iterdir()) == []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").write_text("old")
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "new.txt").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old.txt"]
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "new.txt").write_text("whole")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_unwritable_outputs_are_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for opened in (whole_file(tmp_path / "file" / "x"), whole_folder(tmp_path / "file")):
+        with pytest.raises(ConvscopeError, match="can't be written"), opened:
+            pass
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_importing_convscope_does_not_import_torch():
+    code = "import convscope, sys; dir(convscope); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_public_names_exist():
+    for name in convscope.__all__:
+        assert callable(getattr(convscope, name)) or name == "norm"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        convscope.nonsense  # noqa: B018
