@@ -1,0 +1,113 @@
+"""``record``: one step of any network, run on simulated tensors and written down."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.tape.calls import Tape
+from convscope.tape.plan import TrainingPlan
+from convscope.tape.recorder import Recorder
+from convscope.tape.rewrites import DeviceRewrites
+from convscope.tape.step import Step, create_optimizer_state, loss_of, run_inference, trainable
+from convscope.tape.substrate import Inputs, Simulated, simulated
+
+
+def record(
+    model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = None, step: Step | None = None
+) -> Tape:
+    """Return the tape of one step: every operator call, value, storage and module call.
+
+    Nothing is allocated, and the model comes back as it was. The step runs forward, loss, backward,
+    clipping and the optimizer, in steady state: optimizer states exist when it begins.
+
+    Args:
+        model: any eager PyTorch module.
+        inputs: a tensor, a tuple or dict of tensors, or a shape such as ``(128, 3, 227, 227)``.
+        plan: the training step; None records inference, in evaluation mode. With a plan, a model in training
+            mode keeps its modules' modes (frozen batch norms stay frozen); one in evaluation mode is
+            recorded in training mode.
+        step: called as ``step(model, args, kwargs)`` in place of the default step; returns the outputs.
+
+    Raises:
+        ConvscopeError: the model can't be simulated, or doesn't run on these inputs; it names the operator.
+
+    Example:
+        >>> tape = record(nn.Conv2d(3, 8, 3), (2, 3, 9, 7))
+        >>> [(str(call.address), tape.values[call.output].shape) for call in tape.calls]
+        [('self#1:convolution.1', (2, 8, 7, 5))]
+    """
+    dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
+    with simulated(model, inputs, training=plan is not None, dtype=dtype) as state, ExitStack() as modes:
+        recorder = Recorder(model, state)
+        modes.enter_context(state.mode)
+        modes.enter_context(DeviceRewrites())
+        modes.enter_context(recorder.attribution)
+        modes.enter_context(recorder)
+        try:
+            outputs = _run(model, state, recorder, plan, step)
+        except ConvscopeError:
+            raise
+        except Exception as error:
+            raise _failed(recorder.attribution.failed_in, error) from error
+        return recorder.tape(outputs, training=plan is not None)
+
+
+def _run(
+    model: nn.Module, state: Simulated, recorder: Recorder, plan: TrainingPlan | None, step: Step | None
+) -> Any:
+    if step is not None:
+        with torch.autograd.graph.saved_tensors_hooks(recorder.pack, _unpack):
+            return step(model, state.args, state.kwargs)
+    if plan is None:
+        return run_inference(model, state.args, state.kwargs)
+    return _train(model, state, recorder, plan)
+
+
+def _train(model: nn.Module, state: Simulated, recorder: Recorder, plan: TrainingPlan) -> Any:
+    parameters = trainable(model)
+    names = {id(tensor): name for name, tensor in reversed(state.parameters.items())}
+    with torch.enable_grad():
+        with torch.autograd.graph.saved_tensors_hooks(recorder.pack, _unpack):
+            outputs = model(*state.args, **state.kwargs)
+            loss = loss_of(outputs, plan)
+        recorder.mark_activations()
+        loss.backward()  # type: ignore[no-untyped-call]
+    recorder.mark(
+        ((names[id(p)], p.grad) for p in parameters), "gradient", standing=not plan.zero_grad_set_to_none
+    )
+    if parameters:
+        _update(recorder, plan, parameters, names)
+    return outputs
+
+
+def _update(
+    recorder: Recorder, plan: TrainingPlan, parameters: list[nn.Parameter], names: dict[int, str]
+) -> None:
+    optimizer = plan.make_optimizer(parameters)
+    recorder.listening = False
+    create_optimizer_state(optimizer, parameters)
+    for parameter, state in optimizer.state.items():
+        kept = [(names[id(parameter)], item) for item in state.values() if isinstance(item, torch.Tensor)]
+        recorder.mark(kept, "optimizer-state", standing=True)
+    recorder.keep(optimizer)
+    recorder.listening = True
+    if plan.clip_grad_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, plan.clip_grad_norm, foreach=bool(plan.foreach))
+    if any(parameter.grad is not None for parameter in parameters):
+        optimizer.step()
+
+
+def _unpack(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _failed(address: str, error: Exception) -> ConvscopeError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ConvscopeError(
+        f"the network fails in {address} ({reason})",
+        "inputs that the network takes",
+        "check the input's shape, and that the module runs without real data",
+    )

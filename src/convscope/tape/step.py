@@ -1,0 +1,70 @@
+"""The step that is recorded when the user gives none: forward, loss, backward, clipping, optimizer."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from convscope.core.errors import ConvscopeError
+from convscope.tape.plan import TrainingPlan
+
+Step = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""A user's own step: called with the model and its positional and keyword inputs; returns the outputs."""
+
+
+def loss_of(outputs: Any, plan: TrainingPlan) -> torch.Tensor:
+    """Return the scalar that the default step differentiates; see :attr:`TrainingPlan.loss`.
+
+    Raises:
+        ConvscopeError: no output depends on a trainable parameter.
+    """
+    if callable(plan.loss):
+        return plan.loss(outputs)
+    terms = [
+        _cross_entropy(output)
+        for output in tree_leaves(_plain(outputs))
+        if isinstance(output, torch.Tensor) and output.is_floating_point() and output.requires_grad
+    ]
+    if not terms:
+        raise ConvscopeError(
+            "a model none of whose floating outputs depends on a trainable parameter",
+            "a trainable model for a training plan",
+            "set requires_grad, or record inference with plan=None",
+        )
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def run_inference(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the model without gradients."""
+    with torch.no_grad():
+        return model(*args, **kwargs)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters which require gradients, tied ones once."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def create_optimizer_state(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.Tensor]) -> None:
+    """Let an optimizer make its state for every parameter that has a gradient, as the first step does."""
+    if any(parameter.grad is not None for parameter in parameters):
+        optimizer.step()
+
+
+def _plain(outputs: Any) -> Any:
+    """Model output objects that are mappings or hold attributes, as containers that can be walked."""
+    if isinstance(outputs, torch.Tensor | list | tuple | dict):
+        return outputs
+    return dict(outputs.items()) if hasattr(outputs, "items") else list(vars(outputs).values())
+
+
+def _cross_entropy(output: torch.Tensor) -> torch.Tensor:
+    if output.dim() < 2:
+        return output.mean()
+    target = torch.zeros((output.shape[0], *output.shape[2:]), dtype=torch.long)
+    return torch.nn.functional.cross_entropy(output, target)

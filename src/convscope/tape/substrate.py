@@ -1,0 +1,192 @@
+"""Simulated tensors: a model and its inputs on fake CPU tensors, with nothing allocated.
+
+Parameters and buffers are replaced for the time of a recording; ties survive. Fake CPU tensors are used
+on every host, so that tapes agree across machines.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from convscope.core.errors import ConvscopeError
+from convscope.core.preserved import preserved_rng, preserved_structure
+
+Inputs = Any
+"""A tensor, a tuple, list or dict of tensors, or a shape tuple such as ``(128, 3, 227, 227)``."""
+
+
+@dataclass
+class Simulated:
+    """A model whose tensors are fake for now.
+
+    Attributes:
+        mode: the fake tensors' mode.
+        args, kwargs: the fake inputs.
+        parameters, buffers: the fake tensors by name, tied names included.
+    """
+
+    mode: FakeTensorMode
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, torch.Tensor] = field(default_factory=dict)
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def simulated(
+    model: nn.Module, inputs: Inputs, *, training: bool, dtype: torch.dtype | None = None
+) -> Iterator[Simulated]:
+    """Run a block in which ``model`` holds fake tensors; afterwards it is as it was, whatever happened.
+
+    Args:
+        model: any eager module.
+        inputs: see :data:`Inputs`; floating inputs given as a shape take the model's dtype.
+        training: True leaves the modes of a model in training mode alone and puts one in evaluation mode
+            into training; False puts all modules into evaluation mode.
+        dtype: floating tensors are simulated in this dtype instead of their own.
+
+    Raises:
+        ConvscopeError: the model can't be simulated, or the inputs aren't of the kinds above.
+    """
+    _refuse_unsupported(model)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    convert = _Converter(mode, dtype)
+    with preserved_rng(), preserved_structure(model), torch.compiler.set_stance("force_eager"), _quiet():
+        if not training:
+            model.eval()
+        elif not model.training:
+            model.train()
+        state = Simulated(mode)
+        for path, module in model.named_modules(remove_duplicate=False):
+            _replace_tensors(module, path, convert, state)
+        state.args, state.kwargs = _fake_inputs(inputs, convert, _floating_dtype(model))
+        yield state
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch from logging a traceback for an operator that fails: the error is raised and named."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
+class _Converter:
+    """Makes the fake twin of a tensor; one twin per tensor and one storage per storage."""
+
+    def __init__(self, mode: FakeTensorMode, dtype: torch.dtype | None) -> None:
+        self.mode, self.dtype = mode, dtype
+        self._twins: dict[int, torch.Tensor] = {}
+        self._originals: list[torch.Tensor] = []
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) in self._twins:
+            return self._twins[id(tensor)]
+        twin = self._twin(tensor)
+        twin.grad = None
+        self._twins[id(tensor)] = self._twins[id(twin)] = twin
+        self._originals += [tensor, twin]
+        return twin
+
+    def _twin(self, tensor: torch.Tensor) -> torch.Tensor:
+        recast = self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype
+        if tensor.device.type == "cpu" and not recast and tensor.layout is torch.strided:
+            return self.mode.from_tensor(tensor)
+        dtype = self.dtype if recast else tensor.dtype
+        with self.mode:
+            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="cpu")
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
+        return twin.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def _replace_tensors(module: nn.Module, path: str, convert: _Converter, state: Simulated) -> None:
+    for kind, named in (("_parameters", state.parameters), ("_buffers", state.buffers)):
+        replaced = {
+            name: None if tensor is None else convert(tensor)
+            for name, tensor in getattr(module, kind).items()
+        }
+        module.__dict__[kind] = replaced
+        prefix = f"{path}." if path else ""
+        named.update({prefix + name: tensor for name, tensor in replaced.items() if tensor is not None})
+
+
+def _refuse_unsupported(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConvscopeError(
+                f"module {path or 'self'!r} is a TorchScript module",
+                "an eager PyTorch module",
+                "pass the model as it was before torch.jit.script or torch.jit.trace",
+            )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ConvscopeError(
+                f"tensor {name!r} of a lazy module has no shape yet",
+                "a model whose lazy modules are initialised",
+                "run the model once on a real input",
+            )
+
+
+def _floating_dtype(model: nn.Module) -> torch.dtype:
+    floating = (t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
+    return next(floating, torch.get_default_dtype())
+
+
+def _fake_inputs(
+    inputs: Inputs, convert: _Converter, dtype: torch.dtype
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments that the model is called with."""
+
+    def fake(item: Any) -> Any:
+        if isinstance(item, torch.Tensor):
+            return convert(item)
+        if _is_shape(item):
+            with convert.mode:
+                return torch.empty(tuple(item), dtype=convert.dtype or dtype)
+        raise _bad_inputs(item)
+
+    if isinstance(inputs, Mapping):
+        return (), {str(name): _nested(item, fake) for name, item in inputs.items()}
+    if isinstance(inputs, torch.Tensor) or _is_shape(inputs):
+        return (fake(inputs),), {}
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str) and inputs:
+        return tuple(_nested(item, fake) for item in inputs), {}
+    raise _bad_inputs(inputs)
+
+
+def _nested(item: Any, fake: Any) -> Any:
+    if isinstance(item, torch.Tensor) or _is_shape(item):
+        return fake(item)
+    if not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(item)):
+        return item
+    return tree_map(lambda leaf: fake(leaf) if isinstance(leaf, torch.Tensor) else leaf, item)
+
+
+def _is_shape(item: Any) -> bool:
+    if isinstance(item, torch.Size):
+        item = tuple(item)
+    whole = isinstance(item, tuple) and bool(item) and all(type(size) is int for size in item)
+    if whole and min(item) < 1:
+        raise ConvscopeError(
+            f"input shape {item}", "sizes of at least 1", "give batch, channels, height, width"
+        )
+    return whole
+
+
+def _bad_inputs(item: Any) -> ConvscopeError:
+    return ConvscopeError(
+        f"inputs of type {type(item).__name__} ({str(item)[:60]})",
+        "a tensor, a tuple or dict of tensors, or a shape such as (1, 3, 224, 224)",
+        "pass one of these",
+    )
