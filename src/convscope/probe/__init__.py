@@ -1,0 +1,11 @@
+"""The tape's addresses in a real run: read or replace named values, in forward or backward.
+
+Answers: what does this value hold, for these images, and what becomes of the network if it held something
+else? Check-up and sight use it; nothing else hooks a model.
+
+Limits: the calling thread (and autograd's own threads on CUDA); not inside TorchScript or compiled modules.
+"""
+
+from convscope.probe.probe import Probe, Visit, probing, unknown_module
+
+__all__ = ["Probe", "Visit", "probing", "unknown_module"]

@@ -1,0 +1,213 @@
+"""The probe: reads and replaces values at the tape's addresses while a model really runs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from convscope.core.address import ROOT, Address, parse_address
+from convscope.core.errors import ConvscopeError
+from convscope.core.preserved import preserved
+from convscope.tape import Attribution, Frame, Site, decompose, operator_name
+
+
+@dataclass(frozen=True)
+class Visit:
+    """An operator call that is about to run.
+
+    Attributes:
+        site: where it stands: address, operator name, phase.
+        forward: for a backward operator, the address of the forward operator that it differentiates.
+        args, kwargs: what it was given; real tensors, outside of autograd.
+        run: call it to run the operator and have its result.
+    """
+
+    site: Site
+    forward: Address | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    run: Callable[[], Any]
+
+
+Rule = Callable[[Visit], Any]
+"""Stands in for an operator: returns the result, for most by way of ``visit.run()``."""
+
+Listener = Callable[[Address, Any], Any]
+"""Is told a module call's address and result; what it returns, if not None, replaces the result."""
+
+
+class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches the runs of one model; made and entered by :func:`probing`.
+
+    Addresses are those of the tape, in forward and backward. They begin anew each time the model itself is
+    called, so that a loop over batches has the same addresses in every round.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> shapes = []
+        >>> with probing(net) as probe:
+        ...     probe.read("1#1:relu.1", lambda visit, result: shapes.append(tuple(result.shape)))
+        ...     _ = net(torch.zeros(2, 3, 5, 7))
+        >>> shapes
+        [(2, 4, 3, 5)]
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.model = model
+        self.attribution = Attribution(model, self._enter_module, self._leave_module)
+        self._paths = {path or ROOT for path, _ in model.named_modules()}
+        self._rules: dict[str, list[Rule]] = {}
+        self._listeners: dict[str, list[Listener]] = {}
+        self._target: str | None = None
+        self._captured: Any = None
+
+    def around(self, where: str, rule: Rule) -> None:
+        """Let ``rule`` stand in for operators; a later rule wraps an earlier one's result.
+
+        Args:
+            where: an operator's address, or an operator's name for all of its calls
+                (``"threshold_backward"``).
+            rule: see :data:`Rule`.
+        """
+        self._rules.setdefault(where, []).append(rule)
+
+    def read(self, where: str, reader: Callable[[Visit, Any], object]) -> None:
+        """Let ``reader`` see an operator's call and its result, which stays as it is."""
+
+        def rule(visit: Visit) -> Any:
+            result = visit.run()
+            reader(visit, result)
+            return result
+
+        self.around(where, rule)
+
+    def at_module(self, address: str, listener: Listener) -> None:
+        """Tell ``listener`` what the module call at ``address`` returns; ``"*"`` means all module calls."""
+        self._listeners.setdefault(address if address == "*" else str(self._module(address)), []).append(
+            listener
+        )
+
+    def run_until(self, address: str, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run the model as far as ``address`` and return the tensor there, with its autograd graph.
+
+        Args:
+            address: of a module call (a bare path means its first call) or of a forward operator call.
+            *args: positional inputs of the model.
+            **kwargs: inputs of the model by name.
+
+        Raises:
+            ConvscopeError: there is no such module, or the run doesn't come by that address.
+        """
+        target = self._module(address)
+        self._target, self._captured = str(target), None
+        try:
+            self.model(*args, **kwargs)
+        except _Arrived:
+            self.attribution.abandon()
+        finally:
+            captured, self._target, self._captured = self._captured, None, None
+        tensors = [leaf for leaf in tree_leaves(captured) if isinstance(leaf, torch.Tensor)]
+        if not tensors:
+            raise ConvscopeError(
+                f"address {address!r} isn't passed when the network runs",
+                "the address of a module call or operator call of this network",
+                "see `convscope cost` for the addresses",
+            )
+        return tensors[0]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = operator_name(func)
+        if name is None:
+            return func(*args, **kwargs)
+        parts = decompose(self, func, args, kwargs)
+        if parts is not NotImplemented:
+            return parts
+        if self._captured is not None:
+            raise _Arrived
+        site = self.attribution.locate(name)
+        address = str(site.address)
+        result = self._ruled(site, address, func, args, kwargs)
+        if address == self._target:
+            self._captured = result
+        return result
+
+    def _ruled(self, site: Site, address: str, func: Any, args: Any, kwargs: Any) -> Any:
+        rules = (*self._rules.get(site.op, ()), *self._rules.get(address, ()))
+        if not rules:
+            return func(*args, **kwargs)
+        forward = None if site.forward is None else self.attribution.site(site.forward).address
+
+        def run() -> Any:
+            return func(*args, **kwargs)
+
+        for rule in rules:
+            run = _applied(rule, Visit(site, forward, args, kwargs, run))
+        return run()
+
+    def _enter_module(self, frame: Frame, _: Any) -> None:
+        if frame.address.path == ROOT and frame.parent is None and not frame.recompute and frame.index > 0:
+            self.attribution.restart_at(frame)
+
+    def _leave_module(self, frame: Frame, result: Any) -> Any:
+        if frame.recompute:
+            return None
+        address = str(frame.address)
+        replaced = None
+        for listener in (*self._listeners.get("*", ()), *self._listeners.get(address, ())):
+            given = listener(frame.address, result if replaced is None else replaced)
+            replaced = given if given is not None else replaced
+        if address == self._target:
+            self._captured = result if replaced is None else replaced
+            raise _Arrived
+        return replaced
+
+    def _module(self, address: str) -> Address:
+        parsed = parse_address(address)
+        if parsed.path not in self._paths:
+            raise unknown_module(parsed.path, self._paths)
+        return parsed
+
+
+@contextmanager
+def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
+    """Run a block with a probe on ``model``; afterwards the model is as it was, also after an exception.
+
+    Args:
+        model: any module; see :func:`convscope.core.preserved.preserved` for what is restored.
+        training: the mode that all modules are put into; with True, a model which is already in training
+            mode keeps its modules' own modes.
+    """
+    with preserved(model):
+        if not training:
+            model.eval()
+        elif not model.training:
+            model.train()
+        probe = Probe(model)
+        with probe.attribution, probe:
+            yield probe
+
+
+def unknown_module(path: str, paths: set[str]) -> ConvscopeError:
+    """Return the error for a module path which the network doesn't have, with the nearest ones."""
+    near = get_close_matches(path, sorted(paths), n=3, cutoff=0.3)
+    return ConvscopeError(
+        f"unknown layer {path!r}",
+        "a module path of this network" + (f", such as {', '.join(near)}" if near else ""),
+        "see `convscope cost` for the layers",
+    )
+
+
+class _Arrived(BaseException):
+    """The run has come to the address that it was to reach."""
+
+
+def _applied(rule: Rule, visit: Visit) -> Callable[[], Any]:
+    return lambda: rule(visit)
