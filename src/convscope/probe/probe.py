@@ -191,8 +191,19 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
         elif not model.training:
             model.train()
         probe = Probe(model)
-        with probe.attribution, probe:
+        with _unfused_attention(), probe.attribution, probe:
             yield probe
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Let ``nn.MultiheadAttention`` run the operators that the tape has, not one fused for inference."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def unknown_module(path: str, paths: set[str]) -> ConvscopeError:

@@ -16,7 +16,7 @@ included."""
 Role = Literal[
     "parameter", "buffer", "input", "gradient", "optimizer-state", "activation", "temporary", "constant"
 ]
-"""``activation``: born in forward and kept for backward; ``gradient``: of a parameter; ``temporary``: others."""
+"""``activation``: kept from forward for backward; ``gradient``: of a parameter; ``temporary``: others."""
 
 
 @dataclass(frozen=True)

