@@ -1,0 +1,161 @@
+"""Resolvers of references into Python code and exported programs. Both run what their author wrote.
+
+``package.module:callable`` imports the module; ``file.py:callable`` runs the file; ``model.pt2`` is read by
+``torch.export.load``, which unpickles. Use them on files that you trust.
+"""
+
+import importlib
+import importlib.util
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.networks.preprocessing import default_preprocessing
+from convscope.networks.request import Request, Resolved, nearest, unbuildable
+
+_ASSUMED_SHAPE = (3, 224, 224)
+
+
+def coded_network(request: Request) -> Resolved:
+    """Return what ``package.module:callable`` or ``file.py:callable`` builds.
+
+    The callable gets the options as keywords, and ``num_classes`` if one was asked for. It returns a module,
+    or a module and its inputs (a tensor, a tuple or dict of tensors, or a shape with the batch). The name may
+    also be a module that is there already. Without inputs or a shape, 3×224×224 is assumed.
+
+    Raises:
+        ConvscopeError: there is no such file, module or name, it raises, or it returns something else.
+    """
+    place, _, name = request.name.rpartition(":")
+    file = Path(place)
+    is_file = file.suffix == ".py"
+    with _importable(file.resolve().parent if is_file else Path.cwd()):
+        try:
+            module = _run(file) if is_file else importlib.import_module(place)
+        except ConvscopeError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise unbuildable(request, error) from error
+        target = _named(request, module, name)
+        built = target if isinstance(target, nn.Module) else _called(request, target)
+    return _checked(request, built)
+
+
+def exported_network(request: Request) -> Resolved:
+    """Return the program in ``model.pt2``, with the shape that it was exported with.
+
+    Raises:
+        ConvscopeError: the file can't be read, or an option was given, which a finished program can't take.
+    """
+    if request.options or request.num_classes is not None:
+        raise ConvscopeError(
+            f"network {request.reference!r} with options",
+            "none: an exported program is finished",
+            "leave them out",
+        )
+    path = Path(request.name)
+    if not path.is_file():
+        raise ConvscopeError(
+            f"network {request.reference!r}: no such file", "an exported program", "check the path"
+        )
+    if not zipfile.is_zipfile(path):  # the reader would log a traceback
+        raise _unreadable(request, "it is no whole archive")
+    try:
+        program = torch.export.load(path)
+        model = program.module()
+    except Exception as error:  # broken archives make the reader raise almost anything
+        raise _unreadable(request, type(error).__name__) from error
+    args, kwargs = _example_inputs(program)
+    if request.input_shape is not None:
+        return _described(request, model, request.input_shape)
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        shape = tuple(args[0].shape)
+        return Resolved(model, shape[1:], default_preprocessing(shape[1:], request.reference), inputs=shape)
+    return Resolved(model, None, None, inputs=args or kwargs)
+
+
+def _unreadable(request: Request, why: str) -> ConvscopeError:
+    return ConvscopeError(
+        f"network {request.reference!r} can't be read ({why})",
+        "an archive written by torch.export.save",
+        "export the network again with this version of PyTorch",
+    )
+
+
+def _example_inputs(program: torch.export.ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    examples: Any = program.example_inputs  # annotated too narrowly
+    return examples or ((), {})
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a folder's modules be imported for a while, as ``python file.py`` would."""
+    path = list(sys.path)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
+def _run(file: Path) -> ModuleType:
+    name = f"convscope_reference_{file.stem}"  # no name that another module has
+    spec = importlib.util.spec_from_file_location(name, file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise ConvscopeError(f"no file {str(file)!r}", "a Python file", "check the path")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles of the file's own classes look their module up here.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _named(request: Request, module: ModuleType, name: str) -> Any:
+    if not hasattr(module, name):
+        raise ConvscopeError(
+            f"network {request.reference!r}: no {name!r} in it",
+            "the name of a callable or of a module",
+            nearest(name, (known for known in vars(module) if not known.startswith("_")), "check the name"),
+        )
+    return getattr(module, name)
+
+
+def _called(request: Request, target: Any) -> Any:
+    wishes = {} if request.num_classes is None else {"num_classes": request.num_classes}
+    try:
+        return target(**wishes, **request.options)
+    except Exception as error:  # the user's code may raise anything
+        raise unbuildable(request, error) from error
+
+
+def _checked(request: Request, built: Any) -> Resolved:
+    model, inputs = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
+    if not isinstance(model, nn.Module):
+        raise ConvscopeError(
+            f"network {request.reference!r} gives a {type(model).__name__}",
+            "a torch.nn.Module, or one and its inputs",
+            "return the network",
+        )
+    if inputs is None or request.input_shape is not None:
+        return _described(request, model, request.input_shape or _ASSUMED_SHAPE)
+    if isinstance(inputs, tuple) and all(isinstance(side, int) for side in inputs):
+        return Resolved(
+            model, inputs[1:], default_preprocessing(inputs[1:], request.reference), inputs=inputs
+        )
+    return Resolved(model, None, None, inputs=inputs)
+
+
+def _described(request: Request, model: nn.Module, shape: tuple[int, ...]) -> Resolved:
+    return Resolved(model, shape, default_preprocessing(shape, request.reference))
