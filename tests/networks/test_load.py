@@ -77,3 +77,15 @@ def test_prefixes_can_be_added(monkeypatch):
     loaded = load("mine:anything", num_classes=2, batch=3)
     assert loaded.inputs == (3, 4)
     assert loaded.class_names == ("class 0", "class 1")
+
+
+def test_the_recipe_builds_the_network_again():
+    loaded = load("zfnet", norm="batch", width=0.1, num_classes=7, input_shape=(3, 64, 80))
+    recipe = dict(loaded.recipe)
+    assert recipe == {
+        "reference": "zfnet", "norm": "batch", "width": 0.1, "num_classes": 7, "input_shape": [3, 64, 80],
+    }  # fmt: skip
+    reference, shape = recipe.pop("reference"), tuple(recipe.pop("input_shape"))
+    again = load(reference, input_shape=shape, **recipe)
+    assert str(again.model) == str(loaded.model)
+    assert again.inputs == loaded.inputs

@@ -1,7 +1,7 @@
 """From a text to a network: which reference means which network, and everything that belongs to it."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,12 +38,14 @@ class Belongings:
         preprocessing: how images become inputs; None where nobody says.
         class_names: in the order of the scores; empty where nobody says.
         weights: what was loaded from a file; None for fresh weights.
+        recipe: what :class:`~convscope.networks.saved.Extras` keeps to build the network again.
     """
 
     reference: str
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...]
     weights: WeightsReport | None
+    recipe: Mapping[str, Any]
 
 
 class Loaded(tuple[nn.Module, Any]):
@@ -57,6 +59,7 @@ class Loaded(tuple[nn.Module, Any]):
         preprocessing: see :class:`Belongings`.
         class_names: see :class:`Belongings`.
         weights: see :class:`Belongings`.
+        recipe: see :class:`Belongings`.
     """
 
     _belongings: Belongings
@@ -96,6 +99,11 @@ class Loaded(tuple[nn.Module, Any]):
     def weights(self) -> WeightsReport | None:
         """What was loaded from a file; None for fresh weights."""
         return self._belongings.weights
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """The reference and options that build the network again, such as ``{"reference": "zfnet", …}``."""
+        return self._belongings.recipe
 
     def class_name(self, number: int) -> str:
         """The name of a class, ``"class 7"`` where it has none."""
@@ -161,7 +169,8 @@ def load(
     inputs = _inputs(resolved, reference, batch)
     names = _class_names(resolved, extras, classes)
     report = fill(resolved.model, Path(weights or ""), checkpoint) if checkpoint else None
-    belongings = Belongings(reference, _preprocessing(resolved, extras), names, report)
+    recipe = _recipe(request, resolved)
+    belongings = Belongings(reference, _preprocessing(resolved, extras), names, report, recipe)
     return Loaded(resolved.model, inputs, belongings)
 
 
@@ -215,6 +224,16 @@ def _with_saved_options(request: Request, extras: Extras) -> Request:
         input_shape=tuple(shape) if request.input_shape is None and shape else request.input_shape,
         options={**saved, **request.options},
     )
+
+
+def _recipe(request: Request, resolved: Resolved) -> dict[str, Any]:
+    """What was asked for, with the sizes that came of it."""
+    recipe: dict[str, Any] = {"reference": request.reference, **request.options}
+    if request.num_classes is not None:
+        recipe["num_classes"] = request.num_classes
+    if resolved.input_shape is not None:
+        recipe["input_shape"] = list(resolved.input_shape)
+    return recipe
 
 
 def _inputs(resolved: Resolved, reference: str, batch: int | None) -> Any:
