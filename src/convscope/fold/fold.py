@@ -1,0 +1,135 @@
+"""``fold``: batch norm moved into the layers before it, with proof."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.fold.apply import apply
+from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
+from convscope.fold.plan import Decision, Fold, plan
+from convscope.fold.proof import THRESHOLDS, NotComparable, compare
+from convscope.fold.settle import Settled, copied, settle
+from convscope.fold.speed import measure_speed
+from convscope.fold.trials import described
+from convscope.tape import record
+
+_METHOD = (
+    "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
+    "their shape and on ones of another shape; and the output of every folded batch norm against the output "
+    "of the layer that took it in, in the first of these runs"
+)
+_WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+_WITHOUT_FLOAT64 = ("meta", "mps")
+
+
+def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int = 20) -> Folded:
+    """Return a copy of a network whose batch norms are folded into the layers before them, with proof.
+
+    At test time batch norm is y = s (x − μ) + β with s = γ / √(v + ε) per channel, so a convolution or linear
+    layer before it takes it in: W' = s W, b' = s (b − μ) + β. Which layer that is, and whether only this
+    batch norm reads it, is decided from the recorded data flow, not from names or order. New weights are
+    computed in float64 and cast once. A fold whose proof fails is taken back.
+
+    Args:
+        model: any network that can be recorded, batch norms in evaluation mode; it stays as it is.
+        inputs: a tensor, a tuple or dict of tensors, or a shape such as ``(2, 3, 224, 224)``.
+        measure: whether to time both networks on the inputs.
+        repeats: timed passes of each.
+
+    Returns:
+        :class:`Folded`: the folded copy, of the same class, in the same modes; the ledger, with the reason
+        for every batch norm that stays; the proof.
+
+    Raises:
+        ConvscopeError: the network can't be recorded or copied, or is a wrapper (DataParallel, compiled).
+
+    Source:
+        Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, section 3.1: at inference a batch norm is
+        a fixed linear transform; Jacob et al., arXiv 1712.05877, section 3.2.
+
+    Not covered: batch norm before a layer, across concatenation or addition, in parallel branches, as a
+    function in a module's own code, in training mode.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()).eval()
+        >>> folded = fold(net, (2, 3, 9, 7))
+        >>> folded.ledger.folded, folded.model[0].bias is not None, folded.max_error < 1e-9
+        (1, True, True)
+    """
+    _refuse_unsupported(model)
+    decisions = plan(record(model, inputs), model)
+    trial_inputs = described(inputs, _floating_dtype(model))
+    planned = tuple(decision for decision in decisions if isinstance(decision, Fold))
+    settled = settle(model, planned, trial_inputs)
+    result, own_error = _carry_out(model, settled, trial_inputs)
+    ledger = Ledger(tuple(_entry(decision, settled) for decision in decisions))
+    proof = _proof(settled, own_error)
+    speed = measure_speed(model, result, inputs, repeats) if measure else None
+    return Folded(result, ledger, proof.errors[0].max_error, proof.errors[0].mean_error, proof, speed)
+
+
+def _carry_out(model: nn.Module, settled: Settled, inputs: Any) -> tuple[nn.Module, OutputError | None]:
+    """The folded copy in the model's own dtype, and how far its outputs are from the model's there."""
+    result, dtype = copied(model), _floating_dtype(model)
+    if not settled.folds or dtype == settled.dtype:
+        apply(result, settled.folds)
+        return result, None
+    try:
+        comparison = compare(result, lambda network: apply(network, settled.folds), inputs, ())
+    except NotComparable:  # such as half precision on a CPU; nothing has been changed yet
+        apply(result, settled.folds)
+        return result, None
+    return result, OutputError(_name(dtype), comparison.max_error, comparison.mean_error)
+
+
+def _entry(decision: Decision, settled: Settled) -> LedgerEntry:
+    if not isinstance(decision, Fold):
+        return LedgerEntry(decision.address, "kept", reason=decision.reason)
+    if decision.address in settled.undone:
+        return LedgerEntry(decision.address, "kept", reason=settled.undone[decision.address])
+    assert settled.comparison is not None
+    entry = LedgerEntry(decision.address, "folded", into=decision.layer.address)
+    error = settled.comparison.at.get(decision.address)
+    return replace(entry, max_error=error, magnification=decision.magnification)
+
+
+def _proof(settled: Settled, own_error: OutputError | None) -> Proof:
+    comparison = settled.comparison
+    if comparison is None:
+        error = OutputError(_name(torch.float64), 0.0, 0.0)
+        return Proof(True, THRESHOLDS[torch.float64], (error,), (), "nothing was folded")
+    error = OutputError(_name(settled.dtype), comparison.max_error, comparison.mean_error)
+    return Proof(
+        passed=comparison.within(settled.threshold),
+        threshold=settled.threshold,
+        errors=(error,) if own_error is None else (error, own_error),
+        trials=tuple(", ".join(trial.shapes()) for trial in comparison.trials),
+        method=_METHOD,
+    )
+
+
+def _refuse_unsupported(model: nn.Module) -> None:
+    attribute = _WRAPPERS.get(type(model).__name__)
+    if attribute is not None:
+        raise ConvscopeError(
+            f"a model wrapped in {type(model).__name__}", "the network itself", f"pass model.{attribute}"
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.device.type in _WITHOUT_FLOAT64:
+            raise ConvscopeError(
+                f"tensor {name!r} on the {tensor.device.type} device, which has no float64 numbers",
+                "a model on the CPU or a CUDA device",
+                "load its weights, or move it with model.cpu()",
+            )
+
+
+def _floating_dtype(model: nn.Module) -> torch.dtype:
+    tensors = (*model.parameters(), *model.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
