@@ -1,0 +1,165 @@
+"""``project``: one unit's picture in input space."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from convscope.core.address import parse_address
+from convscope.core.errors import ConvscopeError
+from convscope.probe import unknown_module
+from convscope.sight.below import Below
+from convscope.sight.projection import Census, Projection, Rule
+from convscope.sight.projector import Projector, at_position, box_of, for_model, projecting, strongest
+from convscope.sight.remarks import remarks_on
+from convscope.sight.rules import check_rule
+from convscope.sight.scores import Spot, judge
+from convscope.tape import Tape, record
+from convscope.tape.receptive_field import receptive_fields
+
+
+def project(
+    model: nn.Module,
+    image: Float[Tensor, "c h w"] | Float[Tensor, "1 c h w"],
+    layer: str,
+    unit: int,
+    rule: Rule = "deconvnet",
+    position: tuple[int, int] | None = None,
+) -> Projection:
+    """Return one unit's projection to the input, with scores that say how far to trust it.
+
+    The model runs in evaluation mode as far as the layer; the signal 1 at the unit's position goes back to
+    the image with the rule in place of every ReLU's derivative, whether the ReLU is a module, a function,
+    in place or shared. The model comes back as it was.
+
+    Args:
+        model: any eager network for images.
+        image: normalised for the network.
+        layer: a module path (its output is meant, ``features.relu1``), or the address of a module call or
+            operator call (``features.conv1#1:convolution.1``).
+        unit: the channel, from 0.
+        rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see :mod:`convscope.sight.rules`.
+        position: (y, x) in the unit's map; None for the strongest.
+
+    Raises:
+        ConvscopeError: unknown layer (the nearest are named), rule, unit or position; an image that the
+            network doesn't take; a layer whose output is neither maps nor a vector.
+
+    Not covered: activations other than ReLU have no deconvnet or guided rule: their plain gradient is used,
+    and :attr:`Projection.census` and a finding say so.
+
+    Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks"
+        (arXiv 1311.2901), section 2.1.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 3))
+        >>> view = project(net, torch.rand(1, 12, 12), layer="3", unit=1, position=(0, 2))
+        >>> view.box, view.census.rewritten, tuple(view.image.shape)
+        (Box(top=0, left=4, bottom=8, right=12), ('1#1:relu.1',), (12, 12, 1))
+    """
+    check_rule(rule)
+    image = for_model(model, _as_batch(image))
+    tape = record(model, image)
+    address, value = locate(model, tape, layer)
+    _check_unit(tape, value, address, unit, position)
+    field = receptive_fields(tape).get(value)
+    with projecting(model, tape, rule) as projector:
+        leaves, maps = projector.forward(address, image)
+        place = _place(maps.detach(), unit, position)
+        seed = torch.zeros_like(maps)
+        at_position(seed, place)[0, unit] = 1
+        seed_value = float(at_position(maps.detach(), place)[0, unit])
+        picture = projector.backward(leaves, maps, seed)[0]
+        census = confirmed(Below(tape).census(value, rule), projector)
+        spot = Spot(address, unit, place, box_of(field, place, (image.shape[2], image.shape[3])))
+        scores = judge(projector, image, spot, picture)
+    return Projection(
+        image=picture.permute(1, 2, 0).contiguous().cpu(),
+        rule=rule,
+        address=address,
+        unit=unit,
+        position=(place[0], place[1]) if place else None,
+        receptive_field=field,
+        box=spot.box,
+        seed_value=seed_value,
+        scores=scores,
+        not_computed=scores.not_computed,
+        census=census,
+        findings=remarks_on(address, rule, census, scores, seed_value),
+    )
+
+
+def locate(model: nn.Module, tape: Tape, layer: str) -> tuple[str, int]:
+    """Return the address that ``layer`` names and the value there.
+
+    Raises:
+        ConvscopeError: there is no such module, or nothing at that address in the recorded run.
+    """
+    parsed = parse_address(layer)
+    paths = {path or "self" for path, _ in model.named_modules()}
+    if parsed.path not in paths:
+        raise unknown_module(parsed.path, paths)
+    call = tape.find(parsed)
+    if call is None or not call.outputs or call.outputs[0] is None:
+        raise ConvscopeError(
+            f"layer {layer!r}, which the network doesn't run on this image",
+            "a module call or operator call that has an output",
+            "see `convscope cost` for the addresses",
+        )
+    return str(parsed), call.outputs[0]
+
+
+def confirmed(census: Census, projector: Projector) -> Census:
+    """Return the census with those ReLUs that no signal came by moved to the operators without a rule."""
+    missed = tuple(address for address in census.rewritten if address not in projector.applied)
+    if not missed:
+        return census
+    kept = tuple(address for address in census.rewritten if address in projector.applied)
+    return replace(census, rewritten=kept, plain=census.plain + tuple(f"relu {a}" for a in missed))
+
+
+def _as_batch(image: Tensor) -> Tensor:
+    if isinstance(image, Tensor) and image.is_floating_point():
+        if image.dim() == 3:
+            return image[None]
+        if image.dim() == 4 and image.shape[0] == 1:
+            return image
+    shown = (
+        f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+    )
+    raise ConvscopeError(
+        f"image: a {shown}",
+        "one floating-point image (channels, height, width), normalised for the network",
+        "pass images[0], say",
+    )
+
+
+def _check_unit(tape: Tape, value: int, address: str, unit: int, position: tuple[int, int] | None) -> None:
+    shape = tape.values[value].shape
+    if len(shape) not in (2, 4) or shape[0] != 1:
+        raise _not_maps(address, shape)
+    if not 0 <= unit < shape[1]:
+        raise ConvscopeError(f"unit {unit} of {address}", f"0 to {shape[1] - 1}", "choose a channel it has")
+    if position is None:
+        return
+    if len(position) != len(shape) - 2 or not all(0 <= p < size for p, size in zip(position, shape[2:])):
+        raise ConvscopeError(
+            f"position {position} in {address}",
+            f"one in its map of {shape[2:]}",
+            "leave it out for the strongest",
+        )
+
+
+def _place(maps: Tensor, unit: int, position: tuple[int, int] | None) -> tuple[int, ...]:
+    if maps.dim() == 2:
+        return ()
+    return strongest(maps[0, unit]) if position is None else (int(position[0]), int(position[1]))
+
+
+def _not_maps(layer: str, shape: tuple[int, ...]) -> ConvscopeError:
+    return ConvscopeError(
+        f"layer {layer!r} with an output of shape {shape}",
+        "maps (1, channels, height, width) or a vector (1, channels)",
+        "choose another layer; see `convscope cost`",
+    )

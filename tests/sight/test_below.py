@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch import nn
+
+from cases import CheckpointedNet, SharedNet
+from convscope.core.errors import ConvscopeError
+from convscope.norm import LocalResponseNorm
+from convscope.sight import project
+from convscope.sight.below import Below
+from convscope.tape import record
+
+
+def census(net, rule="deconvnet", shape=(1, 3, 17, 13)):
+    tape = record(net, shape)
+    return Below(tape).census(tape.outputs[0], rule)
+
+
+class Blocks(nn.Module):
+    """A path beside the output's, a shape that is borrowed from the image, and a mask that isn't a ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.beside = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        unused = self.beside(x).relu()
+        y = self.conv(x) + torch.zeros_like(unused)
+        return torch.where(y > 0.5, y, torch.zeros_like(y))
+
+
+def test_only_operators_on_the_way_are_counted():
+    found = census(Blocks())
+    assert found.rewritten == ()
+    assert found.linear == 2  # the convolution and the sum
+    assert found.convolutions == 1
+    assert found.plain == ("where self#1:where.1",)
+
+
+def test_the_gradient_rewrites_nothing():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.MaxPool2d(2), nn.ReLU())
+    assert census(net).rewritten == ("3#1:relu.1",)
+    found = census(net, "gradient")
+    assert (found.rewritten, found.plain, found.identity) == ((), (), ())
+    assert found.switches == ("2#1:max_pool2d_with_indices.1",)
+
+
+@pytest.mark.parametrize("norm", [nn.LocalResponseNorm(3), LocalResponseNorm(3, average=True)])
+def test_local_response_normalisation_is_known_by_its_data_flow(norm):
+    found = census(nn.Sequential(nn.Conv2d(3, 4, 3), norm))
+    assert found.identity == ("1#1:div.1",)
+    assert found.plain == ()
+
+
+@pytest.mark.parametrize("norm", [nn.LocalResponseNorm(3), LocalResponseNorm(3)])
+def test_the_gradient_goes_through_local_response_normalisation(norm):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), norm, nn.Conv2d(4, 2, 3)).double()
+    image = torch.randn(3, 9, 8, dtype=torch.float64)
+    leaf = image[None].clone().requires_grad_()
+    net(leaf)[0, 1, 2, 2].backward()
+    found = project(net, image, "3", 1, rule="gradient", position=(2, 2))
+    assert torch.equal(found.image, leaf.grad[0].permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm([4, 15, 11])])
+def test_norms_with_the_images_own_statistics_have_no_rule(norm):
+    assert len(census(nn.Sequential(nn.Conv2d(3, 4, 3), norm)).plain) == 1
+
+
+def test_checkpointed_blocks_are_projected_like_others():
+    net = CheckpointedNet().double()
+    plain = nn.Sequential(net.stem, net.block)
+    image = torch.randn(3, 11, 9, dtype=torch.float64)
+    expected = project(plain, image, "self", 2, position=(3, 2))
+    found = project(net, image, "block", 2, position=(3, 2))
+    torch.testing.assert_close(found.image, expected.image, rtol=1e-12, atol=1e-15)
+    assert len(found.census.rewritten) == 1
+    assert found.census.plain == ()
+    assert project(net, image, "self", 1).census.plain == ()
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+@pytest.mark.parametrize(("layer", "message"), [("block", "differentiable"), ("self", "use_reentrant=False")])
+def test_reentrant_checkpoints_are_refused(layer, message):
+    with pytest.raises(ConvscopeError, match=message):
+        project(CheckpointedNet(reentrant=True), torch.randn(3, 11, 9), layer, 1)
+
+
+def test_shared_modules_have_a_site_at_each_call():
+    found = project(SharedNet(), torch.randn(3, 6, 6), "relu#2", 1)
+    assert found.census.rewritten == ("relu#1:relu_.1", "relu#2:relu_.1")

@@ -1,0 +1,404 @@
+"""Projections against a deconvnet written out by hand, and against peers where they are right."""
+
+import importlib
+import importlib.util
+import sys
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.norm import LocalResponseNorm
+from convscope.sight import project
+
+
+class Layered(nn.Module):
+    """AlexNet's pattern: overlapping pools, strides, groups, batch norm at test time."""
+
+    def __init__(self, relu="module"):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 5, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 10, 3, padding=1, groups=2)
+        self.conv3 = nn.Conv2d(10, 6, (3, 2), dilation=(1, 2))
+        self.relu = nn.ReLU()
+        self.kind = relu
+        with torch.no_grad():
+            for tensor in (self.bn1.weight, self.bn1.bias, self.bn1.running_mean):
+                tensor.normal_()
+            self.bn1.running_var.uniform_(0.3, 2.0)
+
+    def rectify(self, x):
+        match self.kind:
+            case "module":
+                return self.relu(x)
+            case "functional":
+                return F.relu(x)
+            case "in-place":
+                return x.relu_()
+            case "clamp":
+                return x.clamp(min=0)
+            case "clamp_min":
+                return torch.clamp_min(x, 0.0)
+            case "threshold":
+                return F.threshold(x, 0.0, 0.0)
+            case "where":
+                return torch.where(x > 0, x, torch.zeros_like(x))
+        raise AssertionError(self.kind)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.rectify(self.bn1(self.conv1(x))), 3, 2)
+        x = F.max_pool2d(self.rectify(self.conv2(x)), 3, 2, padding=1)
+        return self.rectify(self.conv3(x))
+
+
+def unpooled(signal, below, kernel, stride, padding):
+    """Switches by explicit loops; signals that share a switch are summed."""
+    result = torch.zeros_like(below)
+    _, channels, height, width = below.shape
+    for channel in range(channels):
+        for y in range(signal.shape[2]):
+            for x in range(signal.shape[3]):
+                best = None
+                for i in range(y * stride - padding, y * stride - padding + kernel):
+                    for j in range(x * stride - padding, x * stride - padding + kernel):
+                        inside = 0 <= i < height and 0 <= j < width
+                        if inside and (best is None or below[0, channel, i, j] > below[0, channel][best]):
+                            best = (i, j)
+                result[0, channel][best] += signal[0, channel, y, x]
+    return result
+
+
+def transposed(signal, conv, below):
+    """Transposed filtering to exactly the size of the map below."""
+    sizes = zip(below.shape[2:], signal.shape[2:], conv.stride, conv.padding, conv.dilation, conv.kernel_size)
+    rest = [
+        size - ((out - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
+        for size, out, stride, padding, dilation, kernel in sizes
+    ]
+    return F.conv_transpose2d(
+        signal, conv.weight, None, conv.stride, conv.padding, rest, conv.groups, conv.dilation
+    )
+
+
+def by_hand(net, image, unit, position, rule="deconvnet"):
+    """The deconvnet of conv3's rectified output, layer by layer."""
+
+    def rectified(signal, before):
+        return signal.clamp(min=0) if rule == "deconvnet" else signal.clamp(min=0) * (before > 0)
+
+    with torch.no_grad():
+        scale = net.bn1.weight / (net.bn1.running_var + net.bn1.eps).sqrt()
+        shift = net.bn1.bias - net.bn1.running_mean * scale
+        before1 = net.conv1(image) * scale[:, None, None] + shift[:, None, None]
+        pooled1 = F.max_pool2d(before1.clamp(min=0), 3, 2)
+        before2 = net.conv2(pooled1)
+        pooled2 = F.max_pool2d(before2.clamp(min=0), 3, 2, padding=1)
+        before3 = net.conv3(pooled2)
+        signal = torch.zeros_like(before3)
+        signal[0, unit][position] = 1
+        signal = transposed(rectified(signal, before3), net.conv3, pooled2)
+        signal = rectified(unpooled(signal, before2.clamp(min=0), 3, 2, 1), before2)
+        signal = transposed(signal, net.conv2, pooled1)
+        signal = rectified(unpooled(signal, before1.clamp(min=0), 3, 2, 0), before1)
+        return transposed(signal * scale[:, None, None], net.conv1, image)[0].permute(1, 2, 0)
+
+
+@pytest.fixture
+def image():
+    return torch.randn(3, 45, 38, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rule", ["deconvnet", "guided"])
+@pytest.mark.parametrize(
+    "relu", ["module", "functional", "in-place", "clamp", "clamp_min", "threshold", "where"]
+)
+def test_equals_the_deconvnet_written_out_by_hand(image, relu, rule):
+    net = Layered(relu).double()
+    with torch.no_grad():
+        maps = net.eval()(image[None])[0]
+    unit = int(maps.amax((1, 2)).argmax())
+    map_ = maps[unit]
+    y, x = divmod(int(map_.argmax()), map_.shape[1])
+    last = {"in-place": "relu_"}.get(relu, relu if relu not in ("module", "functional") else "relu")
+    layer = {"module": "relu#3"}.get(relu, f"self#1:{last}.3")
+    found = project(net, image, layer, unit, rule=rule)
+    assert found.position == (y, x)
+    assert found.seed_value == float(map_[y, x]) > 0
+    expected = by_hand(net, image[None], unit, (y, x), rule)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(found.image, expected, rtol=1e-12, atol=1e-14)
+    assert len(found.census.rewritten) == 3
+    assert len(found.census.switches) == 2
+    assert found.census.plain == ()
+
+
+def test_a_chosen_position_is_projected(image):
+    net = Layered().double().eval()
+    found = project(net, image, "self", 4, position=(2, 1))
+    torch.testing.assert_close(found.image, by_hand(net, image[None], 4, (2, 1)), rtol=1e-12, atol=1e-14)
+
+
+def test_overlapping_pools_sum_where_max_unpool_overwrites():
+    """One pixel is the maximum of four windows and gets all four signals."""
+    net = nn.Sequential(nn.MaxPool2d(3, 2), nn.Conv2d(1, 1, 2, bias=False)).double()
+    with torch.no_grad():
+        net[1].weight.fill_(1.0)
+    image = torch.zeros(1, 5, 5, dtype=torch.float64)
+    image[0, 2, 2] = 1.0
+    assert project(net, image, "1", 0).image[2, 2, 0] == 4.0
+
+
+def test_gradient_is_autograds(image):
+    net = Layered("in-place").double().eval()
+    leaf = image[None].clone().requires_grad_()
+    net(leaf)[0, 3, 1, 1].backward()
+    found = project(net, image, "self", 3, rule="gradient", position=(1, 1))
+    assert torch.equal(found.image, leaf.grad[0].permute(1, 2, 0))
+
+
+class PreActivation(nn.Module):
+    """x + conv(relu(norm(x))): the ReLU's input has a second reader."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv = nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Conv2d(6, 4, 3, padding=1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(self.relu(x + self.conv(self.relu(x))))
+
+
+def test_the_skip_of_a_pre_activation_block_keeps_its_signal():
+    net = PreActivation().double()
+    image = torch.randn(3, 11, 9, dtype=torch.float64)
+    signal = torch.zeros(1, 4, 11, 9, dtype=torch.float64)
+    signal[0, 1, 5, 4] = 1
+    with torch.no_grad():
+
+        def back(g, conv):
+            return F.conv_transpose2d(g, conv.weight, None, padding=1)
+
+        joined = back(signal, net.head).clamp(min=0)
+        expected = back(joined + back(joined, net.conv).clamp(min=0), net.stem)[0].permute(1, 2, 0)
+    found = project(net, image, "head", 1, position=(5, 4))
+    torch.testing.assert_close(found.image, expected, rtol=1e-12, atol=1e-14)
+    assert found.census.rewritten == ("relu#1:relu.1", "relu#2:relu.1")
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
+@pytest.mark.parametrize(("rule", "peer"), [("deconvnet", "Deconvolution"), ("guided", "GuidedBackprop")])
+def test_equals_captum_on_module_relus(rule, peer, monkeypatch):
+    if importlib.util.find_spec("captum") is None:
+        pytest.skip("captum isn't installed")
+    # captum imports its plots, which aren't needed here, with its methods.
+    if importlib.util.find_spec("matplotlib") is None:
+        for name in ("captum.attr._utils.visualization", "captum.attr._core.llm_attr"):
+            monkeypatch.setitem(sys.modules, name, MagicMock())
+    attr = importlib.import_module("captum.attr")
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 5 * 4, 5),
+    ).double().eval()  # fmt: skip
+    image = torch.randn(3, 33, 29, dtype=torch.float64)
+    expected = getattr(attr, peer)(net).attribute(image[None].requires_grad_(), target=2)
+    found = project(net, image.detach(), "6", 2, rule=rule)
+    assert torch.equal(found.image, expected.detach()[0].permute(1, 2, 0))
+    assert found.position is None
+    assert found.box.height == 33
+
+
+@pytest.mark.parametrize("composite", ["DeconvNet", "GuidedBackprop"])
+def test_equals_zennit_on_module_relus(composite):
+    zennit = pytest.importorskip("zennit.composites")
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(6, 8, 3), nn.ReLU(),
+    ).double().eval()  # fmt: skip
+    image = torch.randn(3, 33, 29, dtype=torch.float64)
+    leaf = image[None].clone().requires_grad_()
+    with getattr(zennit, composite)().context(net) as modified:
+        out = modified(leaf)
+        seed = torch.zeros_like(out)
+        seed[0, 3, 1, 2] = 1
+        (expected,) = torch.autograd.grad(out, leaf, seed)
+    rule = "deconvnet" if composite == "DeconvNet" else "guided"
+    found = project(net, image, "4", 3, rule=rule, position=(1, 2))
+    torch.testing.assert_close(found.image, expected[0].permute(1, 2, 0), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("norm", [nn.LocalResponseNorm(5, alpha=0.5), LocalResponseNorm(5, alpha=0.5)])
+def test_local_response_normalisation_is_passed_as_identity(norm):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), norm, nn.MaxPool2d(3, 2), nn.Conv2d(8, 4, 3)).double()
+    image = torch.randn(3, 15, 13, dtype=torch.float64)
+    with torch.no_grad():
+        before = net[:2](image[None])
+        normed = norm(before)
+        signal = torch.zeros(1, 4, *net(image[None]).shape[2:], dtype=torch.float64)
+        signal[0, 1, 2, 1] = 1
+        signal = F.conv_transpose2d(signal, net[4].weight)
+        signal = unpooled(signal, normed, 3, 2, 0).clamp(min=0)
+        expected = F.conv_transpose2d(signal, net[0].weight)[0].permute(1, 2, 0)
+    found = project(net, image, "4", 1, position=(2, 1))
+    torch.testing.assert_close(found.image, expected, rtol=1e-12, atol=1e-14)
+    assert len(found.census.identity) == 1
+    assert found.census.plain == ()
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (nn.GELU(), "gelu"), (nn.SiLU(), "silu"), (nn.ReLU6(), "hardtanh"), (nn.LeakyReLU(), "leaky_relu"),
+        (nn.Threshold(1.0, 0.0), "threshold"),
+    ],
+)  # fmt: skip
+def test_what_has_no_rule_is_named(activation, name):
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), activation, nn.Conv2d(3, 2, 3))
+    found = project(net, torch.randn(1, 9, 9), "2", 0)
+    assert found.census.plain == (f"{name} 1#1:{name}.1",)
+    assert "plain-gradient" in {finding.fault for finding in found.findings}
+
+
+class Gated(nn.Module):
+    def __init__(self, gate):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.gate = gate
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * self.gate(x)
+
+
+@pytest.mark.parametrize("gate", [torch.sigmoid, lambda x: (x > 0).to(x.dtype), lambda x: x > 0])
+def test_products_of_two_image_dependent_values_are_named(gate):
+    found = project(Gated(gate), torch.randn(1, 9, 9), "self", 0)
+    assert any(site.startswith("mul ") for site in found.census.plain)
+
+
+def test_training_mode_batch_statistics_are_named():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=False))
+    assert project(net, torch.randn(1, 9, 9), "1", 0).census.plain == ("batch_norm 1#1:batch_norm.1",)
+
+
+def test_without_switches_the_deconvnet_ignores_the_image_and_says_so():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU()).double()
+    image, other = torch.randn(2, 3, 17, 17, dtype=torch.float64)
+    views = [project(net, picture, "2", 1, position=(1, 1)) for picture in (image, other)]
+    assert torch.equal(views[0].image, views[1].image)
+    assert views[0].scores.image_dependence == pytest.approx(0, abs=1e-12)
+    assert "image-independent-projection" in {finding.fault for finding in views[0].findings}
+    guided = project(net, image, "2", 1, rule="guided", position=(1, 1))
+    assert guided.scores.image_dependence > 0.05
+    assert "image-independent-projection" not in {finding.fault for finding in guided.findings}
+
+
+def test_selectivity_is_one_minus_the_mean_cosine_to_mixtures():
+    """Two units with disjoint inputs: a mixture |z| has cosine |z_0| / |z| to the first."""
+    net = nn.Conv2d(2, 2, 1, bias=False).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.eye(2).reshape(2, 2, 1, 1))
+    found = project(net, torch.rand(2, 3, 3, dtype=torch.float64), "self", 0, position=(1, 1))
+    mixtures = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)).abs().double()
+    expected = 1 - (mixtures[:, 0] / mixtures.norm(dim=1)).mean()
+    assert found.scores.selectivity == pytest.approx(float(expected), abs=1e-12)
+    assert found.scores.randomisation is None
+    assert "randomisation" in found.not_computed
+
+
+def test_masking_what_the_projection_points_at_silences_the_unit():
+    """A unit that sees one pixel of its 10 × 1 field loses everything; random pixels rarely hit it."""
+    net = nn.Conv2d(1, 1, (10, 1), bias=False).double()
+    with torch.no_grad():
+        net.weight.zero_()
+        net.weight[0, 0, 3, 0] = 1
+    image = torch.zeros(1, 10, 1, dtype=torch.float64)
+    image[0, 3, 0] = 10.0
+    found = project(net, image, "self", 0)
+    # The masked pixel takes the image's mean colour, 1: the activation falls from 10 to 1.
+    generator = torch.Generator().manual_seed(0)
+    torch.randn(8, 1, generator=generator)
+    hits = sum(int(torch.randperm(10, generator=generator)[0]) == 3 for _ in range(4))
+    assert found.scores.masking_drop == pytest.approx(0.9 - 0.9 * hits / 4)
+
+
+def test_nothing_outside_of_the_box_is_coloured():
+    net = Layered()
+    found = project(net, torch.randn(3, 61, 53), "conv3", 0, position=(0, 3))
+    outside = found.image.clone()
+    outside[found.box.top : found.box.bottom, found.box.left : found.box.right] = 0
+    assert found.receptive_field is not None
+    assert found.box.top == 0
+    assert not outside.any()
+
+
+def test_json_has_the_numbers_but_no_pixels():
+    data = project(Layered(), torch.randn(3, 45, 38), "conv3", 0).to_dict()
+    assert "image" not in data
+    assert data["scores"]["randomisation"] is None
+    assert data["rule"] == "deconvnet"
+
+
+@pytest.mark.parametrize(
+    ("layer", "unit", "rule", "position", "message"),
+    [
+        ("conv4", 0, "deconvnet", None, "conv"),
+        ("conv3#2", 0, "deconvnet", None, "conv3#2"),
+        ("self#1:relu.9", 0, "deconvnet", None, "relu.9"),
+        ("conv3", 6, "deconvnet", None, "0 to 5"),
+        ("conv3", -1, "deconvnet", None, "0 to 5"),
+        ("conv3", 0, "deconv", None, "deconvnet"),
+        ("conv3", 0, "deconvnet", (50, 0), "position"),
+    ],
+)
+def test_bad_choices_are_named(layer, unit, rule, position, message):
+    with pytest.raises(ConvscopeError, match=message):
+        project(Layered(), torch.randn(3, 45, 38), layer, unit, rule=rule, position=position)
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(2, 3, 45, 38), torch.zeros(45, 38), torch.zeros(3, 45, 38, dtype=torch.uint8), "a"]
+)
+def test_what_is_not_one_image_is_refused(image):
+    with pytest.raises(ConvscopeError, match="one floating-point image"):
+        project(Layered(), image, "conv3", 0)
+
+
+@pytest.mark.parametrize(("shape", "where"), [((1, 45, 38), "conv1"), ((3, 4, 4), "max_pool2d")])
+def test_images_that_the_network_does_not_take_are_refused(shape, where):
+    with pytest.raises(ConvscopeError, match=where):
+        project(Layered(), torch.zeros(shape), "conv3", 0)
+
+
+def test_works_inside_inference_mode_and_in_half_precision(image):
+    net = Layered().to(torch.bfloat16)
+    with torch.inference_mode():
+        found = project(net, image, "conv3", 0)
+    assert found.image.dtype is torch.bfloat16
+    assert found.image.isfinite().all()
+
+
+def test_the_memory_layout_does_not_matter(image):
+    net = Layered().double()
+    expected = project(net, image, "conv3", 1, position=(0, 1)).image
+    net = net.to(memory_format=torch.channels_last)
+    layout = image[None].contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(project(net, layout, "conv3", 1, position=(0, 1)).image, expected)
+
+
+def test_a_layer_cut_off_from_the_image_is_refused():
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x):
+            return self.conv(x).detach()
+
+    with pytest.raises(ConvscopeError, match="differentiable"):
+        project(Detached(), torch.zeros(1, 5, 5), "self", 0)
