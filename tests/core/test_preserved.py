@@ -83,3 +83,11 @@ def test_generators_come_back():
     with preserved_rng():
         first = torch.rand(2)
     assert torch.equal(torch.rand(2), first)
+
+
+def test_a_model_made_in_inference_mode_is_preserved():
+    with torch.inference_mode():
+        model = nn.BatchNorm1d(3)
+        with preserved(model):
+            model(torch.randn(4, 3))
+        assert int(model.num_batches_tracked) == 0

@@ -61,7 +61,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
                 for tensor, content, requires_grad, gradient in contents:
                     if not _same_bits(tensor, content):
                         tensor.copy_(content)
-                    tensor.requires_grad_(requires_grad)
+                    if tensor.requires_grad != requires_grad:
+                        tensor.requires_grad_(requires_grad)
                     tensor.grad = gradient
                 for tensor, content in gradients:
                     if tensor.grad is not None:

@@ -6,6 +6,7 @@ renderings live in ``convscope.report`` (a higher room), which registers one fun
 """
 
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ class Result:
     def _repr_html_(self) -> str:
         from rich.console import Console
 
-        console = Console(width=160, record=True, quiet=True)
+        console = Console(width=160, record=True, file=io.StringIO())
         console.print(self.__rich__())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 

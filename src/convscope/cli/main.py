@@ -1,0 +1,88 @@
+"""``convscope``: the table of commands, and what becomes of errors.
+
+Nothing heavy is imported here: each command's file is imported when that command runs.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from convscope import __version__
+from convscope.core.errors import ConvscopeError
+
+COMMANDS = {
+    "cost": (
+        "What every layer costs: parameters, activations, FLOPs, bytes kept for backward, memory of a step.",
+        "cost alexnet --batch 128",
+        "cost timm:resnet50 --batch 32 --optimizer adamw --json",
+    ),
+    "checkup": (
+        "Whether the network's batch norms are healthy, with evidence and remedies.",
+        "checkup zfnet --weights run/final.safetensors --data photos",
+        "checkup timm:resnet18",
+    ),
+    "fold": (
+        "Move test-time batch norm into the layers around it, prove it, and say where each one went.",
+        "fold timm:resnet18 --measure",
+        "fold zfnet --weights run/final.safetensors --out folded.safetensors",
+    ),
+    "project": (
+        "What in one image excites one unit: a deconvnet projection.",
+        "project zfnet cat.jpg --weights run/final.safetensors --layer features.relu5 --unit 7",
+    ),
+    "gallery": (
+        "The images that excite every unit most, beside their projections.",
+        "gallery zfnet --weights run/final.safetensors --data photos --out gallery",
+    ),
+    "stem": (
+        "Diagnose the first layer: dead and dominant filters, aliasing.",
+        "stem zfnet --weights run/final.safetensors --data photos",
+    ),
+    "train": (
+        "Train a network from scratch on a data set.",
+        "train zfnet --norm batch --width 0.25 --input 3x96x96 --data photos --epochs 10 --out run",
+        "train zfnet --norm batch --width 0.25 --input 3x96x96 --data photos --epochs 10 --out run --resume",
+    ),
+    "report": (
+        "The whole anatomy on one page that opens offline.",
+        "report zfnet --data photos --norm batch --out report",
+    ),
+    "networks": (
+        "List the networks that can be loaded by name.",
+        "networks resnet50",
+    ),
+}
+"""Each command's help and examples, here so that none of their files is imported for ``--help``."""
+
+app = App(
+    name="convscope",
+    version=__version__,
+    help="The anatomy of a convolutional network: what every layer costs, whether its batch norm is "
+    "healthy, how to run it without batch norm, and what each unit looks for.",
+    help_epilogue="Exit codes: 0 fine, 1 the gate failed, 2 bad usage or input.",
+)
+for _name, (_help, *_examples) in COMMANDS.items():
+    _shown = "Examples:\n\n" + "\n\n".join(f"  convscope {example}" for example in _examples)
+    app.command(f"convscope.cli.{_name}:{_name}", name=_name, help=_help, help_epilogue=_shown)
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run one command line and exit with its code.
+
+    Args:
+        tokens: the words after ``convscope``; None takes them from ``sys.argv``.
+    """
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except (ConvscopeError, CycloptsError) as error:
+        print("convscope: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader has left (`| head`): nothing more can be said, and nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("convscope: interrupted; nothing is left half-written", file=sys.stderr)
+        sys.exit(130)

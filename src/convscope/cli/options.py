@@ -1,0 +1,80 @@
+"""Flags that several commands share, and how their words are read."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from convscope.core.errors import ConvscopeError
+
+if TYPE_CHECKING:
+    from convscope.networks import Loaded
+
+Network = Annotated[
+    str,
+    Parameter(
+        help="alexnet, zfnet, timm:NAME, torchvision:NAME, hf:FOLDER, module:callable, "
+        "file.py:callable or model.pt2."
+    ),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class NetworkOptions:
+    """How the network is built and fed.
+
+    Attributes:
+        weights: Weights to load: safetensors, or a checkpoint that torch.load reads with weights_only.
+        input: Shape of one input, such as 3x224x224.
+        batch: Number of inputs.
+        classes: File with class names, one per line, or JSON.
+        num_classes: Number of classes of a fresh network.
+        norm: Normalisation of alexnet and zfnet: none, lrn, batch, layer, instance or group.
+        width: Factor on all widths of alexnet and zfnet.
+        variant: Of alexnet: notes, published or torchvision.
+    """
+
+    weights: str | None = None
+    input: str | None = None
+    batch: int | None = None
+    classes: str | None = None
+    num_classes: int | None = None
+    norm: str | None = None
+    width: float | None = None
+    variant: str | None = None
+
+    def load(self, reference: str, **defaults: object) -> "Loaded":
+        """Return the network that the words name; ``defaults`` hold where the words say nothing."""
+        from convscope.networks import load
+
+        words = {name: getattr(self, name) for name in ("num_classes", "norm", "width", "variant")}
+        given = {**defaults, **{name: word for name, word in words.items() if word is not None}}
+        shape = input_shape(self.input) if self.input else given.pop("input_shape", None)
+        return load(
+            reference,
+            weights=self.weights,
+            classes=self.classes,
+            batch=self.batch,
+            input_shape=shape,
+            **given,
+        )
+
+
+def input_shape(text: str) -> tuple[int, ...]:
+    """Return the shape that a text such as ``3x224x224`` names.
+
+    Raises:
+        ConvscopeError: the text isn't sizes joined by ``x``.
+
+    Example:
+        >>> input_shape("3x224x224")
+        (3, 224, 224)
+    """
+    if not re.fullmatch(r"[1-9]\d*([x,×][1-9]\d*)*", text):
+        raise ConvscopeError(
+            f"input shape {text!r}", "sizes joined by x", "write it as 3x224x224, without batch"
+        )
+    return tuple(int(size) for size in re.split("[x,×]", text))

@@ -1,0 +1,78 @@
+"""Progress of long work on a terminal: a bar with time left, images per second and the loss."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from convscope.report import Stage
+    from convscope.train import EpochRecord, Pulse
+
+# A line for each epoch is enough where nobody watches.
+_LINES = not sys.stderr.isatty()
+
+
+class TrainingBar:
+    """Shows a training run on standard error: a bar on a terminal, else one line for each epoch."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        rest = TextColumn("{task.fields[rest]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), rest)
+        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
+        self._console = console
+        self._epochs = 0
+
+    def start(self, total_steps: int, first_step: int, epochs: int) -> None:
+        """Show an empty bar, or one filled as far as the run that is resumed."""
+        self._epochs = epochs
+        self._task = self._bar.add_task("training", total=total_steps, completed=first_step, rest="")
+        self._bar.start()
+
+    def step(self, pulse: "Pulse") -> None:
+        """Move the bar."""
+        loss = "" if pulse.loss is None else f"loss {pulse.loss:.3f}, "
+        rest = f"{loss}{pulse.images_per_second:,.0f} images/s, {pulse.seconds_left:,.0f} s left"
+        description = f"epoch {pulse.epoch}/{pulse.epochs}"
+        self._bar.update(self._task, completed=pulse.step, description=description, rest=rest)
+
+    def epoch(self, record: "EpochRecord") -> None:
+        """Leave a line with the epoch's figures."""
+        self._console.print(
+            f"epoch {record.epoch}/{self._epochs}: training loss {record.train_loss:.3f}, "
+            f"validation accuracy {record.validation_accuracy:.1%}, {record.images_per_second:,.0f} images/s",
+            markup=False,
+        )
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+class StageLines:
+    """Shows the stages of a report on standard error: a bar on a terminal, else one line for each stage."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
+        self._console = console
+        self._stage = 0
+
+    def __enter__(self) -> "StageLines":
+        self._bar.start()
+        self._task = self._bar.add_task("", total=1.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: "Stage") -> None:
+        """Show where the report is."""
+        if stage.number != self._stage:
+            self._stage = stage.number
+            self._console.print(f"[{stage.number}/{stage.total}] {stage.name}", markup=False)
+        shown = f"{stage.name} {stage.detail}".strip()
+        self._bar.update(self._task, description=shown, completed=stage.share)

@@ -1,0 +1,45 @@
+"""``convscope project``: what in one image excites one unit."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from convscope.cli.images import image_for
+from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.show import note, show
+
+
+def project(
+    network: Network,
+    image: Annotated[str, Parameter(help="A picture file.")],
+    /,
+    *,
+    layer: str,
+    unit: int,
+    options: NetworkOptions = NetworkOptions(),
+    rule: str = "deconvnet",
+    out: str | None = None,
+    json: Json = False,
+) -> None:
+    """Project one unit's activation back to the image that caused it.
+
+    Args:
+        layer: A module path, such as features.relu3, or an operator's address (see `convscope cost`).
+        unit: The channel, from 0.
+        rule: What ReLUs do on the way back: deconvnet, guided or gradient.
+        out: Write the picture to this PNG file; default: LAYER-UNIT-RULE.png.
+    """
+    from PIL import Image
+
+    from convscope.core.files import whole_file
+    from convscope.sight import as_picture
+    from convscope.sight import project as reading
+
+    loaded = options.load(network)
+    view = reading(loaded.model, image_for(loaded, image), layer, unit, rule)  # type: ignore[arg-type]
+    target = Path(out or f"{layer.replace(':', '-').replace('#', '-')}-{unit}-{rule}.png")
+    with whole_file(target) as temporary:
+        Image.fromarray(as_picture(view.image)).save(temporary, format="PNG")
+    note(f"picture written to {target}")
+    show(view, as_json=json)

@@ -1,0 +1,24 @@
+"""How a command's result reaches its reader: a table on a terminal, or JSON."""
+
+import sys
+
+from rich.console import Console
+
+from convscope.core.result import Result
+
+# Wide enough for every table when the output isn't a terminal (a file, a pipe).
+_FILE_WIDTH = 160
+
+
+def show(result: Result, *, as_json: bool) -> None:
+    """Print a result to standard output; colours only on a terminal."""
+    if as_json:
+        print(result.to_json(indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    console.print(result)
+
+
+def note(text: str) -> None:
+    """Say something about the work on standard error, so that standard output holds the result alone."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)

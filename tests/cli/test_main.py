@@ -1,0 +1,186 @@
+"""Every command as a user types it: exit codes, JSON, one line for bad input, nothing half-written."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from convscope.cli.main import COMMANDS, main
+
+
+def run(capsys, line):
+    """The exit code, standard output and standard error of one command line."""
+    try:
+        main(line.split())
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def picture(in_tmp_path):
+    Image.effect_noise((120, 90), 80).convert("RGB").save(in_tmp_path / "noise.png")
+    return "noise.png"
+
+
+TINY = "--width 0.0625 --input 3x67x67"
+SMALL = f"{TINY} --num-classes 4"
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys\nfrom convscope.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nprint('TORCH', 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "TORCH False" in done.stdout
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(capsys, command):
+    code, out, _ = run(capsys, f"{command} --help")
+    assert code == 0
+    assert f"convscope {command}" in out
+    assert "Examples" in out
+    assert "--json" in out
+
+
+def test_cost_prints_the_notes_figures(capsys):
+    code, out, err = run(capsys, "cost alexnet --batch 128")
+    assert (code, err) == (0, "")
+    assert "1 MAC = 2 FLOPs" in out
+    assert "features.conv1#1" in out
+    for figure in ("62,378,344", "290.6", "763", "714"):
+        assert figure in out.replace("62.4 M", "62,378,344").replace("291 G", "290.6 G"), figure
+
+
+def test_cost_as_json(capsys):
+    code, out, _ = run(capsys, "cost zfnet --json")
+    cost = json.loads(out)
+    assert code == 0
+    assert cost["schema_version"] == 1
+    assert (cost["totals"]["params"], cost["totals"]["macs"]) == (62_357_608, 1_168_032_896)
+
+
+def test_networks(capsys):
+    code, out, _ = run(capsys, "networks resnet50 --json")
+    listed = json.loads(out)
+    assert code == 0
+    assert listed["own"] == []
+    assert any("resnet50" in name for zoo in listed["zoos"] for name in zoo["names"])
+
+
+def test_fold(capsys, in_tmp_path):
+    code, out, _ = run(capsys, f"fold alexnet --norm batch {SMALL} --out folded.safetensors --json")
+    folded = json.loads(out)
+    assert code == 0
+    assert folded["ledger"]["kept"] == 0
+    assert folded["ledger"]["folded"] >= 5
+    assert [path.name for path in in_tmp_path.iterdir()] == ["folded.safetensors"]
+
+
+def test_checkup_without_data(capsys):
+    code, out, _ = run(capsys, f"checkup alexnet --norm batch {SMALL} --json")
+    assert code == 0
+    assert json.loads(out)["depth"] == "static"
+
+
+def test_project_writes_a_picture(capsys, picture, in_tmp_path):
+    code, out, err = run(
+        capsys, f"project alexnet {picture} {SMALL} --layer features.relu3 --unit 1 --out p.png --json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["rule"] == "deconvnet"
+    with Image.open(in_tmp_path / "p.png") as shown:
+        assert min(shown.size) > 1
+
+
+@pytest.mark.slow
+def test_train_then_look_at_what_was_trained(capsys, in_tmp_path):
+    line = "--width 0.0625 --norm batch --input 3x67x67 --data photos"
+    code, out, err = run(capsys, f"train alexnet {line} --epochs 1 --batch-size 128 --out run --json")
+    assert code == 0, err
+    assert len(json.loads(out)["epochs"]) == 1
+    weights = "--weights run/final.safetensors"
+    code, out, err = run(capsys, f"checkup alexnet {weights} --data photos --json")
+    assert code == 0, err
+    assert json.loads(out)["depth"] == "data"
+    code, out, err = run(capsys, f"gallery alexnet {weights} --data photos --layers features.conv1 --json")
+    assert code == 0, err
+    assert (in_tmp_path / "gallery").is_dir()
+    code, out, err = run(capsys, f"stem alexnet {weights} --data photos --json")
+    assert code == 0, err
+    code, out, err = run(capsys, f"train alexnet {line} --epochs 1 --out run")
+    assert code == 2
+    assert "holds a run already" in err
+
+
+BAD = {
+    "": 0,
+    "cots": "Did you mean",
+    "cost": "requires an argument",
+    "cost alexnte": "did you mean 'alexnet'",
+    "cost timm:resnet5O": "did you mean",
+    "cost alexnet --input 3x60x60": "67",
+    "cost alexnet --input 3by60": "input shape",
+    "cost alexnet --batch 0": "",
+    "cost alexnet --optimizer sdg": "sgd",
+    "cost alexnet --optimiser sgd": "Did you mean --optimizer",
+    "cost alexnet --norm btach": "batch",
+    "cost alexnet --variant paper": "published",
+    "cost alexnet --weights nowhere.safetensors": "nowhere.safetensors",
+    "cost alexnet --weights corrupt.safetensors": "corrupt.safetensors",
+    "cost nowhere.py:build": "nowhere.py",
+    "cost nomodule:build": "nomodule",
+    "fold alexnet --weights corrupt.pth": "corrupt.pth",
+    "checkup alexnet --data nowhere": "nowhere",
+    "checkup alexnet --data empty": "empty",
+    f"gallery alexnet {SMALL} --data unreadable": "unreadable",
+    f"gallery alexnet {SMALL} --data photos --layers features.conv9": "features.conv",
+    f"gallery alexnet {SMALL} --data photos --out noise.png": "noise.png",
+    f"project alexnet nowhere.png {SMALL} --layer features.relu3 --unit 0": "nowhere.png",
+    f"project alexnet noise.png {SMALL} --layer features.relu33 --unit 0": "features.relu3",
+    f"project alexnet noise.png {SMALL} --layer features.relu3 --unit 999": "unit",
+    f"project alexnet noise.png {SMALL} --layer features.relu3 --unit 0 --rule deconv": "deconvnet",
+    f"train alexnet {TINY} --data nowhere": "nowhere",
+    f"train alexnet {SMALL} --data photos": "4",
+    f"train alexnet {TINY} --data photos --epochs 0": "epochs",
+    f"train alexnet {TINY} --data photos --out noise.png": "noise.png",
+    "report alexnte": "alexnet",
+    "report alexnet --data nowhere": "nowhere",
+    "report alexnet --data photos --out noise.png": "noise.png",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(capsys, picture, in_tmp_path, line):
+    (in_tmp_path / "corrupt.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header")
+    (in_tmp_path / "corrupt.pth").write_bytes(b"not a checkpoint")
+    (in_tmp_path / "empty").mkdir()
+    (in_tmp_path / "unreadable").mkdir()
+    (in_tmp_path / "unreadable" / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    before = {path: path.read_bytes() for path in in_tmp_path.rglob("*") if path.is_file()}
+    code, out, err = run(capsys, line)
+    if BAD[line] == 0:
+        assert code == 0
+        return
+    assert code == 2, (out, err)
+    assert out == ""
+    # Progress (`[1/9] reading the images`) may stand before it.
+    *progress, message = err.splitlines()
+    assert all(line.startswith("[") for line in progress), err
+    assert message.startswith("convscope: ")
+    assert "Traceback" not in err
+    assert BAD[line] in err
+    assert {path: path.read_bytes() for path in in_tmp_path.rglob("*") if path.is_file()} == before
