@@ -154,7 +154,7 @@ class Attribution:
         self._sequences: list[int] = []
         self._first_at: list[int] = []
         self._in_optimizer = False
-        self._after_backward = False
+        self._after_backward = self._in_backward = self._keeps_graph = False
         self._failed_in: str | None = None
 
     def abandon(self) -> None:
@@ -209,22 +209,27 @@ class Attribution:
 
     def _phase(self, node: Any) -> Phase:
         if node is not None:
+            if not self._in_backward:
+                self._in_backward, self._keeps_graph = True, torch.is_grad_enabled()
             self._after_backward = True
-            return "recompute" if self._frame else "backward"
+            # Backward runs without gradients, unless its graph is asked for; checkpoints run with them.
+            again = self._frame is not None or (torch.is_grad_enabled() and not self._keeps_graph)
+            return "recompute" if again else "backward"
+        self._in_backward = False
         if self._frame:
             return "forward"
         return "optimizer" if self._in_optimizer or self._after_backward else "loss"
 
     def _owner(self, node: Any, phase: Phase) -> tuple[int | None, Address, int | None]:
         """The module call, its address and the forward call which an operator belongs to."""
-        if phase == "backward":
+        if phase == "backward" or (phase == "recompute" and self._frame is None):
             variable = getattr(node, "variable", None)
             if variable is not None:
                 return None, Address(self._owners.get(id(variable), ROOT)), None
             forward = self.creator_of(node._sequence_nr())
             if forward is not None:
                 site = self._sites[forward]
-                return site.module, site.address.module, forward
+                return site.module, site.address.module, forward if phase == "backward" else None
         elif self._frame is not None:
             return self._frame.index, self._frame.address, None
         return None, Address(ROOT), None

@@ -78,7 +78,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.listening and _is_tensor(tensor):
             node = torch._C._autograd._get_sequence_nr() - 1
             self._saved.setdefault(node, []).append(self._value(tensor, None) or 0)
-        return tensor
+        # The tensor itself would keep a result that its own node saves alive for ever.
+        return tensor.detach()
 
     def mark(
         self, tensors: Iterable[tuple[str, torch.Tensor | None]], role: Role, *, standing: bool = False

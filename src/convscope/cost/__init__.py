@@ -1,0 +1,56 @@
+"""What every layer of a network costs: parameters, activations, FLOPs and memory, forward and backward.
+
+Answers, for one batch and one training step: how many multiply–accumulates each layer does in each
+direction, what it keeps for the backward pass, how much memory is in use when, and where it all sits.
+
+Limits: arithmetic of the backward pass other than products, and the optimizer's, isn't counted; of memory,
+what PyTorch's tensors take is forecast, not the allocator's reserve, libraries' workspaces or the CUDA
+context. Operators without a rule are listed in ``Cost.uncounted``; see :mod:`convscope.cost.rules` for
+adding one.
+"""
+
+from convscope.core.callable_room import make_callable
+from convscope.cost.elementwise import elementwise_rule
+from convscope.cost.flops import Gradients, backward_rule, macs_rule
+from convscope.cost.forecast import forecast
+from convscope.cost.reading import cost, cost_of, describe
+from convscope.cost.rows import Table, table_of
+from convscope.cost.rule_of_thumb import rule_of_thumb
+from convscope.cost.rules import OperatorShapes
+from convscope.cost.table import (
+    Cost,
+    Forecast,
+    LiveTensor,
+    Row,
+    RuleOfThumb,
+    TimelinePoint,
+    Totals,
+    Uncounted,
+    UnusedParameter,
+)
+
+__all__ = [
+    "Cost",
+    "Forecast",
+    "Gradients",
+    "LiveTensor",
+    "OperatorShapes",
+    "Row",
+    "RuleOfThumb",
+    "Table",
+    "TimelinePoint",
+    "Totals",
+    "Uncounted",
+    "UnusedParameter",
+    "backward_rule",
+    "cost",
+    "cost_of",
+    "describe",
+    "elementwise_rule",
+    "forecast",
+    "macs_rule",
+    "rule_of_thumb",
+    "table_of",
+]
+
+make_callable(__name__, cost)

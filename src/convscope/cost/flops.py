@@ -1,0 +1,169 @@
+"""Multiply–accumulates of every operator that is a sum of products, forward and backward.
+
+Convolutions, linear layers, matrix products, recurrent layers and attention are counted by the operators
+that ran, so functional code, groups, frozen layers and the stem's missing input gradient count as they are.
+Biases aren't counted, multiplications with padding are, and causal masks save nothing: the usual
+conventions, which the published figures follow.
+
+Not covered: sparse and quantised kernels; they are listed as uncounted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from convscope.cost.rules import OperatorShapes, RuleTable
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Multiply–accumulates of one backward operator.
+
+    Attributes:
+        input: for the gradients with respect to the layer's inputs.
+        weight: for the gradients with respect to its weights.
+        recomputed: for forward values that it computes again.
+    """
+
+    input: int = 0
+    weight: int = 0
+    recomputed: int = 0
+
+
+_MACS: RuleTable[Callable[[OperatorShapes], int]] = RuleTable()
+_BACKWARD: RuleTable[Callable[[OperatorShapes], Gradients]] = RuleTable()
+
+macs_rule = _MACS.register
+"""Decorator: make a function ``rule(call: OperatorShapes) -> int`` the MACs of the operators named."""
+backward_rule = _BACKWARD.register
+"""Decorator: make a function ``rule(call: OperatorShapes) -> Gradients`` the MACs of backward operators."""
+
+# The two factors of every operator that is a matrix product, by argument name.
+PRODUCTS: dict[str, tuple[str, str]] = {
+    "mm": ("self", "mat2"),
+    "_int_mm": ("self", "mat2"),
+    "addmm": ("mat1", "mat2"),
+    "_addmm_activation": ("mat1", "mat2"),
+    "bmm": ("self", "mat2"),
+    "baddbmm": ("batch1", "batch2"),
+    "addbmm": ("batch1", "batch2"),
+    "matmul": ("self", "other"),
+    "linear": ("input", "weight"),
+    "mv": ("self", "vec"),
+    "addmv": ("mat", "vec"),
+    "dot": ("self", "tensor"),
+    "vdot": ("self", "other"),
+}
+
+
+def macs(call: OperatorShapes) -> int | None:
+    """Return the multiply–accumulates of an operator call, or None if it has no such rule."""
+    rule = _MACS.find(call.call.op)
+    return None if rule is None else rule(call)
+
+
+def gradients(call: OperatorShapes) -> Gradients | None:
+    """Return those of a backward operator call, split, or None if it has no such rule."""
+    rule = _BACKWARD.find(call.call.op)
+    return None if rule is None else rule(call)
+
+
+def has_macs(operator: str) -> bool:
+    """Whether an operator is a sum of products."""
+    return _MACS.find(operator) is not None
+
+
+def has_gradients(operator: str) -> bool:
+    """Whether a backward operator has a rule that splits it."""
+    return _BACKWARD.find(operator) is not None
+
+
+def factors(operator: str) -> tuple[str, str] | None:
+    """Return the argument names of a matrix product's two factors, or None for other operators."""
+    return PRODUCTS.get(operator) or PRODUCTS.get(operator.removesuffix("_"))
+
+
+@macs_rule("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution", "miopen_convolution")
+def convolution(call: OperatorShapes) -> int:
+    """Positions times kernel: (output elements) · (input channels / groups) · (kernel area)."""
+    return _convolution_macs(call, call.output)
+
+
+@macs_rule("cudnn_convolution_transpose")
+def transposed_convolution(call: OperatorShapes) -> int:
+    """Every input element is multiplied with its group's whole kernel."""
+    return prod(call.inputs[0]) * prod(call.inputs[1][1:])
+
+
+@backward_rule("convolution_backward")
+def convolution_backward(call: OperatorShapes) -> Gradients:
+    """Each of the two gradients costs as much as the forward pass; ``output_mask`` says which ran.
+
+    PyTorch 2.13's own counter leaves the groups out of the weight gradient.
+    """
+    each = _convolution_macs(call, call.shape("grad_output"))
+    for_input, for_weight, _ = call.argument("output_mask")
+    return Gradients(input=each * for_input, weight=each * for_weight)
+
+
+def _convolution_macs(call: OperatorShapes, output: tuple[int, ...]) -> int:
+    weight = call.shape("weight")
+    transposed = bool(call.argument("transposed"))
+    positions = call.shape("input") or call.shape("self") if transposed else output
+    return prod(positions) * prod(weight[1:])
+
+
+@macs_rule(*(name for name in PRODUCTS if name != "addbmm"))
+def matrix_product(call: OperatorShapes) -> int:
+    """(Elements of the product) · (length of the sums)."""
+    names = factors(call.call.op)
+    assert names is not None
+    return call.num_outputs * call.shape(names[0])[-1]
+
+
+@macs_rule("addbmm")
+def summed_products(call: OperatorShapes) -> int:
+    """As a batch of products, which are then added up."""
+    return prod(call.shape("batch1")) * call.shape("batch2")[-1]
+
+
+@macs_rule("attention", "_scaled_dot_product_fused_attention_overrideable")
+def attention(call: OperatorShapes) -> int:
+    """Scores Q Kᵀ and mixture P V, over all pairs of positions; softmax excluded."""
+    scores, mixture = _attention_products(call)
+    return scores + mixture
+
+
+@backward_rule(
+    "_scaled_dot_product_flash_attention_backward",
+    "_scaled_dot_product_flash_attention_for_cpu_backward",
+    "_scaled_dot_product_efficient_attention_backward",
+    "_scaled_dot_product_cudnn_attention_backward",
+    "_scaled_dot_product_fused_attention_overrideable_backward",
+)
+def attention_backward(call: OperatorShapes) -> Gradients:
+    """A mixture each for dV and dP, the scores each for dQ and dK; the scores are computed again."""
+    scores, mixture = _attention_products(call)
+    return Gradients(input=2 * scores + 2 * mixture, recomputed=scores)
+
+
+def _attention_products(call: OperatorShapes) -> tuple[int, int]:
+    *batch, queries, depth = call.shape("query")
+    keys, value_depth = call.shape("key")[-2], call.shape("value")[-1]
+    pairs = prod(batch) * queries * keys
+    return pairs * depth, pairs * value_depth
+
+
+@macs_rule("mkldnn_rnn_layer")
+def recurrent_layer(call: OperatorShapes) -> int:
+    """One direction of one layer: every step multiplies the input and the state with their weights."""
+    steps, batch = call.shape("input")[:2]
+    return steps * batch * (prod(call.shape("weight0")) + prod(call.shape("weight1")))
+
+
+@backward_rule("mkldnn_rnn_layer_backward")
+def recurrent_layer_backward(call: OperatorShapes) -> Gradients:
+    """As much as the forward pass for each of the two kinds of gradients."""
+    steps, batch = call.shape("input")[:2]
+    each = steps * batch * (prod(call.shape("weight1")) + prod(call.shape("weight2")))
+    return Gradients(input=each, weight=each)

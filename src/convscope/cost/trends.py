@@ -1,0 +1,165 @@
+"""Where a network's activations, parameters and work sit: the notes' trends, computed for any network.
+
+Each finding is a fact with its numbers; nothing is judged. A trend that a network can't have (no fully
+connected layer, no pool) isn't there.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+
+from convscope.core.finding import Evidence, Finding
+from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count
+from convscope.cost.rule_of_thumb import is_pool
+from convscope.cost.table import Row, RuleOfThumb, Totals
+
+_SOURCE = "course notes, 'Successful Architectures', AlexNet: trends to note"
+_CONVOLUTIONS = ("convolution", "transposed_convolution")
+_TABLE = "the table's rows"
+
+
+def trends(rows: tuple[Row, ...], totals: Totals, estimate: RuleOfThumb) -> tuple[Finding, ...]:
+    """Return the trends of a network as findings of severity ``"info"``.
+
+    Args:
+        rows: the table.
+        totals: its sums.
+        estimate: the notes' estimate of memory.
+    """
+    layers = tuple(row for row in rows if row.phase == "forward")
+    found = (trend(layers, totals) for trend in _TRENDS)
+    return tuple(finding for finding in (*found, _similar_memory(estimate)) if finding is not None)
+
+
+def _stem(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
+    stem = next((row for row in rows if row.op in _CONVOLUTIONS), None)
+    if stem is None or not totals.macs:
+        return None
+    outputs = sum(row.activations for row in rows if row.op in (*_CONVOLUTIONS, "linear") or is_pool(row))
+    of_activations, of_macs = stem.activations / outputs, stem.macs / totals.macs
+    return _fact(
+        "stem-share",
+        stem.address,
+        f"the first convolution makes {of_activations:.1%} of the activations of convolution, linear and "
+        f"pooling layers, with {of_macs:.1%} of the MACs and {_share(stem.params, totals.params):.2%} of the "
+        "parameters",
+        Evidence("activations", stem.activations, "elements", _TABLE),
+        Evidence("share of activations", of_activations, "1", "of convolution, linear and pooling outputs"),
+        Evidence("forward FLOPs", stem.forward_flops, "FLOPs", "2 per MAC, whole batch"),
+        Evidence("share of MACs", of_macs, "1", _TABLE),
+        Evidence("share of parameters", _share(stem.params, totals.params), "1", _TABLE),
+    )
+
+
+def _fully_connected(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
+    linear = [row for row in rows if row.op == "linear"]
+    if not linear or not totals.params or not totals.macs:
+        return None
+    params, macs = _sum(linear, "params"), _sum(linear, "macs")
+    largest = max(linear, key=lambda row: row.params)
+    return _fact(
+        "fully-connected-share",
+        largest.address,
+        f"fully connected layers hold {params / totals.params:.1%} of the parameters and do "
+        f"{macs / totals.macs:.1%} of the MACs; {largest.path} alone holds {format_count(largest.params)}",
+        Evidence("parameters", params, "elements", _TABLE),
+        Evidence("share of parameters", params / totals.params, "1", _TABLE),
+        Evidence("share of MACs", macs / totals.macs, "1", _TABLE),
+        Evidence("largest layer's parameters", largest.params, "elements", _TABLE),
+    )
+
+
+def _convolutions(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
+    convolutions = [row for row in rows if row.op in _CONVOLUTIONS]
+    if not convolutions or not totals.macs:
+        return None
+    macs = _sum(convolutions, "macs")
+    largest = max(convolutions, key=lambda row: row.macs)
+    return _fact(
+        "convolution-share",
+        largest.address,
+        f"convolutions do {macs / totals.macs:.1%} of the MACs with "
+        f"{_share(_sum(convolutions, 'params'), totals.params):.1%} of the parameters; {largest.path} "
+        "does most",
+        Evidence("MACs", macs, "MACs", "whole batch"),
+        Evidence("share of MACs", macs / totals.macs, "1", _TABLE),
+        Evidence("share of parameters", _share(_sum(convolutions, "params"), totals.params), "1", _TABLE),
+    )
+
+
+def _largest_activations(rows: tuple[Row, ...], _: Totals) -> Finding | None:
+    kept = _sum(rows, "saved_bytes")
+    if not kept:
+        return None
+    largest = max(rows, key=lambda row: row.saved_bytes)
+    running = accumulate(row.saved_bytes for row in rows)
+    depth = next(number for number, sofar in enumerate(running, start=1) if 2 * sofar >= kept)
+    return _fact(
+        "largest-activations",
+        largest.address,
+        f"half of the {format_bytes(kept)} that layers keep for the backward pass belongs to the first "
+        f"{depth} of {len(rows)} rows; {largest.address} keeps most, {format_bytes(largest.saved_bytes)}",
+        Evidence("kept for backward", kept, "B", "storages alive when backward begins"),
+        Evidence("largest row", largest.saved_bytes, "B", _TABLE),
+        Evidence("rows that keep half", depth, "rows", _TABLE),
+    )
+
+
+def _pools(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
+    pools = [row for row in rows if is_pool(row)]
+    if not pools or not totals.macs:
+        return None
+    share = _sum(pools, "elementwise_ops") / (totals.forward_flops + totals.elementwise_ops)
+    indices = _sum(pools, "index_bytes")
+    why = f"pooling does {share:.2%} of the forward operations"
+    if indices and totals.saved_bytes:
+        why += (
+            f", but its 8-byte indices are {indices / totals.saved_bytes:.1%} of the bytes kept for the "
+            f"backward pass ({format_bytes(indices)})"
+        )
+    return _fact(
+        "pooling-share",
+        max(pools, key=lambda row: row.index_bytes).address,
+        why,
+        Evidence("operations", _sum(pools, "elementwise_ops"), "operations", "comparisons and additions"),
+        Evidence("share of operations", share, "1", f"of elementwise operations and {FLOPS_PER_MAC} per MAC"),
+        Evidence("indices", indices, "B", "int64 switches of max-pools"),
+        Evidence("share of kept bytes", _share(indices, totals.saved_bytes), "1", _TABLE),
+    )
+
+
+def _similar_memory(estimate: RuleOfThumb) -> Finding | None:
+    parameters, activations = estimate.parameter_bytes, estimate.activation_bytes
+    if not parameters or not activations:
+        return None
+    ratio = activations / parameters
+    relation = "similar to" if 0.5 <= ratio <= 2 else "more than" if ratio > 1 else "less than"
+    return _fact(
+        "activations-against-parameters",
+        "self#1",
+        f"by the rule of thumb activations take {format_bytes(activations)}, {relation} the parameters' "
+        f"{format_bytes(parameters)} (ratio {ratio:.2f})",
+        Evidence("activations", activations, "B", f"outputs × {estimate.values_per_activation}"),
+        Evidence("parameters", parameters, "B", f"parameters × {estimate.values_per_parameter}"),
+        Evidence("ratio", ratio, "1", "activations / parameters"),
+    )
+
+
+_TRENDS: tuple[Callable[[tuple[Row, ...], Totals], Finding | None], ...] = (
+    _stem,
+    _fully_connected,
+    _convolutions,
+    _largest_activations,
+    _pools,
+)
+
+
+def _sum(rows: Iterable[Row], field: str) -> int:
+    return sum(getattr(row, field) for row in rows)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _fact(fault: str, address: str, why: str, *evidence: Evidence) -> Finding:
+    return Finding(fault, "info", address, evidence, why, source=_SOURCE)

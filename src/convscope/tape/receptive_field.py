@@ -1,0 +1,126 @@
+"""Receptive fields: which window of the image a value depends on.
+
+Windows are carried through the recorded forward operators, one rule an operator
+(:mod:`convscope.tape.receptive_rules`), so branches, reused modules and functional code need nothing
+special. They are upper bounds: a position depends on no pixel outside its window, and for generic weights on
+all inside it that exist. Statistics over the batch count as constants, as they are at test time.
+
+A value has no window (None) where it depends on the whole image (global pools, flattened maps through a
+linear layer, squeeze-and-excitation gates, attention, group and instance norm), where windows differ from
+position to position (upsampling, branches of different strides), and after operators without a rule.
+"""
+
+from dataclasses import dataclass
+
+from convscope.tape import receptive_rules as _rules  # noqa: F401 - registers its rules
+from convscope.tape import receptive_views as _views  # noqa: F401 - registers its rules
+from convscope.tape.calls import OperatorCall, Tape
+from convscope.tape.receptive_map import RULES, Atom, Lost, Map, Operation, State, Window
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """The window of the image that one position of a map depends on.
+
+    Position ``i`` along an axis depends at most on the image coordinates
+    ``offset + i · stride … offset + i · stride + size − 1``.
+
+    Attributes:
+        size: (height, width) of the window, in pixels of the network's first image input.
+        stride: (height, width) between the windows of neighbouring positions.
+        offset: coordinate (y, x) where the first position's window starts; negative in the padding.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    offset: tuple[int, int]
+
+
+def receptive_fields(tape: Tape) -> dict[int, ReceptiveField | None]:
+    """Return the receptive field of every forward value that depends on the image, by value index.
+
+    The image is the first input with four axes, (n, c, h, w). Values that depend on no image aren't there.
+
+    Source:
+        Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks", Distill 2019,
+        for the recurrences of a single path.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscope.tape import record
+        >>> tape = record(nn.Sequential(nn.Conv2d(3, 8, 11, 4), nn.MaxPool2d(3, 2)), (1, 3, 67, 67))
+        >>> receptive_fields(tape)[tape.outputs[0]]
+        ReceptiveField(size=(19, 19), stride=(8, 8), offset=(0, 0))
+    """
+    return {value: _field(state) for value, state in _propagate(tape).items()}
+
+
+def reasons_without_field(tape: Tape) -> dict[int, str]:
+    """Return why forward values have no receptive field, by value index.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscope.tape import record
+        >>> tape = record(nn.AdaptiveAvgPool2d(1), (1, 3, 8, 8))
+        >>> reasons_without_field(tape)[tape.outputs[0]]
+        'self#1:mean.1 spans the whole map'
+    """
+    states = _propagate(tape)
+    return {value: state.reason for value, state in states.items() if _field(state) is None}
+
+
+def _field(state: State) -> ReceptiveField | None:
+    if isinstance(state, Lost) or state.y is None or state.x is None:
+        return None
+    y, x = state.y, state.x
+    return ReceptiveField((y.size, x.size), (y.stride, x.stride), (y.offset, x.offset))
+
+
+def _propagate(tape: Tape) -> dict[int, State]:
+    """The state of every value that depends on the image."""
+    states: dict[int, State] = {}
+    image = next((value for value in tape.inputs if len(tape.values[value].shape) == 4), None)
+    if image is None:
+        return states
+    states[image] = _image(tape.values[image].shape)
+    for call in tape.in_phase("forward"):
+        given = {value: state for value in call.inputs if (state := _state(tape, states, value)) is not None}
+        if given:
+            results = zip(call.outputs, _apply(tape, call, given))
+            states |= {value: state for value, state in results if value is not None and state is not None}
+    return states
+
+
+def _image(shape: tuple[int, ...]) -> Map:
+    axes = tuple((Atom(size, kind),) for size, kind in zip(shape, ("n", "", "y", "x"), strict=True))
+    return Map(axes, Window(1, 1, 0), Window(1, 1, 0))
+
+
+def _state(tape: Tape, states: dict[int, State], value: int) -> State | None:
+    """The state of a value that is read, or None if it doesn't depend on the image."""
+    if value in states:
+        return states[value]
+    writer = tape.producer(value)
+    if writer is None or value in writer.outputs:
+        return None
+    # A tensor of which a part was written in place, through a view.
+    depends = any(item in states for item in (*writer.inputs, *writer.outputs) if item is not None)
+    return Lost(f"{writer.address} writes to a part of it") if depends else None
+
+
+def _apply(tape: Tape, call: OperatorCall, given: dict[int, State]) -> list[State | None]:
+    """The states of a call's results."""
+    lost = next((state for state in given.values() if isinstance(state, Lost)), None)
+    if lost is not None:
+        return [lost] * len(call.outputs)
+    maps = {value: state for value, state in given.items() if isinstance(state, Map)}
+    operation = Operation(tape, call, maps)
+    rule = RULES.get(call.op) or RULES.get(call.op.removesuffix("_"))
+    if rule is None:
+        return [Lost(f"{call.address} has no rule")] * len(call.outputs)
+    result = rule(operation)
+    if isinstance(result, list):
+        return list(result)
+    shapes = operation.output_shapes
+    # Besides their result, operators return indices and masks of its shape, and statistics of another one.
+    return [result if shape == shapes[0] else None for shape in shapes]
