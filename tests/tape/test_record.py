@@ -297,3 +297,32 @@ def test_a_model_that_cannot_train_is_refused():
 def test_bad_plans_are_refused(field):
     with pytest.raises(ConvscopeError, match=next(iter(field))):
         TrainingPlan(**field)
+
+
+def test_a_gradient_penalty_is_recorded_as_it_runs():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Conv2d(4, 2, 3))
+
+    def step(model, args, kwargs):
+        image = args[0].detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(image).sum(), image, create_graph=True)
+        gradient.square().sum().backward()
+        return gradient
+
+    tape = record(model, (1, 3, 7, 7), step=step)
+    inputs = torch.randn(1, 3, 7, 7)
+    with _Names() as real:
+        step(model, (inputs,), {})
+    assert [call.op for call in tape.calls] == real.names
+
+
+def test_results_that_their_own_node_saves_are_freed():
+    class Dropped(nn.Module):
+        def forward(self, x):
+            x.exp().sigmoid()
+            return x * 2
+
+    tape = record(nn.Sequential(nn.Linear(3, 3), Dropped()), (5, 3), TrainingPlan())
+    dropped = [tape.values[call.output].storage for call in tape.calls if call.op in ("exp", "sigmoid")]
+    assert len(dropped) == 2
+    multiplication = next(call.index for call in tape.calls if call.op == "mul")
+    assert all(tape.storages[index].death <= multiplication for index in dropped)

@@ -75,11 +75,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         """Note a tensor that autograd keeps; a pack hook for ``saved_tensors_hooks``."""
+        node = torch._C._autograd._get_sequence_nr() - 1
         if self.listening and _is_tensor(tensor):
-            node = torch._C._autograd._get_sequence_nr() - 1
             self._saved.setdefault(node, []).append(self._value(tensor, None) or 0)
-        # The tensor itself would keep a result that its own node saves alive for ever.
-        return tensor.detach()
+        own_result = tensor.grad_fn is not None and tensor.grad_fn._sequence_nr() == node
+        # A node that holds its own result would keep itself alive for ever.
+        return tensor.detach() if own_result else tensor
 
     def mark(
         self, tensors: Iterable[tuple[str, torch.Tensor | None]], role: Role, *, standing: bool = False
