@@ -1,0 +1,95 @@
+"""The losses of a run: gathered from the device now and then, checked, kept and logged."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from convscope.train.checkpoint import Position
+from convscope.train.engine import summed
+from convscope.train.folder import RunFolder
+from convscope.train.log import Log, LogWriter, as_entry
+from convscope.train.run import Divergence, EpochRecord, StepRecord
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Journal:
+    """Keeps a run's records and writes them to its log, on the main process.
+
+    The numbers of a step stay on the device until :meth:`look`, since reading one makes the host wait.
+
+    Args:
+        folder: the run's.
+        accelerator: sums over processes; only its main process writes.
+        log: what the run's earlier sessions left.
+
+    Raises:
+        ConvscopeError: the log can't be written.
+    """
+
+    def __init__(self, folder: RunFolder, accelerator: "Accelerator", log: Log) -> None:
+        self.accelerator = accelerator
+        self.log = log
+        self._pending: list[tuple[Tensor, int, int, float]] = []
+        self._writer = LogWriter(folder.log, fresh=not log.start) if accelerator.is_main_process else None
+
+    @property
+    def loss(self) -> float | None:
+        """The newest known loss."""
+        return self.log.steps[-1].loss if self.log.steps else None
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Log what the run is."""
+        self.log.start = facts
+        self._write("start", [facts])
+
+    def note(self, values: Tensor, step: int, num_images: int, rate: float) -> None:
+        """Note what :func:`convscope.train.step.take_step` returned for a batch of ``num_images``."""
+        self._pending.append((values, step, num_images, rate))
+
+    def look(self, position: Position) -> Divergence | None:
+        """Read the noted numbers, add them to the epoch's sums and log them.
+
+        Returns:
+            The first step whose loss isn't finite; nothing from it on is added or kept.
+        """
+        if not self._pending:
+            return None
+        pending, self._pending = self._pending, []
+        numbers = summed(torch.stack([values for values, *_ in pending]), self.accelerator).tolist()
+        records = []
+        diverged = None
+        for (total_loss, right), (_, step, num_images, rate) in zip(numbers, pending):
+            loss = total_loss / self.accelerator.num_processes
+            if not math.isfinite(loss):
+                diverged = Divergence(step, position.epoch + 1, loss, rate)
+                break
+            position.epoch_loss += loss * num_images
+            position.epoch_correct += int(right)
+            position.epoch_images += num_images
+            records.append(StepRecord(step, position.epoch + 1, loss, right / num_images, rate))
+        self.log.steps += records
+        self._write("step", [as_entry(record) for record in records])
+        return diverged
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Keep and log an epoch."""
+        self.log.epochs.append(record)
+        self._write("epoch", [as_entry(record)])
+
+    def end(self, diverged: Divergence | None) -> None:
+        """Log the end of the run."""
+        self.log.ended, self.log.diverged = True, diverged
+        self._write("end", [{"diverged": as_entry(diverged) if diverged else None}])
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write(self, kind: str, entries: list[dict[str, Any]]) -> None:
+        if self._writer is not None:
+            self._writer.write(kind, entries)

@@ -1,0 +1,143 @@
+"""The log of a run: one JSON object a line, written as the run goes on.
+
+Kinds of lines: ``start`` (what the run is), ``step`` and ``epoch`` (the records of
+:mod:`convscope.train.run`), ``end`` (``diverged`` is null, or where it did). A line counts once it ends
+with a newline, so a process killed while writing leaves a log that can still be read.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from convscope.core.errors import ConvscopeError
+from convscope.core.files import whole_file
+from convscope.core.result import plain
+from convscope.train.run import Divergence, EpochRecord, StepRecord
+
+_RECORDS: dict[str, type[Any]] = {"step": StepRecord, "epoch": EpochRecord}
+_NOT_FINITE = float("nan")
+
+
+@dataclass
+class Log:
+    """What a log says.
+
+    Attributes:
+        start: the fields of the first line; empty if the log has none yet.
+        steps: records of the steps, in order.
+        epochs: records of the finished epochs, in order.
+        ended: whether the run came to its end (diverged runs did).
+        diverged: where it diverged, or None.
+    """
+
+    start: dict[str, Any] = field(default_factory=dict)
+    steps: list[StepRecord] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    ended: bool = False
+    diverged: Divergence | None = None
+
+
+def read_log(path: str | Path) -> Log:
+    """Return what a run's log says; an unfinished last line is left out.
+
+    Raises:
+        ConvscopeError: there is no such file, or a line isn't one of a log's.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConvscopeError(
+            f"no readable log {str(path)!r} ({error.strerror})", "a run's log.jsonl", "give a run's folder"
+        ) from error
+    log = Log()
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            _read_line(log, json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConvscopeError(
+                f"{path}, line {number}: {line[:60]!r}", "a line of a run's log", "restore or delete the file"
+            ) from error
+    return log
+
+
+def truncate_log(path: Path, step: int, epoch: int) -> None:
+    """Keep of a log what had happened at a checkpoint, so that resuming writes no line twice.
+
+    Args:
+        path: the log; nothing is done if there is none.
+        step: optimizer steps at the checkpoint.
+        epoch: finished epochs at the checkpoint.
+    """
+    if not path.exists():
+        return
+    read_log(path)  # complains of a log that isn't one, before anything is lost
+    kept = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        entry = json.loads(line)
+        limit = {"start": True, "step": entry.get("step", 0) <= step, "epoch": entry.get("epoch", 0) <= epoch}
+        if limit.get(entry["kind"], False):
+            kept.append(line + "\n")
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+class LogWriter:
+    """Appends lines to a log.
+
+    Args:
+        path: the file; made if there is none.
+        fresh: begin with an empty file.
+
+    Raises:
+        ConvscopeError: the file can't be written.
+    """
+
+    def __init__(self, path: Path, fresh: bool = False) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: TextIO = path.open("w" if fresh else "a", encoding="utf-8")
+        except OSError as error:
+            raise ConvscopeError(
+                f"output {str(path)!r} can't be written ({error.strerror})",
+                "a folder that you may write to",
+                "choose another one with --out",
+            ) from error
+
+    def write(self, kind: str, entries: list[dict[str, Any]]) -> None:
+        """Write one line for each entry; all are in the file when this returns."""
+        lines = (json.dumps({"kind": kind, **plain(entry)}, allow_nan=False) for entry in entries)
+        self._file.write("".join(line + "\n" for line in lines))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def as_entry(record: StepRecord | EpochRecord | Divergence) -> dict[str, Any]:
+    """Return a record's fields."""
+    return dataclasses.asdict(record)
+
+
+def _read_line(log: Log, entry: dict[str, Any]) -> None:
+    kind = entry.pop("kind")
+    if kind == "start":
+        log.start = entry
+    elif kind == "step":
+        log.steps.append(_record(StepRecord, entry))
+    elif kind == "epoch":
+        log.epochs.append(_record(EpochRecord, entry))
+    elif kind == "end":
+        diverged = entry["diverged"]
+        log.ended, log.diverged = True, _record(Divergence, diverged) if diverged else None
+    else:
+        raise ValueError(kind)
+
+
+def _record(record_type: type[Any], entry: dict[str, Any]) -> Any:
+    """A record whose numbers that JSON couldn't hold are NaN again."""
+    lost = {name for name, value in entry.items() if value is None and name != "validation_top5"}
+    return record_type(**{name: _NOT_FINITE if name in lost else value for name, value in entry.items()})

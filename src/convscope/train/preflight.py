@@ -1,0 +1,97 @@
+"""What is checked before anything is trained or written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.train.batches import ImageSets, SeededImages, load_batches
+from convscope.train.checkpoint import state_of
+from convscope.train.config import TrainConfig
+from convscope.train.scores import scores_of
+from convscope.train.step import autocast, input_dtype
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def check_data(data: ImageSets) -> None:
+    """Check that there are classes and images to measure on.
+
+    Raises:
+        ConvscopeError: fewer than two classes, or no validation images.
+    """
+    if len(data.classes) < 2:
+        raise ConvscopeError(
+            f"data {data.name!r} with {len(data.classes)} class(es)", "at least two", "add a folder per class"
+        )
+    if len(data.validation) == 0:
+        raise ConvscopeError(
+            f"data {data.name!r} without validation images", "at least one", "set some images apart"
+        )
+
+
+def check_model(model: nn.Module) -> None:
+    """Check that every parameter exists and that the state can be stored.
+
+    Raises:
+        ConvscopeError: a parameter has no memory yet, or the state holds something that isn't a tensor.
+    """
+    state_of(model)
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta:
+            raise ConvscopeError(
+                f"{type(model).__name__}: {name} has no values yet",
+                "a network with initialised parameters",
+                "run a lazy network once, or move a meta one to a device and initialise it",
+            )
+
+
+def check_forward(
+    model: nn.Module, validation: SeededImages, config: TrainConfig, accelerator: "Accelerator"
+) -> None:
+    """Run the network on at most two validation images, in evaluation mode, without gradients.
+
+    Raises:
+        ConvscopeError: the network doesn't take these images, or has fewer scores than there are classes.
+    """
+    first = [list(range(min(2, len(validation))))]
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        for pixels, _ in load_batches(validation, first, 0, accelerator.device):
+            with torch.no_grad(), autocast(config, accelerator.device), readable_failure(model, pixels):
+                scores = scores_of(model(pixels.to(input_dtype(model))))
+    finally:
+        for module, training in modes:
+            module.training = training
+    if scores.shape[1] < validation.num_classes:
+        raise ConvscopeError(
+            f"{type(model).__name__} gives {scores.shape[1]} scores",
+            f"at least {validation.num_classes}, one for each class",
+            f"build it with num_classes={validation.num_classes}",
+        )
+
+
+@contextmanager
+def readable_failure(model: nn.Module, pixels: torch.Tensor) -> Iterator[None]:
+    """Turn a network's own failure on a batch into one readable line.
+
+    Raises:
+        ConvscopeError: PyTorch or the network raised an error in the block.
+    """
+    given = f"{type(model).__name__} on images of shape {tuple(pixels.shape)}"
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        action = "take a smaller batch_size; convscope cost says how large it can be"
+        raise ConvscopeError(f"{given} runs out of memory", "a step that fits", action) from error
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).strip().split("\n")[0]
+        action = "check the size of the images and of the network's input"
+        raise ConvscopeError(
+            f"{given} fails: {reason}", "a network that takes these images", action
+        ) from error

@@ -1,0 +1,69 @@
+"""What a network's output says about an image: scores, and where the true class ranks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.core.errors import ConvscopeError
+
+_SCORE_KEYS = ("logits", "scores", "out")
+
+
+def scores_of(output: Any) -> Tensor:
+    """Return the class scores ``(N, K)`` in a network's output.
+
+    A tensor is taken as it is, of a mapping or an object the entry ``logits``, ``scores`` or ``out``, of a
+    tuple or list the first one (so auxiliary heads aren't trained).
+
+    Raises:
+        ConvscopeError: there is no such tensor.
+
+    Example:
+        >>> scores_of({"logits": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3])
+    """
+    if isinstance(output, Mapping):
+        found = next((output[key] for key in _SCORE_KEYS if key in output), None)
+    elif isinstance(output, tuple | list) and not any(hasattr(output, key) for key in _SCORE_KEYS):
+        found = output[0] if output else None
+    else:
+        found = next((getattr(output, key) for key in _SCORE_KEYS if hasattr(output, key)), output)
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        form = (
+            f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        )
+        raise ConvscopeError(
+            f"the network's output is {form}",
+            "class scores of shape (images, classes)",
+            "give a classifier, or wrap the network so that it returns them",
+        )
+    return found
+
+
+def true_class_rank(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return how many classes come before the true one in each row: 0 where the network is right.
+
+    Equal scores are ranked by class number, as argmax does, so a network which scores all classes alike
+    isn't right every time; a NaN comes before everything, so a network that returns NaN is never right.
+
+    Args:
+        scores: ``(N, K)``, floating point.
+        labels: ``(N,)`` int64, below K.
+
+    Returns:
+        ``(N,)`` int64 from 0 to K: the image counts for top-k where it is below k.
+
+    Example:
+        >>> true_class_rank(torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([2]))
+        tensor([1])
+    """
+    true = scores.gather(1, labels[:, None])
+    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    return (~(scores <= true) | ((scores == true) & before)).sum(1)
+
+
+def at_least_float32(scores: Tensor) -> Tensor:
+    """Return scores in float32 if they are in half precision, which is too coarse for a loss."""
+    return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

@@ -1,0 +1,109 @@
+"""The network that is trained and the images that it is trained on, from what was asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.core.preserved import preserved_rng
+from convscope.data import ImageData, load_data
+from convscope.networks import Extras, Loaded, Preprocessing, Stack, load
+from convscope.train.batches import ImageSets, SeededImages
+
+Network = nn.Module | Loaded | str
+"""A module, what :func:`convscope.load` returned, or a reference such as ``"zfnet"``."""
+
+Images = ImageSets | str | Path
+"""Image sets, or a reference to them such as ``"photos"`` or a folder."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network of a run.
+
+    Attributes:
+        model: the module.
+        name: its reference, or its class's name.
+        extras: what is stored beside its weights: how its images were prepared, its classes, and, if it
+            was given by reference, how to build it.
+    """
+
+    model: nn.Module
+    name: str
+    extras: Extras
+
+
+def image_sets(data: Images, network: Network) -> ImageSets:
+    """Return the images that are meant, at the network's input size.
+
+    Args:
+        data: image sets are returned as they are.
+        network: says the size that referenced images are fitted to.
+
+    Raises:
+        ConvscopeError: there is no such data, or the network doesn't say its size.
+    """
+    if not isinstance(data, str | Path):
+        return data
+    shape = _input_shape(network)
+    if shape is None:
+        raise ConvscopeError(
+            f"data {str(data)!r} for a {type(network).__name__} that doesn't say its input size",
+            "images of a known size",
+            "load them with convscope.data.load_data(..., size=...), or give what convscope.load returned",
+        )
+    return load_data(data, size=shape[1:], channels=shape[0])
+
+
+def subject_of(network: Network, data: ImageSets, seed: int) -> Subject:
+    """Return the network that is meant.
+
+    A reference is built for the data's classes and image size, its initial weights drawn from ``seed``; the
+    global generators are left alone.
+
+    Args:
+        network: see :data:`Network`.
+        data: says the classes and the size of the images.
+        seed: of initial weights.
+
+    Raises:
+        ConvscopeError: no network has that reference.
+    """
+    preprocessing = _preprocessing(data)
+    classes = tuple(data.classes)
+    if isinstance(network, Loaded):
+        extras = Extras(preprocessing or network.preprocessing, classes, network.recipe)
+        return Subject(network.model, network.reference, extras)
+    if not isinstance(network, str):
+        return Subject(network, type(network).__name__, Extras(preprocessing, classes))
+    first = SeededImages(data.validation, "validation", len(classes), seed).__getitems__([0])
+    if isinstance(first, ConvscopeError):
+        raise first
+    shape = tuple(first[0].shape[1:])
+    with preserved_rng():
+        torch.manual_seed(seed)
+        loaded = load(network, num_classes=len(classes), input_shape=shape)
+    extras = Extras(preprocessing or loaded.preprocessing, classes, loaded.recipe)
+    return Subject(loaded.model, network, extras)
+
+
+def _input_shape(network: Network) -> tuple[int, int, int] | None:
+    if isinstance(network, Stack):
+        return network.plan.input_shape
+    if isinstance(network, nn.Module):
+        return None
+    with preserved_rng():
+        inputs = (load(network) if isinstance(network, str) else network).inputs
+    if isinstance(inputs, tuple) and len(inputs) == 4 and all(isinstance(side, int) for side in inputs):
+        return inputs[1], inputs[2], inputs[3]
+    return None
+
+
+def _preprocessing(data: ImageSets) -> Preprocessing | None:
+    """How our own image sets prepare pictures; others don't say, and training doesn't need it."""
+    if not isinstance(data, ImageData):
+        return None
+    source = f"the training images of {data.name}"
+    return Preprocessing(data.size, data.mean, data.std, crop_pct=1.0, source=source)

@@ -1,0 +1,37 @@
+import dataclasses
+
+import pytest
+
+from convscope.core.errors import ConvscopeError
+from convscope.train.config import _RULES, TrainConfig, with_settings
+
+
+def test_every_setting_has_a_rule_that_its_default_passes():
+    assert set(_RULES) == {field.name for field in dataclasses.fields(TrainConfig)}
+    TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0), ("epochs", 1.5), ("epochs", True), ("batch_size", -1), ("batch_size", "8"),
+        ("learning_rate", 0), ("learning_rate", float("nan")), ("learning_rate", float("inf")),
+        ("optimizer", "sgd"), ("momentum", 1.0), ("weight_decay", -1e-4), ("schedule", "linear"),
+        ("warmup_epochs", -1), ("step_epochs", 0), ("step_factor", 0), ("step_factor", 2),
+        ("label_smoothing", 1.0), ("clip_grad_norm", 0), ("clip_grad_norm", float("nan")),
+        ("precision", "fp16"), ("augment", 1), ("seed", -1),
+        ("seed", None), ("checkpoint_every", -1), ("log_every", 0),
+        ("num_workers", -1), ("device", "cuda:7"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_named(name, value):
+    with pytest.raises(ConvscopeError, match=f"^{name}="):
+        TrainConfig(**{name: value})
+
+
+def test_settings_replace_and_an_unknown_one_names_the_nearest():
+    assert with_settings(TrainConfig(epochs=5), {"batch_size": 8}) == TrainConfig(epochs=5, batch_size=8)
+    with pytest.raises(ConvscopeError, match=r"'learningrate'.*try learning_rate="):
+        with_settings(TrainConfig(), {"learningrate": 0.1})
+    with pytest.raises(ConvscopeError, match="batch_size=0"):
+        with_settings(TrainConfig(), {"batch_size": 0})

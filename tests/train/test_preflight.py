@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.train.preflight import check_data, check_model, readable_failure
+from train.toy import RandomImages, ToyData, toy_model
+
+
+def test_a_model_that_cant_be_trained_or_stored_is_named():
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"a": 1}
+
+    check_model(toy_model())
+    with pytest.raises(ConvscopeError, match="Extra: _extra_state in its state is a dict"):
+        check_model(Extra(2, 2))
+    with pytest.raises(ConvscopeError, match="LazyLinear: weight has no values yet"):
+        check_model(nn.LazyLinear(3))
+    with pytest.raises(ConvscopeError, match="Linear: weight has no values yet"):
+        check_model(nn.Linear(2, 2, device="meta"))
+
+
+def test_data_without_classes_or_validation_is_named():
+    check_data(ToyData())
+    with pytest.raises(ConvscopeError, match=r"'toy' with 1 class\(es\)"):
+        check_data(ToyData(classes=("only",)))
+    with pytest.raises(ConvscopeError, match="'toy' without validation images"):
+        check_data(ToyData(validation=RandomImages(0)))
+
+
+def test_a_networks_failure_is_one_line_with_its_cause():
+    def fail(error):
+        with readable_failure(nn.Linear(2, 2), torch.zeros(1, 3, 8, 9)):
+            raise error
+
+    with pytest.raises(
+        ConvscopeError, match=r"Linear on images of shape \(1, 3, 8, 9\) fails: first;"
+    ) as caught:
+        fail(RuntimeError("first\nsecond"))
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(ConvscopeError, match="runs out of memory; expected a step that fits; take a smaller"):
+        fail(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(KeyboardInterrupt):
+        fail(KeyboardInterrupt())

@@ -1,0 +1,462 @@
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+import convscope as cs
+from convscope.core.errors import ConvscopeError
+from convscope.train import NoProgress, TrainConfig, read_log, read_run
+from convscope.train.order import derived_seed, reseed
+from train.toy import RandomImages, ToyData, same_bits, toy_model
+
+TOY = Path(__file__).with_name("toy.py")
+SETTINGS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "checkpoint_every": 2, "log_every": 3}
+
+
+class _Stop(NoProgress):
+    """Raises after a step, as an interruption would."""
+
+    def __init__(self, at):
+        self.at, self.stopped = at, 0
+
+    def step(self, pulse):
+        if pulse.step == self.at:
+            raise KeyboardInterrupt
+
+    def stop(self):
+        self.stopped += 1
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: the network, the run and its folder."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    model = toy_model()
+    return model, cs.train(model, ToyData(), out=out, **SETTINGS), out
+
+
+def _without_times(run):
+    told = json.loads(run.to_json())
+    for record in told["epochs"]:
+        del record["seconds"], record["images_per_second"]
+    kept = ("epochs", "steps", "diverged", "classes", "data", "network")
+    return {name: told[name] for name in kept}
+
+
+# --- the numbers ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"schedule": "constant", "label_smoothing": 0.1, "clip_grad_norm": 0.5},
+        {"optimizer": "adamw", "learning_rate": 0.003, "warmup_epochs": 0.5},
+        {"schedule": "step", "step_epochs": 1, "step_factor": 0.3, "momentum": 0.0, "weight_decay": 0.0},
+    ],
+)
+def test_the_weights_equal_those_of_a_bare_pytorch_loop_bit_for_bit(tmp_path, settings):
+    data = ToyData(train=RandomImages(42, noisy=False), validation=RandomImages(5, noisy=False))
+    config = TrainConfig(**{"epochs": 2, "batch_size": 8, "learning_rate": 0.05, **settings})
+    ours, bare = toy_model(dropout=0), toy_model(dropout=0)
+    run = cs.train(ours, data, out=tmp_path, config=config)
+
+    weights = [bare[0].weight, bare[5].weight]
+    others = [bare[0].bias, bare[1].weight, bare[1].bias, bare[5].bias]
+    groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0}]
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=1)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=1, momentum=config.momentum)
+    order, losses = list(data.train.seen), []
+    for step in range(12):  # 42 images: five batches of 8 and one of 2, twice
+        start = 42 * (step // 6) + 8 * (step % 6)
+        indices = order[start : min(start + 8, 42 * (step // 6 + 1))]
+        lr = config.learning_rate
+        if config.schedule == "step":
+            lr *= 0.3 ** (step // 6)
+        elif config.schedule == "cosine":
+            warm = 3 if config.warmup_epochs else 0
+            lr *= (
+                (step + 1) / 3 if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (12 - warm)))
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        labels = torch.tensor([data.train.labels[i] for i in indices])
+        loss = F.cross_entropy(
+            bare(data.train.images[indices]), labels, label_smoothing=config.label_smoothing
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        if config.clip_grad_norm:
+            nn.utils.clip_grad_norm_(bare.parameters(), config.clip_grad_norm)
+        optimizer.step()
+        losses.append(loss.item())
+    assert sorted(order[:42]) == sorted(order[42:84]) == list(range(42))
+    assert same_bits(ours, bare)
+    assert [record.loss for record in run.steps] == losses
+    assert len({record.learning_rate for record in run.steps}) == {"constant": 1, "step": 2}.get(
+        config.schedule, 12
+    )
+
+
+def test_records_equal_what_an_observer_computes(tmp_path):
+    """Per-step accuracies and the epoch's means, from the steps and by evaluating again."""
+    data = ToyData(train=RandomImages(27, noisy=False), validation=RandomImages(9, noisy=False))
+    model = toy_model(scores=7)
+    run = cs.train(model, data, out=tmp_path / "r", epochs=2, batch_size=8)
+    assert [record.step for record in run.steps] == list(range(1, 9))
+    assert [record.epoch for record in run.steps] == [1] * 4 + [2] * 4
+    sizes = [8, 8, 8, 3]
+    for record in run.epochs:
+        steps = [step for step in run.steps if step.epoch == record.epoch]
+        loss = sum(step.loss * size for step, size in zip(steps, sizes)) / 27
+        accuracy = sum(step.accuracy * size for step, size in zip(steps, sizes)) / 27
+        assert (record.train_loss, record.train_accuracy) == pytest.approx((loss, accuracy), rel=1e-12)
+        assert (record.step, record.learning_rate) == (4 * record.epoch, steps[-1].learning_rate)
+        assert record.images_per_second > 0
+    scores = model.eval()(data.validation.images)
+    labels = torch.tensor(data.validation.labels)
+    top5 = (scores.topk(5).indices == labels[:, None]).any(1).double().mean().item()
+    assert run.epochs[-1].validation_loss == pytest.approx(F.cross_entropy(scores, labels).item(), rel=1e-5)
+    assert run.validation_accuracy == pytest.approx((scores.argmax(1) == labels).double().mean().item())
+    assert run.epochs[-1].validation_top5 == pytest.approx(top5)
+
+
+def test_a_small_network_with_batch_norm_learns_the_digits(tmp_path):
+    digits = load_digits()
+    pixels = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    samples = [(image, int(label)) for image, label in zip(pixels, digits.target)]
+    data = ToyData(samples[:1400], samples[1400:], tuple("0123456789"), "digits")
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(16 * 9, 10),
+    )  # fmt: skip
+    run = cs.train(model, data, out=tmp_path / "r", epochs=5, batch_size=32, learning_rate=0.05)
+    assert run.validation_accuracy > 0.9
+    assert run.epochs[-1].train_loss < run.epochs[0].train_loss / 3
+
+
+def test_bfloat16_autocast_learns_and_keeps_float32_weights_and_the_models_forward(tmp_path):
+    model = toy_model(dropout=0)
+    data = ToyData(train=RandomImages(60, noisy=False), validation=RandomImages(40, noisy=False))
+    seen = []
+    model[5].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    run = cs.train(model, data, out=tmp_path / "r", epochs=4, batch_size=10, precision="amp-bf16")
+    assert set(seen) == {torch.bfloat16}
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32, torch.int64}
+    assert "forward" not in vars(model)
+    assert run.validation_accuracy > 0.8
+
+
+# --- the same again, and after interruptions ---
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_global_generators_say(tmp_path, whole):
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    model = toy_model()
+    run = cs.train(model, ToyData(), out=tmp_path / "again", **SETTINGS)
+    assert same_bits(model, whole[0])
+    assert _without_times(run) == _without_times(whole[1])
+    other = toy_model()
+    cs.train(other, ToyData(), out=tmp_path / "other", **SETTINGS, seed=1)
+    assert not same_bits(other, whole[0])
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 7, 11, 12, 17])
+def test_interrupted_and_resumed_it_ends_with_the_same_bits_and_the_same_log(tmp_path, whole, at):
+    out, progress = tmp_path / "run", _Stop(at)
+    with pytest.raises(KeyboardInterrupt):
+        cs.train(toy_model(), ToyData(), out=out, progress=progress, **SETTINGS)
+    assert progress.stopped == 1
+    leftover = out / ".checkpoint.safetensors.abc"
+    leftover.touch()
+    resumed = toy_model()
+    for parameter in resumed.parameters():
+        nn.init.zeros_(parameter) if at > 2 else None  # the checkpoint must bring every tensor
+    run = cs.train(resumed, ToyData(), out=out, resume=True, **SETTINGS)
+    assert same_bits(resumed, whole[0])
+    assert _without_times(run) == _without_times(whole[1])
+    assert read_run(out) == run
+    assert not leftover.exists()
+    assert [record.step for record in read_log(out / "log.jsonl").steps] == list(range(1, 19))
+    for name in ("best", "final"):
+        ours, theirs = (load_file(folder / f"{name}.safetensors") for folder in (out, whole[2]))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_interrupted_many_times_it_still_ends_with_the_same_bits(tmp_path, whole):
+    out = tmp_path / "run"
+    for at in (3, 4, 5, 9, 9, 14, 18):
+        with pytest.raises(KeyboardInterrupt):
+            cs.train(toy_model(), ToyData(), out=out, resume=True, progress=_Stop(at), **SETTINGS)
+    model = toy_model()
+    run = cs.train(model, ToyData(), out=out, resume=True, **SETTINGS)
+    assert same_bits(model, whole[0])
+    assert _without_times(run) == _without_times(whole[1])
+
+
+def test_adamw_and_augmentation_resume_with_the_same_bits_too(tmp_path):
+    settings = {**SETTINGS, "optimizer": "adamw", "learning_rate": 0.01, "clip_grad_norm": 1.0}
+    plain, one, other = toy_model(), toy_model(), toy_model()
+    cs.train(plain, ToyData(), out=tmp_path / "plain", **settings)
+    settings["augment"] = True
+    cs.train(one, ToyData(), out=tmp_path / "one", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        cs.train(toy_model(), ToyData(), out=tmp_path / "other", progress=_Stop(9), **settings)
+    cs.train(other, ToyData(), out=tmp_path / "other", resume=True, **settings)
+    assert same_bits(one, other)
+    assert not same_bits(one, plain)
+
+
+def _toy_process(**arguments):
+    command = [sys.executable, str(TOY), json.dumps(arguments)]
+    return subprocess.run(command, timeout=200, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_killed_at_a_random_step_and_resumed_it_ends_with_the_same_bits(tmp_path, whole):
+    step = random.SystemRandom().randrange(1, 19)
+    out = tmp_path / "run"
+    killed = _toy_process(out=str(out), kill_at=step, **SETTINGS)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    model = toy_model()
+    run = cs.train(model, ToyData(), out=out, resume=True, **SETTINGS)
+    assert same_bits(model, whole[0]), f"killed at step {step}"
+    assert _without_times(run) == _without_times(whole[1])
+    assert sorted(file.name for file in out.iterdir()) == sorted(file.name for file in whole[2].iterdir())
+
+
+def test_a_finished_run_resumes_to_itself_and_can_be_made_longer(tmp_path):
+    settings = {**SETTINGS, "schedule": "constant"}
+    long, resumed = toy_model(), toy_model()
+    cs.train(long, ToyData(), out=tmp_path / "long", **{**settings, "epochs": 4})
+    first = cs.train(toy_model(), ToyData(), out=tmp_path / "run", **settings)
+    again = cs.train(toy_model(), ToyData(), out=tmp_path / "run", resume=True, **settings)
+    assert again == first
+    run = cs.train(resumed, ToyData(), out=tmp_path / "run", resume=True, **{**settings, "epochs": 4})
+    assert same_bits(long, resumed)
+    assert len(run.epochs) == 4
+    assert read_run(tmp_path / "run") == run
+    with pytest.raises(ConvscopeError, match=r"after 24 steps; expected at most 12, .*epochs=2"):
+        cs.train(toy_model(), ToyData(), out=tmp_path / "run", resume=True, **{**settings, "epochs": 2})
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_when_nothing_depends_on_the_share(tmp_path):
+    """Group norm and no dropout: two halves have the whole batch's mean gradient, ragged tails too."""
+    script = (
+        "import sys, torch; torch.set_num_threads(1); import convscope as cs; from toy import *\n"
+        "model = toy_model(norm=False, dropout=0).double()\n"
+        "run = cs.train(model, ToyData(), out=sys.argv[1], epochs=2, batch_size=9, learning_rate=0.05)\n"
+        "assert len(run.epochs) == 2\n"
+    )
+    (tmp_path / "two.py").write_text(f"import sys; sys.path.insert(0, {str(TOY.parent)!r})\n" + script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ended = subprocess.run(
+        [*command, str(tmp_path / "two.py"), str(tmp_path / "two")],
+        timeout=200,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    model = toy_model(norm=False, dropout=0).double()
+    one = cs.train(model, ToyData(), out=tmp_path / "one", epochs=2, batch_size=9, learning_rate=0.05)
+    two = read_run(tmp_path / "two")
+    assert read_log(tmp_path / "two" / "log.jsonl").start["processes"] == 2
+    assert [step.step for step in two.steps] == [step.step for step in one.steps] == list(range(1, 11))
+    for name, tensor in load_file(tmp_path / "two" / "final.safetensors").items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0, atol=1e-12)
+    for ours, theirs in zip(two.epochs, one.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
+        assert ours.train_accuracy == theirs.train_accuracy
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-9)
+        assert ours.validation_accuracy == theirs.validation_accuracy
+
+
+# --- what is given back, and what is refused ---
+
+
+def test_generators_modes_and_gradients_are_given_back(tmp_path):
+    def draws():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    model = toy_model().eval()
+    model[4].train()
+    modes = [module.training for module in model.modules()]
+    reseed(derived_seed(1))
+    expected = draws()
+    reseed(derived_seed(1))
+    cs.train(model, ToyData(), out=tmp_path / "r", epochs=1)
+    assert draws() == expected
+    reseed(derived_seed(1))
+    with pytest.raises(KeyboardInterrupt):
+        cs.train(model, ToyData(), out=tmp_path / "s", epochs=1, progress=_Stop(1))
+    assert draws() == expected
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_diverged_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path):
+    class Bomb(nn.Module):
+        """Multiplies by infinity from its twelfth training step on."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x):
+            self.count += self.training
+            return x * math.inf if self.count >= 12 else x
+
+    data = ToyData()
+    model = nn.Sequential(toy_model(), Bomb())
+    run = cs.train(model, data, out=tmp_path / "r", **{**SETTINGS, "log_every": 5})
+    assert (run.diverged.step, run.diverged.epoch) == (12, 2)
+    assert not math.isfinite(run.diverged.loss)
+    assert [record.step for record in run.steps] == list(range(1, 12))
+    assert len(run.epochs) == 1
+    assert run.weights is None
+    assert not (tmp_path / "r" / "final.safetensors").exists()
+    kept = load_file(run.checkpoint)
+    assert int(kept["model.1.count"]) == 10
+    assert all(tensor.isfinite().all() for tensor in kept.values())
+    told = read_run(tmp_path / "r")
+    assert (told.diverged.step, told.epochs) == (12, run.epochs)
+    assert json.loads(run.to_json())["diverged"]["loss"] is None
+    resumed = cs.train(nn.Sequential(toy_model(), Bomb()), data, out=tmp_path / "r", resume=True, **SETTINGS)
+    assert resumed.diverged.step == 12
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
+    cs.train(toy_model(), ToyData(), out=tmp_path / "r", epochs=1)
+    before = {file: file.read_bytes() for file in (tmp_path / "r").iterdir()}
+    with pytest.raises(ConvscopeError, match="holds a run already"):
+        cs.train(toy_model(), ToyData(), out=tmp_path / "r", epochs=1)
+    assert {file: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
+
+
+def test_without_a_folder_each_run_gets_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for expected in ("Sequential-toy", "Sequential-toy-2"):
+        run = cs.train(toy_model(), ToyData(), epochs=1)
+        assert run.name == expected
+        assert (tmp_path / "runs" / expected / "log.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_reference_is_built_for_the_data_and_its_weights_can_be_loaded_again(tmp_path):
+    data = ToyData()
+    data.train.images, data.validation.images = torch.randn(42, 3, 67, 67), torch.randn(17, 3, 67, 67)
+    run = cs.train("alexnet", data, out=tmp_path / "r", epochs=1, batch_size=21)
+    assert run.network == "alexnet"
+    loaded = cs.load("alexnet", weights=run.best_weights)
+    assert loaded.inputs == (1, 3, 67, 67)
+    assert loaded.class_names == ("a", "b", "c")
+    ours, file = loaded.model.state_dict(), load_file(run.weights)
+    assert all(torch.equal(ours[name], file[name]) for name in file)
+    given = cs.train(
+        cs.load("alexnet", num_classes=3, input_shape=(3, 67, 67)), data, out=tmp_path / "s", epochs=1
+    )
+    assert given.network == "alexnet"
+
+
+class _Broken(RandomImages):
+    def __getitem__(self, index):
+        raise ConvscopeError(f"image {index} is damaged", "a picture", "remove it")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "settings", "message"),
+    [
+        (toy_model(), ToyData(), {"epoch": 3}, "unknown training setting 'epoch'.*try epochs="),
+        (toy_model(), ToyData(), {"epochs": -3}, "epochs=-3"),
+        (toy_model(scores=2), ToyData(), {}, "Sequential gives 2 scores; expected at least 3"),
+        (nn.Conv2d(3, 4, 3), ToyData(), {}, r"Conv2d on images of shape \(2, 2, 6, 5\) fails"),
+        (nn.Conv2d(2, 4, 3), ToyData(), {}, "class scores"),
+        (toy_model().requires_grad_(False), ToyData(), {}, "without a trainable parameter"),
+        (toy_model(), ToyData(train=RandomImages(1)), {}, r"1 training image\(s\)"),
+        (toy_model(), ToyData(validation=RandomImages(0)), {}, "without validation images"),
+        (toy_model(), ToyData(classes=("a",)), {}, r"1 class\(es\)"),
+        (toy_model(), ToyData(validation=_Broken(3)), {}, "image 0 is damaged"),
+        ("alexnte", ToyData(), {}, "unknown network 'alexnte'"),
+        (toy_model(), ToyData(), {"resume": True, "out": None}, "resume=True without out"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, model, data, settings, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConvscopeError, match=message) as caught:
+        cs.train(model, data, **{"out": "r", **settings})
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    data = ToyData()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConvscopeError, match="can't be written"):
+            cs.train(toy_model(), data, out=out)
+    assert data.train.seen == []
+
+
+def test_one_image_with_batch_norm_on_a_single_pixel_is_explained(tmp_path):
+    model = nn.Sequential(nn.Conv2d(2, 4, (6, 5)), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ConvscopeError, match="fails: Expected more than 1 value per channel"):
+        cs.train(model, ToyData(), out=tmp_path / "one", batch_size=1, epochs=1)
+    run = cs.train(model, ToyData(), out=tmp_path / "r", batch_size=41, epochs=1)  # 42 = 41 + 1
+    assert len(run.steps) == 1
+
+
+def test_another_networks_or_another_runs_checkpoint_is_refused(tmp_path):
+    cs.train(toy_model(), ToyData(), out=tmp_path / "r", **SETTINGS)
+    before = {file: file.read_bytes() for file in (tmp_path / "r").iterdir()}
+    for model, changes, message in (
+        (toy_model(scores=4), {}, r"checkpoint.safetensors.* doesn't fit .* 5.weight"),
+        (toy_model(), {"seed": 2}, "of another run: seed was 0; expected seed 2"),
+        (toy_model(), {"data": ToyData(train=RandomImages(43))}, "num_images was 42; expected num_images 43"),
+    ):
+        with pytest.raises(ConvscopeError, match=message):
+            cs.train(
+                model, changes.pop("data", ToyData()), out=tmp_path / "r", resume=True, **SETTINGS, **changes
+            )
+    assert {file: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
+
+
+def test_progress_is_told_the_whole_course(tmp_path):
+    class Told(NoProgress):
+        def __init__(self):
+            self.calls = []
+
+        def start(self, total_steps, first_step, epochs):
+            self.calls.append(("start", total_steps, first_step, epochs))
+
+        def step(self, pulse):
+            self.calls.append(("step", pulse.step, pulse.epoch, pulse.loss is None))
+            assert (pulse.total_steps, pulse.epochs) == (12, 2)
+            assert pulse.images_per_second > 0
+            assert (pulse.seconds_left == 0) == (pulse.step == 12)
+
+        def epoch(self, record):
+            self.calls.append(("epoch", record.epoch))
+
+        def stop(self):
+            self.calls.append(("stop",))
+
+    told = Told()
+    cs.train(toy_model(), ToyData(), out=tmp_path / "r", epochs=2, batch_size=8, log_every=4, progress=told)
+    steps = [("step", n, 1 + (n > 6), n < 4) for n in range(1, 13)]
+    assert told.calls == [
+        ("start", 12, 0, 2), *steps[:6], ("epoch", 1), *steps[6:], ("epoch", 2), ("stop",)
+    ]  # fmt: skip
