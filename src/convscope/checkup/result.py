@@ -1,0 +1,101 @@
+"""What a check-up returns: findings, the gap, and one row per batch norm call."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convscope.core.finding import Finding
+from convscope.core.result import Result
+
+Depth = Literal["static", "data"]
+"""``static``: judged from modules, optimizer and recorded data flow; ``data``: from real batches as well."""
+
+
+@dataclass(frozen=True)
+class NormHealth:
+    """One call of a batch norm, measured.
+
+    What can't be known at the check-up's depth is None. The two residuals compare the running statistics
+    with those of the layer's own inputs in evaluation mode, over all batches given; each is that of the
+    worst channel.
+
+    Attributes:
+        address: of the call: the module's call (``layer1.0.bn1#1``), or the operator's where a batch norm is
+            called as a function (``self#1:batch_norm.1``).
+        path: the module that the call belongs to, ``"self"`` for the network itself.
+        channels: number of channels C.
+        frozen: whether it normalises by constants even in training, so that its running statistics and
+            batches aren't judged.
+        num_values: m, values per channel in the largest batch given (images × height × width).
+        effective_values: how many independent values the m are worth: σ² over the variance of batch means.
+        momentum: weight of the new value in the running averages; None also for a cumulative average.
+        eps: ε, added to the variance.
+        num_batches_tracked: how many batches the running averages have seen.
+        mean_residual: max over channels of |μ − running mean| / √(running variance + ε), in standard
+            deviations.
+        mean_error: standard error of that number.
+        variance_residual: max over channels of |log((σ² + ε) / (running variance + ε))|.
+        variance_error: standard error of that number.
+        stale_channels: channels in which either residual is beyond doubt and tolerance.
+        dead_channels: channels that the following ReLU always sets to zero.
+        gamma_range: smallest, median and largest |γ|; None without affine parameters.
+    """
+
+    address: str
+    path: str
+    channels: int
+    frozen: bool
+    num_values: int | None
+    effective_values: float | None
+    momentum: float | None
+    eps: float
+    num_batches_tracked: int | None
+    mean_residual: float | None
+    mean_error: float | None
+    variance_residual: float | None
+    variance_error: float | None
+    stale_channels: int | None
+    dead_channels: int | None
+    gamma_range: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """Something that could not be checked.
+
+    Attributes:
+        what: a fault's id, a layer's address or a parameter's name.
+        reason: why not, in a sentence.
+    """
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checkup(Result):
+    """What is wrong with a network's batch norms, with evidence and remedy.
+
+    Attributes:
+        findings: errors first, then warnings, advice and facts; by measured effect within each.
+        gap: loss in evaluation mode minus loss with batch statistics on the same batches (dropout off in
+            both), in the loss's own unit; None without labels, data, or a batch norm that trains.
+        gap_error: standard error of the gap; None where it can't be estimated.
+        eval_loss: mean loss in evaluation mode, with running statistics.
+        batch_loss: mean loss with batch statistics.
+        layers: one row per batch norm call, in order of execution.
+        num_samples: samples in the batches that were run; 0 at static depth.
+        num_batches: how many batches those were.
+        depth: see :data:`Depth`.
+        unchecked: what could not be checked, and why.
+    """
+
+    findings: tuple[Finding, ...]
+    gap: float | None
+    gap_error: float | None
+    eval_loss: float | None
+    batch_loss: float | None
+    layers: tuple[NormHealth, ...]
+    num_samples: int
+    num_batches: int
+    depth: Depth
+    unchecked: tuple[Unchecked, ...]

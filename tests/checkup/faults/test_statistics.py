@@ -1,0 +1,154 @@
+"""Planted faults of running statistics: each found by name and place, and gone after the remedy."""
+
+import pytest
+import torch
+from torch import nn
+
+from checkup.grown import Small, evidence, faults, grow, images, loader
+from convscope import checkup
+from convscope.norm.batch import BatchNorm2d
+
+
+def _only(found, name):
+    return [finding for finding in found.findings if finding.fault == name]
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, BatchNorm2d])
+@pytest.mark.parametrize("layer", ["bn1", "bn2", "bn3"])
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda bn: bn.running_mean.add_(2 * bn.running_var.sqrt()),
+        lambda bn: bn.running_var.mul_(6),
+        lambda bn: bn.running_var.div_(6),
+        lambda bn: bn.running_mean[3:4].add_(3 * bn.running_var[3:4].sqrt()),
+    ],
+    ids=["means", "variances-large", "variances-small", "one-channel"],
+)
+def test_stale_statistics_are_found_where_they_are(norm, layer, plant):
+    model = grow(Small(norm))
+    with torch.no_grad():
+        plant(model.get_submodule(layer))
+    found = checkup(model, loader())
+    stale = _only(found, "stale-statistics")
+    assert [finding.address for finding in stale] == [f"{layer}#1"]
+    assert "update_bn(loader, model)" in stale[0].remedy
+    torch.optim.swa_utils.update_bn(loader(320, 32), model)
+    assert faults(checkup(model, loader())) == []
+
+
+def test_the_evidence_is_the_planted_shift():
+    model = grow(Small())
+    with torch.no_grad():
+        model.bn2.running_mean[5] -= 4 * (model.bn2.running_var[5] + 1e-5).sqrt()
+    (stale,) = _only(checkup(model, loader(192)), "stale-statistics")
+    assert evidence(stale, "mean residual") == pytest.approx(
+        4, abs=5 * evidence(stale, "its standard error") + 0.05
+    )
+    assert evidence(stale, "stale channels") == 1
+
+
+def test_layers_that_are_only_misled_are_counted_not_blamed():
+    model = grow(Small())
+    with torch.no_grad():
+        model.bn1.running_var *= 400
+    found = checkup(model, loader())
+    (stale,) = _only(found, "stale-statistics")
+    assert stale.address == "bn1#1"
+    assert evidence(stale, "layers misled") == 2
+    assert [row.stale_channels > 0 for row in found.layers] == [True, True, True]
+
+
+def test_two_causes_are_two_findings():
+    model = grow(Small())
+    with torch.no_grad():
+        model.bn1.running_mean += 3
+        model.bn3.running_var *= 9
+    assert sorted(f.address for f in _only(checkup(model, loader()), "stale-statistics")) == [
+        "bn1#1",
+        "bn3#1",
+    ]
+
+
+def test_a_gap_in_the_loss_is_found_and_makes_it_an_error():
+    model = grow(Small())
+    x = images(96)
+    labels = model.eval()(x).argmax(1)
+    with torch.no_grad():
+        model.head.weight.mul_(8)
+        model.head.bias.mul_(8)
+        model.bn3.running_mean += 3 * model.bn3.running_var.sqrt()
+    found = checkup(model, list(zip(x.split(16), labels.split(16))))
+    (gap,) = _only(found, "train-eval-gap")
+    assert evidence(gap, "gap") == found.gap > 0
+    assert "bn3#1" in gap.why
+    assert [f.severity for f in _only(found, "stale-statistics")] == ["error"]
+
+
+def test_one_mean_loss_is_no_gap():
+    model = grow(Small())
+    with torch.no_grad():
+        model.bn3.running_mean += 9
+    found = checkup(model, (images(64), torch.zeros(64)), loss=lambda o, y: o.square().mean())
+    assert found.gap_error is None
+    assert _only(found, "train-eval-gap") == []
+    assert any(note.what == "train-eval-gap" for note in found.unchecked)
+
+
+@pytest.mark.parametrize("batches", [0, 1, 20])
+@pytest.mark.parametrize("depth", ["static", "data"])
+def test_young_statistics(batches, depth):
+    model = grow(Small(), batches=batches)
+    data = None
+    if depth == "data":  # inputs far from mean 0 and variance 1 everywhere
+        with torch.no_grad():
+            for layer in (model.conv1, model.conv2, model.conv3):
+                layer.weight.mul_(30)
+        model = grow(model, batches=0)
+        data = loader()
+    young = _only(checkup(model, data), "young-statistics")
+    assert [finding.address for finding in young] == ["bn1#1", "bn2#1", "bn3#1"]
+    for finding in young:
+        assert finding.severity == "warning"
+        assert evidence(finding, "weight of the starting values") == pytest.approx(0.9**batches)
+
+
+def test_young_statistics_that_data_shows_right_are_no_finding():
+    model = grow(Small())
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked.fill_(2)
+    assert faults(checkup(model, loader())) == []
+
+
+def test_a_start_that_outweighs_a_small_variance_is_youth_not_staleness():
+    model = Small()
+    with torch.no_grad():
+        model.conv2.weight.mul_(0.01)
+    grow(model, batches=60)
+    found = checkup(model, loader())
+    assert faults(found) == [("young-statistics", "bn2#1")]
+    assert found.findings[0].severity == "advice"
+    assert evidence(found.findings[0], "their share of a running variance") > 0.5
+
+
+def test_old_statistics_and_unknown_ages_are_not_young():
+    model = grow(Small(), batches=44)
+    assert faults(checkup(model)) == []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked.zero_()
+    assert faults(checkup(model)) == []
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [lambda bn: bn.running_mean[1:2].fill_(float("nan")), lambda bn: bn.running_var[1:2].fill_(-1e-9)],
+)
+def test_statistics_that_cannot_be(plant):
+    model = grow(Small(), batches=60)
+    plant(model.bn2)
+    (finding,) = _only(checkup(model), "non-finite-statistics")
+    assert (finding.address, finding.severity) == ("bn2#1", "error")
+    assert evidence(finding, "channels") == 1
+    assert "non-finite-statistics" in {f.fault for f in checkup(model, images(32)).findings}
