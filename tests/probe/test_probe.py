@@ -74,6 +74,17 @@ def test_reading_gives_the_values_that_hooks_give(context):
     assert all(torch.equal(read[name], expected[name]) for name in expected)
 
 
+def test_what_runs_while_the_probe_is_paused_is_not_seen():
+    seen = []
+    model = nn.ReLU()
+    with probing(model) as probe:
+        probe.read("relu", lambda visit, _: seen.append(str(visit.site.address)))
+        with probe.paused():
+            torch.randn(3).relu()
+        model(torch.randn(3))
+    assert seen == ["self#1:relu.1"]
+
+
 def test_replacing_a_value_changes_what_follows():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
     inputs = torch.randn(2, 3, 6, 5)

@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any
 
 from torch import nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from convscope.checkup.batches import Batch, batches_of
 from convscope.checkup.bias import BiasSums, TrainingStep, training_step
@@ -18,7 +17,7 @@ from convscope.checkup.passes import Passes
 from convscope.checkup.result import Unchecked
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
-from convscope.probe import probing
+from convscope.probe import Probe, probing
 from convscope.tape import Tape, record
 
 # The training step shows signs, not sizes: a few samples will do, and backward keeps all their activations.
@@ -70,7 +69,7 @@ def observe_data(model: nn.Module, data: Any, loss: Loss | None, optimizer: Any)
         with probing(model) as probe:
             passes = Passes(probe, roster, loss)
             passes.by_batch = step.by_batch
-            for batch in chain([first], _unseen(batches)):
+            for batch in chain([first], _unseen(batches, probe)):
                 outputs = passes.as_at_test_time(batch)
                 if not passes.has_norms:
                     return _without_norms(roster, passes)
@@ -82,10 +81,10 @@ def observe_data(model: nn.Module, data: Any, loss: Loss | None, optimizer: Any)
     )  # fmt: skip
 
 
-def _unseen(batches: Iterator[Batch]) -> Iterator[Batch]:
+def _unseen(batches: Iterator[Batch], probe: Probe) -> Iterator[Batch]:
     """Let the data load without the probe watching its operators."""
     while True:
-        with _disable_current_modes():
+        with probe.paused():
             batch = next(batches, None)
         if batch is None:
             return

@@ -25,7 +25,7 @@ def checkup(
 
     loaded = options.load(network)
     if data is None:
-        show(reading(loaded.model, None), as_json=json)
+        show(reading(loaded.model, loaded.inputs), as_json=json)
         return
     images = data_for(loaded, data)
     show(reading(loaded.model, images.batches("train", batch_size)), as_json=json)

@@ -24,6 +24,7 @@ _HOOKS = (
     "_state_dict_hooks",
     "_load_state_dict_pre_hooks",
 )
+_WHOLE_NUMBERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", *_HOOKS)
 
 
@@ -127,5 +128,6 @@ def _is_lazy(tensor: torch.Tensor) -> bool:
 def _same_bits(tensor: torch.Tensor, content: torch.Tensor) -> bool:
     if tensor.shape != content.shape or tensor.dtype != content.dtype:
         return False
-    bits, kept = (t.detach().reshape(-1).view(torch.uint8) for t in (tensor, content))
+    whole_numbers = _WHOLE_NUMBERS.get(tensor.itemsize, torch.uint8)
+    bits, kept = (t.detach().reshape(-1).view(whole_numbers) for t in (tensor, content))
     return bool(torch.equal(bits, kept))

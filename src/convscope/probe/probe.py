@@ -67,6 +67,7 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._listeners: dict[str, list[Listener]] = {}
         self._target: str | None = None
         self._captured: Any = None
+        self._is_paused = False
 
     def around(self, where: str, rule: Rule) -> None:
         """Let ``rule`` stand in for operators; a later rule wraps an earlier one's result.
@@ -93,6 +94,15 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._listeners.setdefault(address if address == "*" else str(self._module(address)), []).append(
             listener
         )
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run a block whose operators aren't the model's, the loading of a batch for one, unwatched."""
+        self._is_paused, before = True, self._is_paused
+        try:
+            yield
+        finally:
+            self._is_paused = before
 
     def run_until(self, address: str, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the model as far as ``address`` and return the tensor there, with its autograd graph.
@@ -124,7 +134,7 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = operator_name(func)
+        name = None if self._is_paused else operator_name(func)
         if name is None:
             return func(*args, **kwargs)
         parts = decompose(self, func, args, kwargs)
