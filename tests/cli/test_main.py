@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from convscope.cli.main import COMMANDS, main
 
@@ -88,6 +89,20 @@ def test_fold(capsys, in_tmp_path):
     assert folded["ledger"]["kept"] == 0
     assert folded["ledger"]["folded"] >= 5
     assert [path.name for path in in_tmp_path.iterdir()] == ["folded.safetensors"]
+
+
+def test_weights_that_fit_in_part_are_reported(capsys, in_tmp_path):
+    run(capsys, f"fold alexnet --norm batch {SMALL} --out whole.safetensors")
+    tensors = load_file(in_tmp_path / "whole.safetensors")
+    moved = {
+        f"module.{name}": tensor for name, tensor in tensors.items() if not name.startswith("classifier.fc8")
+    }
+    save_file({**moved, "module.extra": tensors["classifier.fc8.bias"]}, in_tmp_path / "part.safetensors")
+    code, out, err = run(capsys, f"cost alexnet {SMALL} --weights part.safetensors --json")
+    assert code == 0
+    assert json.loads(out)["totals"]["params"] > 0
+    for word in ("classifier.fc8.weight", "extra", "module."):
+        assert word in err
 
 
 def test_checkup_without_data(capsys):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from convscope.cli.show import note
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class NetworkOptions:
         words = {name: getattr(self, name) for name in ("num_classes", "norm", "width", "variant")}
         given = {**defaults, **{name: word for name, word in words.items() if word is not None}}
         shape = input_shape(self.input) if self.input else given.pop("input_shape", None)
-        return load(
+        loaded = load(
             reference,
             weights=self.weights,
             classes=self.classes,
@@ -61,6 +62,9 @@ class NetworkOptions:
             input_shape=shape,
             **given,
         )
+        if loaded.weights is not None:
+            note(loaded.weights)
+        return loaded
 
 
 def input_shape(text: str) -> tuple[int, ...]:

@@ -19,6 +19,6 @@ def show(result: Result, *, as_json: bool) -> None:
     console.print(result)
 
 
-def note(text: str) -> None:
+def note(said: str | Result) -> None:
     """Say something about the work on standard error, so that standard output holds the result alone."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(said, markup=False)
