@@ -30,7 +30,17 @@ def test_formatted_bytes_are_within_half_a_percent(num_bytes):
     assert abs(float(number) * size - num_bytes) <= 0.0051 * num_bytes
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0"), (999, "999"), (1000, "1.00 k"), (62378344, "62.4 M")])
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (999.6, "1.00 k"),
+        (999_499, "999 k"),
+        (999_600_000, "1.00 G"),
+        (62378344, "62.4 M"),
+    ],
+)
 def test_formatted_counts(count, text):
     assert format_count(count) == text
 

@@ -25,7 +25,7 @@ def format_count(count: float) -> str:
         ('1.14 G', '999', '34.9 k')
     """
     for size, prefix in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if abs(count) >= size:
+        if abs(count) >= size * (1 - 0.5 / 1000):  # what would round to 1000 of the next smaller prefix
             return f"{_three_figures(count / size)} {prefix}"
     return f"{count:,.0f}" if float(count).is_integer() else f"{count:.3g}"
 
@@ -38,7 +38,7 @@ def format_bytes(num_bytes: float) -> str:
         ('4.00 MiB', '284 MiB', '512 B')
     """
     for size, unit in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if abs(num_bytes) >= size:
+        if abs(num_bytes) >= size * (1 - 0.5 / KIB):  # what would round to 1024 of the next smaller unit
             return f"{_three_figures(num_bytes / size)} {unit}"
     return f"{num_bytes:,.0f} B"
 
