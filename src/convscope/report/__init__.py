@@ -1,0 +1,33 @@
+"""The whole anatomy of one network on one page, and how every result looks in a terminal.
+
+:func:`report` runs all readings on one network and writes a page that opens offline; ``Report`` is what it
+found. :mod:`convscope.report.terminal` registers the terminal rendering of every result.
+
+Limits: one network at a time; image classifiers for what needs data; the page is for reading, the JSON of
+the results for programs.
+"""
+
+from convscope.core.callable_room import make_callable
+from convscope.report.collect import report
+from convscope.report.comparison import Comparison
+from convscope.report.page import page_html, write_page
+from convscope.report.ranking import RankedFinding, rank
+from convscope.report.request import ReportConfig, Stage, Watcher
+from convscope.report.result import Part, Report, Subject
+
+__all__ = [
+    "Comparison",
+    "Part",
+    "RankedFinding",
+    "Report",
+    "ReportConfig",
+    "Stage",
+    "Subject",
+    "Watcher",
+    "page_html",
+    "rank",
+    "report",
+    "write_page",
+]
+
+make_callable(__name__, report)

@@ -1,0 +1,143 @@
+"""One page that shows a whole report: a single HTML file that opens offline, the gallery's folder beside it.
+
+The page holds the report's JSON, and every number on it is written from that JSON (see
+:mod:`convscope.report.fields`). It opens no connection: scripts, styles and the picture of the first layer
+are inside, and a content security policy allows nothing else but the gallery's folder. Only scripts whose
+hash is in that policy run, so that a name with mark-up in it couldn't do harm even if it were written raw.
+
+Limits: needs a browser of 2022 or later; without JavaScript the tables are there, charts and gallery aren't.
+"""
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+from torch import Tensor
+
+from convscope.core.files import whole_file
+from convscope.report.charts import charts
+from convscope.report.fields import Fields, script_json
+from convscope.report.result import Report
+
+SECTIONS = (
+    ("findings", "What matters"),
+    ("cost", "Cost"),
+    ("memory", "Memory"),
+    ("training", "Training"),
+    ("checkup", "Check-up"),
+    ("fold", "Fold"),
+    ("stem", "First layer"),
+    ("gallery", "Gallery"),
+)
+ANCHORS = {name: name for name in ("checkup", "training", "fold", "stem", "gallery", "cost")}
+ANCHORS["published"] = "cost"
+_LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+
+
+def write_page(report: Report, path: str | Path) -> Path:
+    """Write the page of a report; the gallery's folder is linked relative to the page, as it lies there.
+
+    Args:
+        report: what to show.
+        path: the HTML file; written under a temporary name, then renamed.
+
+    Raises:
+        ConvscopeError: the file can't be written.
+    """
+    path = Path(path)
+    html = page_html(report)
+    with whole_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return path
+
+
+def page_html(report: Report, gallery_folder: str = "gallery") -> str:
+    """Return the HTML of a report's page.
+
+    Args:
+        report: what to show.
+        gallery_folder: the gallery's folder, relative to the page.
+    """
+    data = page_data(report)
+    scripts = [_static(name) for name in (*_LIBRARIES, "page.js")]
+    fields = Fields(data)
+    environment = _environment(fields)
+    return environment.get_template("page.html.j2").render(
+        sections=[section for section in SECTIONS if _is_there(section[0], data)],
+        anchors=ANCHORS,
+        css=Markup(_static("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        page_script=Markup(_static("gallery.js")),
+        policy=_policy((*scripts, _static("gallery.js"))),
+        data=script_json(data),
+        charts=script_json(charts(data)),
+        gallery_folder=gallery_folder,
+        gallery_script=f"{gallery_folder}/{report.gallery.script}" if report.gallery else "",
+        stem_image=_picture(report.stem.grid) if report.stem else "",
+        stem_size=tuple(report.stem.grid.shape[1::-1]) if report.stem else (0, 0),
+    )
+
+
+def page_data(report: Report) -> dict[str, Any]:
+    """Return the JSON in the page: the report's, without the gallery's single units.
+
+    Those lie in the gallery's own script, so that a gallery of any size leaves the page small.
+    """
+    data = report.to_dict()
+    if data["gallery"]:
+        for layer in data["gallery"]["layers"]:
+            del layer["units"]
+    return data
+
+
+def _environment(fields: Fields) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("convscope.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        get=fields.get,
+        items=fields.items,
+        num=fields.number,
+        txt=fields.text,
+        ev=fields.evidence,
+        noun=fields.noun,
+        bar=fields.bar,
+        top=fields.largest,
+    )
+    return environment
+
+
+def _is_there(section: str, data: Mapping[str, Any]) -> bool:
+    return section != "memory" or bool(data["cost"])
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {hashes} 'self' file:; style-src 'unsafe-inline'; "
+        "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _static(name: str) -> str:
+    return files("convscope.report").joinpath("_static", name).read_text(encoding="utf-8")
+
+
+def _picture(grid: Tensor) -> str:
+    """A picture with values from 0 to 1, (height, width, 3), as a ``data:`` address."""
+    values = (grid.detach().cpu().float().clamp(0, 1) * 255).round().byte().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

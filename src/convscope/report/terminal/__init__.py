@@ -1,0 +1,8 @@
+"""How results look in a terminal: importing this registers one rendering for every public result.
+
+``print(result)`` and ``rich.print(result)`` use them, and so does a notebook. Every table states its units.
+"""
+
+from convscope.report.terminal import checkup, cost, fold, networks, sight, train, whole
+
+__all__ = ["checkup", "cost", "fold", "networks", "sight", "train", "whole"]

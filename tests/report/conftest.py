@@ -1,0 +1,365 @@
+"""Small results of every kind, made up for these tests, with names that try to break out of a page."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from convscope.checkup.result import Checkup, NormHealth, Unchecked
+from convscope.core.finding import Evidence, Finding
+from convscope.cost.table import (
+    Cost,
+    Forecast,
+    LiveTensor,
+    Row,
+    RuleOfThumb,
+    TimelinePoint,
+    Totals,
+    Uncounted,
+    UnusedParameter,
+)
+from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
+from convscope.report.comparison import compare_runs
+from convscope.report.findings import findings_of
+from convscope.report.ranking import rank
+from convscope.report.result import Part, Report, Subject
+from convscope.sight.album import Example, Gallery, Layer, Sprite, Unit
+from convscope.sight.diagnosis import Filter, Stem, WhatIf
+from convscope.sight.projection import Box, Census
+from convscope.tape.receptive_field import ReceptiveField
+from convscope.train.config import TrainConfig
+from convscope.train.run import EpochRecord, Run, StepRecord
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    return HOSTILE
+
+
+def _finding(fault, severity, address="conv1#1", value=0.948, unit="share"):
+    return Finding(
+        fault=fault,
+        severity=severity,
+        address=address,
+        evidence=(Evidence("share of the MACs", value, unit, "sum over the rows"),),
+        why=f"94.8 % of the MACs are in convolutions ({fault}).",
+        remedy="" if severity == "info" else "Change the stride.",
+        source="the lecture's table",
+    )
+
+
+def _row(name, op, macs, params=0, saved=0, shape=(8, 24, 48, 48)):
+    elements = torch.Size(shape).numel()
+    return Row(
+        address=f"{name}#1",
+        path=name,
+        type_name="Conv2d",
+        op=op,
+        phase="forward",
+        output_shape=shape,
+        activations=elements,
+        activation_bytes=4 * elements,
+        params=params,
+        parameter_bytes=4 * params,
+        macs=macs,
+        forward_flops=2 * macs,
+        backward_input_flops=2 * macs,
+        backward_weight_flops=2 * macs,
+        recompute_flops=0,
+        elementwise_ops=0 if macs else elements,
+        saved_bytes=saved,
+        index_bytes=saved // 5,
+        receptive_field=ReceptiveField((7, 7), (2, 2), (-1, -1)) if macs else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def cost():
+    rows = (
+        _row("conv1", "convolution", 65_028_096, 3_552, 1_769_472),
+        _row("bn1", "batch_norm", 0, 48, 1_769_664),
+        _row(f"features.{HOSTILE}", "max_pool2d", 0, 0, 885_000),
+        _row("fc8", "linear", 40_960, 5_130, 16_384, (8, 10)),
+    )
+    total = {
+        field: sum(getattr(row, field) for row in rows)
+        for field in (
+            "activations",
+            "macs",
+            "forward_flops",
+            "backward_input_flops",
+            "backward_weight_flops",
+            "recompute_flops",
+            "elementwise_ops",
+            "saved_bytes",
+            "index_bytes",
+        )
+    }
+    phases = ["forward"] * 40 + ["loss"] * 4 + ["backward"] * 60 + ["optimizer"] * 16
+    timeline = tuple(
+        TimelinePoint(call, phase, f"conv1#1:op.{call + 1}", 512 * (4_000 + 900 * min(call, 110 - call)))
+        for call, phase in enumerate(phases)
+    )
+    peak = max(timeline, key=lambda point: point.allocated_bytes)
+    return Cost(
+        network="ZFNet",
+        input_shapes=((8, 3, 96, 96),),
+        batch_size=8,
+        plan="training with sgd-momentum in fp32",
+        device="cuda",
+        totals=Totals(
+            params=8_930,
+            parameter_bytes=35_720,
+            backward_flops=total["backward_input_flops"] + total["backward_weight_flops"],
+            step_flops=total["forward_flops"] * 3,
+            **total,
+        ),
+        rows=rows,
+        unused_parameters=(UnusedParameter("extra.weight", 200),),
+        uncounted=(Uncounted("aten::strange", 2, "forward", "conv1#1:strange.1"),),
+        rule_of_thumb=RuleOfThumb(1_000_000, 2, 8_000_000, 3, 107_160),
+        forecast=Forecast(
+            peak.allocated_bytes,
+            None,
+            None,
+            None,
+            peak.phase,
+            peak.address,
+            {"activation": 20_000_000, "optimizer-state": 40_000},
+            (
+                LiveTensor(1_769_472, "activation", "", "conv1#1:convolution.1"),
+                LiveTensor(512, "parameter", f"conv1.{HOSTILE}", ""),
+            ),
+            timeline,
+            ("Reserved memory isn't forecast yet.",),
+        ),
+        findings=(_finding("conv-share", "info"), _finding("stem-share", "info")),
+        assumptions=("Nothing was moved to another device.",),
+    )
+
+
+def _run(name, accuracies, diverged=None):
+    epochs = tuple(
+        EpochRecord(e, 10 * e, 2.3 / e, 0.1 * e, 2.2 / e, accuracy, None, 0.01, 210.0, 3.2)
+        for e, accuracy in enumerate(accuracies, 1)
+    )
+    steps = tuple(StepRecord(s, 1 + s // 10, 2.3 / s, 0.1, 0.01) for s in range(1, 20))
+    return Run(
+        name=name,
+        network="ZFNet",
+        data="photos",
+        classes=("cat", HOSTILE),
+        config=TrainConfig(epochs=4),
+        epochs=epochs,
+        steps=steps,
+        seconds=12.8,
+        images_per_second=210.0,
+        validation_accuracy=accuracies[-1] if accuracies else None,
+        checkpoint=None,
+        weights=None,
+        best_weights=None,
+        diverged=diverged,
+    )
+
+
+@pytest.fixture(scope="module")
+def make_run():
+    return _run
+
+
+@pytest.fixture(scope="module")
+def training():
+    return compare_runs(
+        "batch", _run("with", (0.31, 0.62, 0.83, 0.9)), _run("without", (0.1, 0.2, 0.41, 0.47)), 500
+    )
+
+
+@pytest.fixture(scope="module")
+def checkup():
+    layer = NormHealth(
+        "bn1#1",
+        "bn1",
+        24,
+        False,
+        18_432,
+        913.4,
+        0.1,
+        1e-5,
+        120,
+        0.12,
+        0.03,
+        0.27,
+        0.05,
+        2,
+        1,
+        (0.4, 0.97, 1.3),
+    )
+    return Checkup(
+        findings=(
+            _finding("stale-statistics", "warning", "bn1#1", 0.27, "1"),
+            _finding("dead-gamma", "advice", "bn2#1"),
+        ),
+        gap=0.11,
+        gap_error=0.02,
+        eval_loss=0.52,
+        batch_loss=0.41,
+        layers=(
+            layer,
+            replace(layer, address=f"{HOSTILE}#1", momentum=None, gamma_range=None, mean_error=None),
+        ),
+        num_samples=500,
+        num_batches=8,
+        depth="data",
+        unchecked=(Unchecked("micro-batch", "No training batch was given."),),
+    )
+
+
+@pytest.fixture(scope="module")
+def folded():
+    timing = Timing(0.0123, 0.0119, 0.0131)
+    return Folded(
+        model=torch.nn.Identity(),
+        ledger=Ledger(
+            (
+                LedgerEntry("bn1#1", "folded", "conv1#1", "", 3.1e-16, 4.2),
+                LedgerEntry(f"{HOSTILE}#1", "kept", reason="Its input is read by 2 operators."),
+            )
+        ),
+        max_error=3.4e-16,
+        mean_error=1.1e-16,
+        proof=Proof(
+            True,
+            1e-9,
+            (OutputError("float64", 3.4e-16, 1.1e-16), OutputError("float32", 2.4e-7, 1e-7)),
+            ("(8, 3, 96, 96)",),
+            "Outputs before and after.",
+        ),
+        speed=Speed(
+            timing,
+            Timing(0.0098, 0.0094, 0.0102),
+            1.25,
+            1.21,
+            1.31,
+            20,
+            "cpu",
+            2,
+            ("(8, 3, 96, 96)",),
+            "In turn.",
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def stem():
+    filters = tuple(Filter(i, 0.1 + 0.01 * i, 1 + 0.1 * i, 0.2, 3.0 - i, i == 3) for i in range(4))
+    return Stem(
+        grid=torch.rand(15, 15, 3),
+        name="conv1",
+        address="conv1#1:convolution.1",
+        unit_address="relu1#1",
+        kernel=(7, 7),
+        stride=(2, 2),
+        num_images=500,
+        num_spectra=64,
+        input_rms=1.01,
+        aliased_share=0.21,
+        filters=filters,
+        what_if=(WhatIf((1, 1), 0.0), WhatIf((2, 2), 0.21), WhatIf((4, 4), 0.55)),
+        findings=(_finding("dead-filters", "warning", "conv1#1"),),
+    )
+
+
+def _gallery(folder, units=40):
+    sprite = Sprite(
+        "00-patches.png", "00-projections.png", 28, 3, 7, "colours as they are", "0.5 + x / (2 max|x|)"
+    )
+    census = Census(("relu1#1:relu.1",), (), (), 2, 1, (f"sigmoid {HOSTILE}",))
+    made = tuple(
+        Unit(
+            i,
+            i % 8 == 3,
+            0.0 if i % 8 == 3 else 3.25 + i,
+            -0.5,
+            0.4,
+            0.0 if i % 8 == 3 else 0.75,
+            () if i % 8 == 3 else (Example(7, HOSTILE, 3.25 + i, (4, 5), Box(0, 1, 7, 8)),),
+        )
+        for i in range(units)
+    )
+    layers = tuple(
+        Layer(
+            name,
+            f"{name}#1:convolution.1",
+            "relu1#1:relu.1",
+            (48, 48),
+            ReceptiveField((7, 7), (2, 2), (-1, -1)),
+            made,
+            replace(sprite, patches=f"{name}-patches.png", projections=f"{name}-projections.png"),
+            census,
+            0.6,
+            0.0,
+        )
+        for name in ("conv1", "conv2")
+    )
+    gallery = Gallery(
+        "deconvnet",
+        9,
+        500,
+        (96, 96),
+        layers,
+        ("fc6: not maps over the image",),
+        str(folder),
+        "index.json",
+        "gallery.js",
+        (_finding("no-switches", "warning", "conv1#1", 0.0, "1"),),
+    )
+    folder.mkdir(parents=True)
+    for layer in layers:
+        for name in (layer.sprite.patches, layer.sprite.projections):
+            Image.effect_noise((7 * 84, 6 * 84), 80).convert("RGB").save(folder / name)
+    text = json.dumps(gallery.to_dict()).replace("</", "<\\/")
+    (folder / "gallery.js").write_text(f"window.convscopeGallery = {text};\n")
+    return gallery
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    return _gallery(tmp_path_factory.mktemp("report") / "gallery")
+
+
+@pytest.fixture(scope="module")
+def report(cost, training, checkup, folded, stem, gallery):
+    folder = Path(gallery.folder).parent
+    made = Report(
+        subject=Subject(
+            "zfnet",
+            (3, 96, 96),
+            8,
+            "batch",
+            0.25,
+            f"trained here, {HOSTILE}",
+            "photos",
+            ("cat", HOSTILE),
+            2000,
+            500,
+        ),
+        cost=cost,
+        published=replace(cost, batch_size=128),
+        training=training,
+        checkup=checkup,
+        folded=folded,
+        stem=stem,
+        gallery=gallery,
+        findings=(),
+        missing=(Part("twin", "No twin for <b>this</b> one."),),
+        page=str(folder / "index.html"),
+        folder=str(folder),
+        seconds=251.3,
+        versions={"convscope": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
+    )
+    return replace(made, findings=rank(findings_of(made)))
