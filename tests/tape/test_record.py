@@ -4,31 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import CASES, CheckpointedNet, DictNet, FunctionalNet, ResidualNet, SharedNet, state_of
 from convscope.core.errors import ConvscopeError
-from convscope.tape import TrainingPlan, operator_name, record
-
-
-class _Names(TorchDispatchMode):
-    """An independent list of the operators that a real run dispatches."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if operator_name(func) is not None:
-            self.names.append(operator_name(func))
-        return func(*args, **(kwargs or {}))
+from convscope.tape import TrainingPlan, record
+from dispatched import DispatchedNames
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_operators_are_those_of_a_real_run(case):
     model = case.make().eval()
     inputs = torch.randn(case.shape)
-    with torch.no_grad(), _Names() as real:
+    with torch.no_grad(), DispatchedNames() as real:
         model(inputs)
     tape = record(case.make(), case.shape)
     assert [call.op for call in tape.calls] == real.names
@@ -45,7 +32,7 @@ def test_training_operators_are_those_of_a_real_step():
     F.cross_entropy(model(inputs), torch.zeros(2, dtype=torch.long)).backward()
     optimizer.step()
     optimizer.zero_grad()
-    with _Names() as real:
+    with DispatchedNames() as real:
         F.cross_entropy(model(inputs), torch.zeros(2, dtype=torch.long)).backward()
         optimizer.step()
     assert [call.op for call in tape.calls] == real.names
@@ -310,7 +297,7 @@ def test_a_gradient_penalty_is_recorded_as_it_runs():
 
     tape = record(model, (1, 3, 7, 7), step=step)
     inputs = torch.randn(1, 3, 7, 7)
-    with _Names() as real:
+    with DispatchedNames() as real:
         step(model, (inputs,), {})
     assert [call.op for call in tape.calls] == real.names
 

@@ -2,21 +2,10 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from convscope.tape import TrainingPlan, operator_name, record
+from convscope.tape import TrainingPlan, record
+from dispatched import DispatchedNames
 from zoo import SAMPLE, make
-
-
-class _Names(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if operator_name(func) is not None:
-            self.names.append(operator_name(func))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.zoo
@@ -45,7 +34,7 @@ def test_a_network_is_recorded_as_it_runs_and_left_as_it_was(reference):
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), _Names() as real:
+        with torch.no_grad(), DispatchedNames() as real:
             model(inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
