@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import convscope
 from convscope.core.address import Address, parse_address
 from convscope.core.errors import ConvscopeError
-from convscope.core.files import whole_file, whole_folder
+from convscope.core.files import check_replaceable, whole_file, whole_folder
 from convscope.core.result import Result
 from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count, parse_bytes
 
@@ -111,6 +111,38 @@ def test_files_are_whole_or_absent(tmp_path):
         (temporary / "new.txt").write_text("whole")
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new.txt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    with whole_folder(tmp_path / "link") as temporary:
+        (temporary / "new.txt").write_text("whole")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "new.txt").read_text() == "whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+
+
+@pytest.mark.parametrize("folder", [".", "", ".."])
+def test_the_current_folder_is_never_replaced(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(ConvscopeError, match="current folder"), whole_folder(folder):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_only_folders_of_the_same_command_are_replaceable(tmp_path):
+    check_replaceable(tmp_path / "absent", "mark.json", ("mark.json",))
+    check_replaceable(tmp_path, "mark.json", ("mark.json",))
+    (tmp_path / "0.png").touch()
+    with pytest.raises(ConvscopeError, match=r"0\.png"):
+        check_replaceable(tmp_path, "mark.json", ("mark.json", "*.png"))
+    (tmp_path / "mark.json").touch()
+    check_replaceable(tmp_path, "mark.json", ("mark.json", "*.png"))
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ConvscopeError, match="thesis"):
+        check_replaceable(tmp_path, "mark.json", ("mark.json", "*.png"))
 
 
 def test_unwritable_outputs_are_named(tmp_path):

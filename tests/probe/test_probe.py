@@ -140,6 +140,14 @@ def test_run_until_stops_before_anything_overwrites_the_value(address):
         assert (value < 0).any()
 
 
+def test_a_module_goes_by_any_of_its_names():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    model.add_module("again", model[0])
+    inputs = torch.randn(1, 3, 5, 5)
+    with probing(model) as probe:
+        assert torch.equal(probe.run_until("again", inputs), probe.run_until("0", inputs))
+
+
 def test_run_until_can_be_called_again_and_again():
     model = SharedNet()
     inputs = torch.randn(2, 3, 5, 5)

@@ -272,6 +272,17 @@ def test_unsupported_models_are_refused_by_name():
         record(nn.Sequential(nn.LazyLinear(4)), (1, 3))
 
 
+@pytest.mark.parametrize("model", ["alexnet", None, nn.ReLU])
+def test_what_is_no_network_is_refused(model):
+    with pytest.raises(ConvscopeError, match=r"torch\.nn\.Module"):
+        record(model, (1, 3, 5, 5))
+
+
+def test_what_is_no_plan_is_refused():
+    with pytest.raises(ConvscopeError, match="TrainingPlan"):
+        record(nn.ReLU(), (1, 3), "adam")
+
+
 def test_a_model_that_cannot_train_is_refused():
     with pytest.raises(ConvscopeError, match="trainable"):
         record(nn.ReLU(), (1, 3), TrainingPlan())
@@ -282,6 +293,8 @@ def test_a_model_that_cannot_train_is_refused():
     [{"optimizer": "sdg"}, {"precision": "amp-fp16"}, {"foreach": 1}, {"clip_grad_norm": 0}, {"loss": "mse"}],
 )
 def test_bad_plans_are_refused(field):
+    with pytest.raises(ConvscopeError, match="fused"):
+        TrainingPlan("rmsprop", foreach="fused")
     with pytest.raises(ConvscopeError, match=next(iter(field))):
         TrainingPlan(**field)
 

@@ -35,12 +35,17 @@ def image_for(loaded: "Loaded", file: str) -> "Tensor":
     from convscope.data import read_picture
     from convscope.networks import default_preprocessing
 
-    path = Path(file)
-    if not path.is_file():
-        raise ConvscopeError(f"image {file!r}", "a picture file that exists", "check the path")
+    try:
+        pixels = read_picture(Path(file))
+    except Exception as error:  # broken bytes make decoders raise almost anything
+        raise ConvscopeError(
+            f"image {file!r} can't be read ({type(error).__name__}: {error})",
+            "a whole PNG, JPEG, WebP, BMP or GIF picture",
+            "check the path and the file",
+        ) from error
     preprocessing = loaded.preprocessing or default_preprocessing(image_shape(loaded), loaded.reference)
     assert preprocessing is not None
-    return preprocessing(Image.fromarray(read_picture(path)))
+    return preprocessing(Image.fromarray(pixels))
 
 
 def image_shape(loaded: "Loaded") -> tuple[int, int, int]:

@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
@@ -47,27 +48,64 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; it replaces ``path`` if the block ends without an exception.
 
+    What was in ``path`` is gone then: ask :func:`check_replaceable` first whether it may go. A link to a
+    folder stays, and the folder that it points to is replaced.
+
     Raises:
-        ConvscopeError: the parent can't be written, or ``path`` is a file.
+        ConvscopeError: the parent can't be written, ``path`` is a file, or the current folder lies in it.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_dir():
+        final = path.resolve()
+        if Path.cwd().is_relative_to(final):
+            raise OSError(16, "the current folder lies in it")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists() and not final.is_dir():
             raise NotADirectoryError(20, "a file of that name is in the way")
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     except OSError as error:
         raise _unwritable(path, error) from error
     temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
-        replaced = Path(f"{temporary}.old")
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _exchange(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(folder: str | Path, mark: str, own: Collection[str]) -> None:
+    """Refuse a folder that holds anything but what an earlier run of the same command wrote.
+
+    Args:
+        folder: where a command wants to write; it may not exist.
+        mark: a file that is in every folder which that command writes.
+        own: patterns of the names that the command writes, ``mark`` included.
+
+    Raises:
+        ConvscopeError: the folder holds other things; one of them is named.
+    """
+    entries = sorted(entry.name for entry in Path(folder).iterdir()) if Path(folder).is_dir() else []
+    foreign = [name for name in entries if not any(fnmatch(name, pattern) for pattern in own)]
+    if entries and (foreign or mark not in entries):
+        raise ConvscopeError(
+            f"output {str(folder)!r} holds other files ({(foreign or entries)[0]})",
+            "a new folder, an empty one, or one that this command wrote before",
+            "choose another one with --out",
+        )
+
+
+def _exchange(new: Path, final: Path) -> None:
+    """Give ``new`` the name ``final``; what had that name goes only once that has worked."""
+    replaced = Path(f"{new}.old")
+    if final.exists():
+        final.rename(replaced)
+    try:
+        new.rename(final)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(final)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved
-from convscope.tape import Attribution, Frame, Site, decompose, operator_name
+from convscope.tape import Attribution, Frame, Site, decompose, operator_name, require_module
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
         self.attribution = Attribution(model, self._enter_module, self._leave_module)
-        self._paths = {path or ROOT for path, _ in model.named_modules()}
+        first = {id(module): path for path, module in model.named_modules()}
+        # A module with several names goes by its first one.
+        self._paths = {
+            path or ROOT: first[id(module)] or ROOT
+            for path, module in model.named_modules(remove_duplicate=False)
+        }
         self._rules: dict[str, list[Rule]] = {}
         self._listeners: dict[str, list[Listener]] = {}
         self._target: str | None = None
@@ -182,8 +187,8 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _module(self, address: str) -> Address:
         parsed = parse_address(address)
         if parsed.path not in self._paths:
-            raise unknown_module(parsed.path, self._paths)
-        return parsed
+            raise unknown_module(parsed.path, set(self._paths))
+        return replace(parsed, path=self._paths[parsed.path])
 
 
 @contextmanager
@@ -195,6 +200,7 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
         training: the mode that all modules are put into; with True, a model which is already in training
             mode keeps its modules' own modes.
     """
+    require_module(model)
     with preserved(model):
         if not training:
             model.eval()

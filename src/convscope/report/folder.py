@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from convscope.core.errors import ConvscopeError
+from convscope.core.files import check_replaceable
 from convscope.report.comparison import Comparison
 from convscope.report.page import write_page
 from convscope.report.result import Report
@@ -23,12 +23,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConvscopeError: it holds other things.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / JSON).is_file():
-        raise ConvscopeError(
-            f"output {str(folder)!r} holds other files",
-            "a new folder, an empty one, or an older report",
-            "choose another one with --out",
-        )
+    check_replaceable(folder, JSON, (PAGE, JSON, "gallery", "runs"))
 
 
 def write_report(report: Report, folder: Path) -> None:

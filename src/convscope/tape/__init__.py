@@ -11,6 +11,7 @@ from convscope.tape.attribution import Attribution, Frame, Site, decompose, oper
 from convscope.tape.calls import ModuleCall, OperatorCall, Ref, Storage, Tape, TensorInfo, Value
 from convscope.tape.plan import TrainingPlan
 from convscope.tape.record import record
+from convscope.tape.substrate import require_module
 
 __all__ = [
     "Attribution",
@@ -27,4 +28,5 @@ __all__ = [
     "decompose",
     "operator_name",
     "record",
+    "require_module",
 ]

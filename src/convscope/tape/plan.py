@@ -47,6 +47,12 @@ class TrainingPlan:
         _check("foreach", self.foreach, (True, False, "fused"))
         if not callable(self.loss):
             _check("loss", self.loss, ("cross-entropy",))
+        if self.optimizer == "rmsprop" and self.foreach == "fused":
+            raise ConvscopeError(
+                "TrainingPlan(optimizer='rmsprop', foreach='fused')",
+                "True or False: PyTorch has no fused RMSprop",
+                "choose foreach=True",
+            )
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ConvscopeError(
                 f"clip_grad_norm={self.clip_grad_norm}", "a positive number or None", "change it"

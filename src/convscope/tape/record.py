@@ -39,6 +39,10 @@ def record(
         >>> [(str(call.address), tape.values[call.output].shape) for call in tape.calls]
         [('self#1:convolution.1', (2, 8, 7, 5))]
     """
+    if plan is not None and not isinstance(plan, TrainingPlan):
+        raise ConvscopeError(
+            f"plan={plan!r}", "a TrainingPlan, or None for inference", "write TrainingPlan(optimizer=...)"
+        )
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
     with simulated(model, inputs, training=plan is not None, dtype=dtype) as state, ExitStack() as modes:
         recorder = Recorder(model, state)

@@ -121,7 +121,23 @@ def _replace_tensors(module: nn.Module, path: str, convert: _Converter, state: S
         named.update({prefix + name: tensor for name, tensor in replaced.items() if tensor is not None})
 
 
+def require_module(model: object) -> None:
+    """Refuse what isn't a network.
+
+    Raises:
+        ConvscopeError: ``model`` isn't an ``nn.Module``.
+    """
+    if not isinstance(model, nn.Module):
+        shown = repr(model) if isinstance(model, str) else f"an object of type {type(model).__name__}"
+        raise ConvscopeError(
+            f"{shown} as the network",
+            "a torch.nn.Module",
+            "load a network by its name with convscope.load(...)",
+        )
+
+
 def _refuse_unsupported(model: nn.Module) -> None:
+    require_module(model)
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ConvscopeError(
