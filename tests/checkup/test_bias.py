@@ -173,3 +173,53 @@ def test_torchvision(name, count):
     torchvision = pytest.importorskip("torchvision")
     model = getattr(torchvision.models, name)(num_classes=10)
     assert len(_found(model, torch.randn(4, 3, 64, 48))) == count
+
+
+class Shared(nn.Module):
+    """One batch norm behind two convolutions, and one behind two calls of the same convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.two, self.one = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        x = torch.relu(self.two(self.a(x)) + self.two(self.b(x)))
+        return self.one(self.c(x)) * self.one(self.c(x + 1))
+
+
+def _remedies(model, x):
+    found = checkup(model, x).findings
+    return {finding.address: finding.remedy for finding in found if finding.fault == "redundant-bias"}
+
+
+def test_a_shared_running_mean_takes_no_constant_in():
+    x = torch.randn(8, 3, 6, 5)
+    remedies = _remedies(Shared(), x)
+    assert remedies.keys() == {"a#1", "b#1", "c#1"}
+    assert "running_mean -=" not in remedies["a#1"] + remedies["b#1"]
+    assert "exact in evaluation mode" not in remedies["a#1"] + remedies["b#1"]
+    model = Shared().eval()
+    expected = model(x)
+    # Both calls of this one read the same layer: what the remedy says is exact.
+    assert remedies["c#1"].startswith("one.running_mean -= c.bias")
+    with torch.no_grad():
+        model.one.running_mean -= model.c.bias
+        model.c.bias = None
+    assert torch.allclose(model(x), expected, atol=1e-5)
+
+
+def test_the_remedy_names_the_buffer_of_a_function():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Conv2d(3, 4, 3)
+            self.register_buffer("rm", torch.zeros(4))
+            self.register_buffer("rv", torch.ones(4))
+
+        def forward(self, x):
+            return nn.functional.batch_norm(self.c(x), self.rm, self.rv, training=self.training)
+
+    (finding,) = (f for f in checkup(Net(), torch.randn(8, 3, 6, 5)).findings if f.fault == "redundant-bias")
+    assert finding.remedy.startswith("rm -= c.bias")
+    assert "the batch norm self#1:batch_norm.1" in finding.why

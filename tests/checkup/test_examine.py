@@ -309,3 +309,68 @@ def test_results_are_plain_json():
     assert read["gap"] == found.gap
     assert read["layers"][0]["address"] == "bn1#1"
     assert read["findings"][0]["fault"] == found.findings[0].fault
+
+
+class Standardised(nn.Module):
+    """Weight standardisation and instance norm by functions, which run the batch norm operator; and one."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+
+    def forward(self, x):
+        flat = (self.weight * 2).reshape(1, 4, -1)
+        weight = F.batch_norm(flat, None, None, training=True).reshape_as(self.weight)
+        plain = F.batch_norm(self.weight.reshape(1, 4, -1), None, None, training=True)
+        x = F.instance_norm(F.conv2d(x, weight + plain.reshape_as(weight)))
+        x = F.instance_norm(x, self.mean, self.var, use_input_stats=False)
+        return F.batch_norm(x, self.mean, self.var, training=self.training).mean((2, 3))
+
+
+@pytest.mark.parametrize("number", [1, 2, 8])
+def test_weights_and_single_samples_are_not_batch_normalised(number):
+    found = checkup(Standardised(), torch.randn(number, 3, 8, 7))
+    assert [row.address for row in found.layers] == ["self#1:batch_norm.5"]
+
+
+def test_a_network_that_cannot_train_is_checked_as_far_as_it_runs():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=0.0), nn.ReLU())
+    batches = [(images(8), torch.zeros(8).long())] * 2
+    before = bits_of(model)
+    found = checkup(model, batches, loss=lambda o, y: o.mean())
+    assert found.num_samples == 16
+    assert found.gap is None
+    assert found.layers[0].mean_residual is not None
+    reasons = {note.what: note.reason for note in found.unchecked}
+    assert "eps must be positive" in reasons["batch statistics and gap"]
+    assert "eps must be positive" in reasons["redundant-bias"]
+    assert bits_of(model) == before
+
+
+def test_inside_inference_mode_as_outside():
+    model, x = grow(Small(bias=True), batches=3), images(16)
+    expected = checkup(model, x)
+    with torch.inference_mode():
+        found = checkup(model, x.clone())
+        assert torch.is_inference_mode_enabled()
+    assert faults(found) == faults(expected)
+    assert found.layers == expected.layers
+    assert found.unchecked == expected.unchecked
+
+
+def test_a_model_of_inference_tensors_is_checked_without_training():
+    with torch.inference_mode():
+        model = Small().eval()
+        found = checkup(model, images(16))
+    assert [row.address for row in found.layers] == ["bn1#1", "bn2#1", "bn3#1"]
+    assert "redundant-bias" in {note.what for note in found.unchecked}
+
+
+@pytest.mark.parametrize("data", [None, (2, 3, 8, 8), torch.zeros(2, 3, 8, 8)])
+def test_a_model_without_numbers_is_refused(data):
+    with torch.device("meta"):
+        model = Small()
+    with pytest.raises(ConvscopeError, match="meta device"):
+        checkup(model, data)

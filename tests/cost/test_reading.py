@@ -88,3 +88,14 @@ def test_the_model_is_as_it_was(shape):
     assert [p.requires_grad for p in net.parameters()] == [False, False, True, True, True, True]
     assert all(p.grad is None for p in net.parameters())
     assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_inside_inference_mode_a_step_costs_the_same():
+    expected = cost(_net(), (2, 3, 8, 8))
+    model = _net()
+    with torch.inference_mode():
+        assert cost(model, (2, 3, 8, 8)) == expected
+        assert cost(model, torch.randn(2, 3, 8, 8)).totals == expected.totals
+        made_here = _net()
+        assert cost(made_here, (2, 3, 8, 8)) == expected
+    assert cost(made_here, (2, 3, 8, 8)) == expected

@@ -149,3 +149,23 @@ def test_model_that_cannot_be_copied_is_named(randomised):
 def test_nothing_to_fold():
     folded = fold(nn.Sequential(conv()).eval(), IMAGE)
     assert (len(folded.ledger), folded.max_error, folded.proof.passed) == (0, 0.0, True)
+
+
+@pytest.mark.parametrize("least", [2, 3, 5])
+def test_a_batch_norm_that_only_small_batches_have_is_kept(least, randomised, relative_error):
+    net = Functional(
+        lambda s, x: s.bn(s.conv(x)) if x.shape[0] < least else s.conv(x), conv=conv(), bn=nn.BatchNorm2d(4)
+    )
+    folded = fold(randomised(net), (least - 1, *IMAGE[1:]))
+    assert folded.ledger.folded == 0
+    assert folded.ledger.entries[0].reason.startswith("taken back")
+    assert relative_error(net, folded.model, least + 2, *IMAGE[1:]) == 0
+
+
+def test_inside_inference_mode_the_copy_still_trains(randomised):
+    net = randomised(nn.Sequential(conv(), nn.BatchNorm2d(4)))
+    with torch.inference_mode():
+        folded = fold(net, torch.randn(IMAGE))
+    assert folded.ledger.folded == 1
+    assert not any(parameter.is_inference() for parameter in folded.model.parameters())
+    folded.model(torch.randn(IMAGE)).sum().backward()

@@ -359,3 +359,31 @@ def test_batch_norm_that_does_not_run_is_listed(randomised):
         "idle",
         "wasn't called on these inputs",
     )
+
+
+def test_weights_over_one_memory_are_not_called_tied(randomised):
+    net = Functional(lambda s, x: s.bn(s.a(x)) + s.b(x), a=conv(), b=conv(), bn=nn.BatchNorm2d(4))
+    memory = torch.randn(2, 4, 3, 3, 3)
+    net.a.weight, net.b.weight = nn.Parameter(memory[0]), nn.Parameter(memory[1])
+    (entry,) = fold(randomised(net), IMAGE).ledger.entries
+    assert entry.reason.endswith("shares its memory with other parameters: a.weight, b.weight")
+
+
+class Standardised(nn.Module):
+    """Weights standardised by the batch norm operator, an instance norm, and a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = conv(4, 4), nn.BatchNorm2d(4)
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+    def forward(self, x):
+        weight = F.batch_norm(self.weight.reshape(1, 4, -1), None, None, training=True)
+        x = F.instance_norm(F.conv2d(x, weight.reshape_as(self.weight)))
+        return self.bn(self.conv(x))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_no_batch_norm_is_not_in_the_ledger(number, randomised):
+    ledger = fold(randomised(Standardised()), (number, *IMAGE[1:])).ledger
+    assert [(entry.address, entry.verdict) for entry in ledger.entries] == [("bn#1", "folded")]

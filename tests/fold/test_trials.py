@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from convscope.core.errors import ConvscopeError
-from convscope.fold.trials import Trial, described, given, of_other_shape, random_like
+from convscope.fold.trials import Trial, described, given, of_other_batch, of_other_size, random_like
 
 
 def only(trial, dtype=torch.float64):
@@ -29,20 +29,31 @@ def test_random_values_have_the_given_mean_and_deviation():
     assert not torch.equal(made, x.double())
 
 
-def test_other_shapes():
-    shapes = [only(trial).shape for trial in of_other_shape(described((4, 3, 64, 96), torch.float32), 1)]
-    assert shapes == [(2, 3, 32, 64), (2, 3, 96, 128), (3, 3, 64, 96)]
-    shapes = [only(trial).shape for trial in of_other_shape(described((4, 3), torch.float32), 1)]
-    assert shapes == [(3, 3)]
+def _shapes(trials):
+    return [only(trial).shape for trial in trials]
+
+
+def test_other_sizes():
+    assert _shapes(of_other_size(described((4, 3, 64, 96), torch.float32), 1)) == [
+        (2, 3, 32, 64),
+        (2, 3, 96, 128),
+    ]
+    assert _shapes(of_other_size(described((4, 3), torch.float32), 1)) == []
+
+
+@pytest.mark.parametrize(("given", "tried"), [(1, [4]), (2, [5, 1]), (4, [7, 3, 2, 1]), (64, [11, 3, 2, 1])])
+def test_other_numbers_of_samples(given, tried):
+    trials = of_other_batch(described((given, 3, 5, 4), torch.float32), 1)
+    assert _shapes(trials) == [(number, 3, 5, 4) for number in tried]
 
 
 def test_whole_numbers_keep_their_values_and_follow_the_batch():
     inputs = described({"image": (2, 3, 5, 5), "index": torch.tensor([4, 7])}, torch.float32)
-    trial = list(of_other_shape(inputs, 1))[-1]
+    trial = next(of_other_batch(inputs, 1))
     args, kwargs = trial.call(torch.device("cpu"), torch.float64)
     assert args == ()
-    assert kwargs["image"].shape == (3, 3, 5, 5)
-    assert kwargs["index"].tolist() == [4, 7, 4]
+    assert kwargs["image"].shape == (5, 3, 5, 5)
+    assert kwargs["index"].tolist() == [4, 7, 4, 7, 4]
 
 
 def test_other_arguments_pass_through():

@@ -89,9 +89,14 @@ def _iterable(data: Any) -> Iterable[Any]:
 def _batch(model: nn.Module, item: Any, name: str) -> Batch:
     inputs, labels = _split(model, item)
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    args, kwargs, labels = tree_map(
-        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, (*inputs, labels)
-    )
+
+    def moved(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        # What was made in inference mode couldn't be differentiated through.
+        return leaf.to(device).clone() if leaf.is_inference() else leaf.to(device)
+
+    args, kwargs, labels = tree_map(moved, (*inputs, labels))
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if not tensors:
         raise ConvscopeError(

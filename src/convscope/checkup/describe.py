@@ -25,11 +25,16 @@ class Roster:
         self.modules = {path or ROOT: module for path, module in model.named_modules()}
         self.norms = {p: m for p, m in self.modules.items() if isinstance(m, _BatchNorm)}
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._memory = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         self._modes = {path: module.training for path, module in self.modules.items()}
 
     def is_instance_norm(self, path: str) -> bool:
         """Return whether a path is an instance norm's, which runs the same operator."""
         return isinstance(self.modules.get(path), _InstanceNorm)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether a tensor lies in the memory of one of the model's parameters, as a view does."""
+        return tensor.untyped_storage().data_ptr() in self._memory
 
     def is_frozen(self, path: str) -> bool:
         """Return whether a batch norm module keeps to its running statistics while the model trains.

@@ -12,6 +12,7 @@ from convscope.checkup.observation import NormCall
 from convscope.checkup.residuals import residuals
 from convscope.checkup.result import Checkup, NormHealth
 from convscope.core.errors import ConvscopeError
+from convscope.core.inference import outside_inference_mode
 
 
 def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimizer: Any = None) -> Checkup:
@@ -47,11 +48,12 @@ def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimi
         raise ConvscopeError(
             f"model of type {type(model).__name__}", "a torch.nn.Module", "pass the network itself"
         )
-    _refuse_lazy(model)
+    _refuse_valueless(model)
     static = data is None or _is_shape(data)
-    observation = (
-        observe_modules(model, data, optimizer) if static else observe_data(model, data, loss, optimizer)
-    )
+    with outside_inference_mode():
+        observation = (
+            observe_modules(model, data, optimizer) if static else observe_data(model, data, loss, optimizer)
+        )
     findings, unjudged = judge(observation)
     gap = observation.gap
     return Checkup(
@@ -101,11 +103,17 @@ def _is_shape(data: Any) -> bool:
     return isinstance(data, tuple) and bool(data) and all(type(size) is int for size in data)
 
 
-def _refuse_lazy(model: nn.Module) -> None:
+def _refuse_valueless(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if nn.parameter.is_lazy(tensor):
             raise ConvscopeError(
                 f"tensor {name!r} of a lazy module has no shape yet",
                 "a model whose lazy modules are initialised",
                 "run the model once on a real input",
+            )
+        if tensor.is_meta:
+            raise ConvscopeError(
+                f"tensor {name!r} on the meta device, which holds no numbers",
+                "a model on a device that does, such as the CPU",
+                "make it there and load its weights",
             )

@@ -1,9 +1,9 @@
 """Questions to the tape: what reads a batch norm's output, and which batch norms read a convolution's."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from convscope.core.address import parse_address
+from convscope.core.address import ROOT
 from convscope.tape import OperatorCall, Tape
 
 
@@ -39,7 +39,9 @@ def feeds_only_relus(tape: Tape, operator: str) -> bool | None:
 
 
 def norms_reading(tape: Tape, operator: str) -> tuple[str, ...]:
-    """Return the paths of the batch norms that read an operator call's result, if nothing else does.
+    """Return the batch norms that read an operator call's result, if nothing else does.
+
+    By module path; one that is called as a function, with statistics of another name, by its address.
 
     In-between calls that don't change what a channel holds, such as flattening, aren't looked through: then
     the answer is empty, as it is if the tape doesn't have the call.
@@ -50,7 +52,40 @@ def norms_reading(tape: Tape, operator: str) -> tuple[str, ...]:
     readers = tape.consumers(call.output)
     if any(reader.op != "batch_norm" for reader in readers):
         return ()
-    return tuple(dict.fromkeys(parse_address(str(reader.address)).path for reader in readers))
+    return tuple(dict.fromkeys(_norm_name(tape, reader) for reader in readers))
+
+
+def running_mean_behind(tape: Tape, operators: Iterable[str]) -> str | None:
+    """Return the running mean that a constant can be moved into exactly, by its name in the network.
+
+    That is the one buffer by which all results of these operator calls are normalised, if no batch norm
+    normalises anything else by it; None otherwise.
+    """
+    made = {call.output for call in map(tape.find, operators) if isinstance(call, OperatorCall)}
+    readers = [reader for value in made for reader in tape.consumers(value)]
+    if not readers or any(reader.op != "batch_norm" for reader in readers):
+        return None
+    means = {reader.tensor("running_mean") for reader in readers}
+    mean = means.pop()
+    if mean is None or means:
+        return None
+    buffer, held = tape.buffer_of(mean), tape.values[mean]
+    if buffer is None or (held.shape, held.producer) != (buffer.shape, None):
+        return None
+    here = {reader.index for reader in readers if reader.tensor("input") in made}
+    everywhere = {call.index for call in tape.calls if _reads_storage(tape, call, held.storage)}
+    return buffer.name if everywhere == here else None
+
+
+def _reads_storage(tape: Tape, call: OperatorCall, storage: int) -> bool:
+    return any(tape.values[value].storage == storage for value in call.inputs)
+
+
+def _norm_name(tape: Tape, call: OperatorCall) -> str:
+    mean = call.tensor("running_mean")
+    buffer = None if mean is None else tape.buffer_of(mean)
+    own = buffer is None or buffer.name == f"{call.address.path}.running_mean"
+    return call.address.path if own and call.address.path != ROOT else str(call.address)
 
 
 def _is_relu(call: OperatorCall) -> bool:

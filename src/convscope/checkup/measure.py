@@ -10,7 +10,7 @@ from torch import nn
 from convscope.checkup.batches import Batch, batches_of
 from convscope.checkup.bias import BiasSums, TrainingStep, training_step
 from convscope.checkup.describe import Roster, optimizer_facts
-from convscope.checkup.flow import feeds_only_relus, norms_reading
+from convscope.checkup.flow import feeds_only_relus, norms_reading, running_mean_behind
 from convscope.checkup.losses import Loss
 from convscope.checkup.observation import BiasGradient, NormCall, Observation
 from convscope.checkup.passes import Passes
@@ -67,14 +67,14 @@ def observe_data(model: nn.Module, data: Any, loss: Loss | None, optimizer: Any)
         tape = _tape(model, first, unchecked)
         step = _step(model, first, unchecked)
         with probing(model) as probe:
-            passes = Passes(probe, roster, loss)
+            passes = Passes(probe, roster, loss, tape)
             passes.by_batch = step.by_batch
             for batch in chain([first], _unseen(batches, probe)):
                 outputs = passes.as_at_test_time(batch)
                 if not passes.has_norms:
                     return _without_norms(roster, passes)
                 passes.as_in_training(batch, outputs)
-    norms = passes.norms(tape)
+    norms = passes.norms()
     return Observation(
         norms, _biases(step, tape), passes.gap(), facts, tape, roster.training,
         passes.num_samples, passes.num_batches, (*unchecked, *passes.unchecked, *_unused(roster, norms)),
@@ -122,7 +122,8 @@ def _biases(step: TrainingStep, tape: Tape | None) -> tuple[BiasGradient, ...]:
 
 
 def _bias(sums: BiasSums, tape: Tape | None) -> BiasGradient:
-    reading = [() if tape is None else norms_reading(tape, str(call)) for call in sums.operators]
+    operators = [str(call) for call in sums.operators]
+    reading = [() if tape is None else norms_reading(tape, operator) for operator in operators]
     signed_C, absolute_C = sums.signed, sums.absolute
     return BiasGradient(
         name=sums.name,
@@ -131,6 +132,7 @@ def _bias(sums: BiasSums, tape: Tape | None) -> BiasGradient:
         signed=0.0 if signed_C is None else float(signed_C.abs().sum()),
         absolute=0.0 if absolute_C is None else float(absolute_C.sum()),
         norms=tuple(dict.fromkeys(chain.from_iterable(reading))) if all(reading) else (),
+        running_mean=running_mean_behind(tape, operators) if tape is not None and all(reading) else None,
         precise=sums.dtype is None or sums.dtype.itemsize >= 4,
     )
 

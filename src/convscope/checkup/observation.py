@@ -67,7 +67,9 @@ class BiasGradient:
         channels: its elements.
         signed: Σ over channels of |Σ dy|: the gradient of the bias.
         absolute: Σ |dy|, what that gradient would be if nothing cancelled.
-        norms: paths of the batch norms that alone read what it was added to; empty if others do.
+        norms: the batch norms that alone read what it was added to; empty if others do.
+        running_mean: name of the buffer that can take the bias in exactly, since nothing else is normalised
+            by it; None if there is none.
         precise: whether gradients were in float32 or wider.
     """
 
@@ -77,6 +79,7 @@ class BiasGradient:
     signed: float
     absolute: float
     norms: tuple[str, ...]
+    running_mean: str | None
     precise: bool
 
 

@@ -23,7 +23,8 @@ from convscope.checkup.population import Pool
 from convscope.checkup.result import Unchecked
 from convscope.core.errors import ConvscopeError
 from convscope.probe import Probe, Visit
-from convscope.tape import Tape
+from convscope.tape import OperatorCall, Tape
+from convscope.tape.batch_norms import normalises_samples
 
 
 @dataclass
@@ -45,17 +46,18 @@ class Passes:
         unchecked: what could not be measured.
     """
 
-    def __init__(self, probe: Probe, roster: Roster, loss: Loss | None) -> None:
+    def __init__(self, probe: Probe, roster: Roster, loss: Loss | None, tape: Tape | None) -> None:
         self.by_batch: dict[str, bool] = {}
         self.num_samples = self.num_batches = 0
         self.unchecked: list[Unchecked] = []
-        self._model, self._roster, self._loss = probe.model, roster, loss
+        self._model, self._roster, self._loss, self._tape = probe.model, roster, loss, tape
         self._attribution = probe.attribution
         self._rule: Callable[[Visit], Any] = self._pool
         probe.around("batch_norm", lambda visit: self._rule(visit))
         self._seen: dict[str, _Seen] = {}
         self._meter = GapMeter()
         self._batch_size = 0
+        self._fails_by_batch = False
 
     @property
     def has_norms(self) -> bool:
@@ -74,9 +76,13 @@ class Passes:
 
     def as_in_training(self, batch: Batch, outputs: Any) -> None:
         """Run the same batch with batch statistics, and compare the losses."""
-        if not any(self._trains(address) for address in self._seen):
+        if self._fails_by_batch or not any(self._trains(address) for address in self._seen):
             return
-        by_batch = self._forward(batch, self._by_batch)
+        try:
+            by_batch = self._forward(batch, self._by_batch)
+        except ConvscopeError as error:
+            self._give_up_by_batch(error)
+            return
         if not self._has_loss(batch):
             return
         before, after = (loss_of(self._loss, out, batch.labels) for out in (outputs, by_batch))
@@ -85,13 +91,13 @@ class Passes:
         else:
             self._note("gap", "a batch whose loss is NaN or infinite was left out")
 
-    def norms(self, tape: Tape | None) -> tuple[NormCall, ...]:
+    def norms(self) -> tuple[NormCall, ...]:
         """Return the batch norm calls that were met, in order, with their statistics."""
         return tuple(
             replace(
                 seen.norm,
                 frozen=not self._trains(address),
-                feeds_relu=None if tape is None else feeds_only_relus(tape, address),
+                feeds_relu=None if self._tape is None else feeds_only_relus(self._tape, address),
                 population=seen.in_eval.population(),
                 batch_population=seen.in_batch.population() if seen.in_batch else None,
             )
@@ -111,6 +117,14 @@ class Passes:
             raise
         except Exception as error:
             raise _fails(self._attribution.failed_in, batch, error) from error
+
+    def _give_up_by_batch(self, error: ConvscopeError) -> None:
+        """The network runs at test time only, such as with ε = 0: what was pooled so far is incomplete."""
+        self._fails_by_batch = True
+        self._meter = GapMeter()
+        for seen in self._seen.values():
+            seen.in_batch = None
+        self._note("batch statistics and gap", f"with batch statistics {error.given}")
 
     def _pool(self, visit: Visit) -> Any:
         address, result = str(visit.site.address), visit.run()
@@ -139,11 +153,16 @@ class Passes:
         return (F.batch_norm(x, None, None, gamma, beta, True, 0.0, eps), *result[1:])
 
     def _is_batch_norm(self, visit: Visit) -> bool:
-        """Instance norm runs the same operator: one image whose channels are those of all images."""
+        """Instance norm runs the same operator, on one image with the channels of all, and so do others."""
         path, x = visit.site.address.path, visit.args[0]
-        if self._roster.is_instance_norm(path):
+        if path in self._roster.norms:
+            return True
+        if self._roster.is_instance_norm(path) or (x.shape[0] == 1 < self._batch_size):
             return False
-        return path in self._roster.norms or x.shape[0] > 1 or self._batch_size == 1
+        call = None if self._tape is None else self._tape.find(visit.site.address)
+        if self._tape is None or not isinstance(call, OperatorCall):
+            return not self._roster.holds(x)
+        return normalises_samples(self._tape, call)
 
     def _trains(self, address: str) -> bool:
         """Whether a call uses batch statistics in training: by its module's mode, or as it was seen to."""

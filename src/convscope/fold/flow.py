@@ -108,6 +108,10 @@ class Flow:
         tensors = [slot.tensor_in(self.model) for slot in slots]
         return len({(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors}) == 1
 
+    def is_one_parameter(self, slots: tuple[Slot, ...]) -> bool:
+        """Whether slots hold one and the same object, and not several over one storage."""
+        return len({id(slot.tensor_in(self.model)) for slot in slots}) == 1
+
     def readers_of_storage(self, value: int) -> tuple[OperatorCall, ...]:
         """Return the calls which compute with any part of a parameter or buffer; mere views don't count."""
         return tuple(self._readers.get(self.tape.values[value].storage, ()))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.inference import outside_inference_mode
 from convscope.fold.apply import apply
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
 from convscope.fold.plan import Decision, Fold, plan
@@ -18,11 +19,14 @@ from convscope.tape import record
 
 _METHOD = (
     "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
-    "their shape and on ones of another shape; and the output of every folded batch norm against the output "
-    "of the layer that took it in, in the first of these runs"
+    "their shape, on ones of another size and on another number of them; and the output of "
+    "every folded batch norm against the output of the layer that took it in, in the first of these runs"
 )
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
-_WITHOUT_FLOAT64 = ("meta", "mps")
+_WITHOUT_FLOAT64 = {
+    "meta": ("holds no numbers", "make it there and load its weights"),
+    "mps": ("has no float64 numbers", "move it with model.cpu()"),
+}
 
 
 def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int = 20) -> Folded:
@@ -60,6 +64,12 @@ def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int =
         (1, True, True)
     """
     _refuse_unsupported(model)
+    with outside_inference_mode():
+        return _folded(model, inputs, repeats if measure else None)
+
+
+def _folded(model: nn.Module, inputs: Any, repeats: int | None) -> Folded:
+    """Plan, prove, carry out; ``repeats`` is None for no timing."""
     decisions = plan(record(model, inputs), model)
     trial_inputs = described(inputs, _floating_dtype(model))
     planned = tuple(decision for decision in decisions if isinstance(decision, Fold))
@@ -67,7 +77,7 @@ def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int =
     result, own_error = _carry_out(model, settled, trial_inputs)
     ledger = Ledger(tuple(_entry(decision, settled) for decision in decisions))
     proof = _proof(settled, own_error)
-    speed = measure_speed(model, result, inputs, repeats) if measure else None
+    speed = None if repeats is None else measure_speed(model, result, inputs, repeats)
     return Folded(result, ledger, proof.errors[0].max_error, proof.errors[0].mean_error, proof, speed)
 
 
@@ -119,10 +129,11 @@ def _refuse_unsupported(model: nn.Module) -> None:
         )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.device.type in _WITHOUT_FLOAT64:
+            lack, action = _WITHOUT_FLOAT64[tensor.device.type]
             raise ConvscopeError(
-                f"tensor {name!r} on the {tensor.device.type} device, which has no float64 numbers",
+                f"tensor {name!r} on the {tensor.device.type} device, which {lack}",
                 "a model on the CPU or a CUDA device",
-                "load its weights, or move it with model.cpu()",
+                action,
             )
 
 

@@ -142,7 +142,10 @@ def _own(flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool) 
     if not whole:
         raise Stays(f"{name} is a part or a view of the parameter {slots[0].name}")
     if not flow.is_one_place(slots):
-        raise Stays(f"{name} is one parameter with several names (tied): {', '.join(s.name for s in slots)}")
+        names = ", ".join(slot.name for slot in slots)
+        if flow.is_one_parameter(slots):
+            raise Stays(f"{name} is one parameter with several names (tied): {names}")
+        raise Stays(f"{name} shares its memory with other parameters: {names}")
     others = [reader for reader in flow.readers_of_storage(value) if reader.index != call.index]
     if others:
         raise Stays(f"{name}, {slots[0].name}, is also read by {addresses(others)}")

@@ -13,6 +13,7 @@ from convscope.fold.flow import Flow, Stays, path_of
 from convscope.fold.layer import Layer, layer_before, new_weights, require_finite
 from convscope.fold.shell import Shell, shell_of
 from convscope.tape import OperatorCall, Tape
+from convscope.tape.batch_norms import normalises_samples
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,11 @@ def _name(flow: Flow, call: OperatorCall) -> str:
 
 
 def _is_batch_norm(flow: Flow, call: OperatorCall) -> bool:
-    # Instance norm runs as a batch norm over samples laid side by side as channels.
-    module_call = None if call.module is None else flow.tape.modules[call.module]
-    return module_call is None or not isinstance(flow.module_of(module_call), _InstanceNorm)
+    # Instance norm and weight standardisation run the same operator.
+    module = None if call.module is None else flow.module_of(flow.tape.modules[call.module])
+    if isinstance(module, _BatchNorm):
+        return True
+    return not isinstance(module, _InstanceNorm) and normalises_samples(flow.tape, call)
 
 
 def _not_called(flow: Flow) -> list[Kept]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from convscope.fold.trials import Trial, given, of_other_shape, random_like
+from convscope.fold.trials import Trial, given, of_other_batch, of_other_size, random_like
 from convscope.probe import probing
 
 THRESHOLDS = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -135,7 +135,8 @@ def _runs(run: _Run, inputs: Any) -> Iterator[tuple[Trial, list[Tensor], _Values
     """The first trial of each kind on which a network runs, its outputs, and the values at addresses."""
     failure = ""
     num_runs = 0
-    for attempts in (given(inputs), random_like(inputs, 1), of_other_shape(inputs, 2)):
+    kinds = (given(inputs), random_like(inputs, 1), of_other_size(inputs, 2), of_other_batch(inputs, 3))
+    for attempts in kinds:
         for trial in attempts:
             try:
                 outputs, values = run(trial)

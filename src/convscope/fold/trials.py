@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from convscope.core.errors import ConvscopeError
 
 MOST_SAMPLES = 2
+_FEW_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def random_like(inputs: Any, seed: int) -> Iterator[Trial]:
         yield Trial(inputs, seed, trial.batch)
 
 
-def of_other_shape(inputs: Any, seed: int) -> Iterator[Trial]:
-    """Yield ways to try another shape: other spatial sizes first, for not every network takes them."""
+def of_other_size(inputs: Any, seed: int) -> Iterator[Trial]:
+    """Yield ways to try other spatial sizes, if there are any."""
     batch = min(_num_samples(inputs), MOST_SAMPLES)
     sizes = [
         size
@@ -133,7 +134,13 @@ def of_other_shape(inputs: Any, seed: int) -> Iterator[Trial]:
     if sizes:
         steps = (-32, 32) if min(sizes) >= 64 else (4, 1)
         yield from (Trial(inputs, seed, batch, growth) for growth in steps)
-    yield Trial(inputs, seed, 3 if batch != 3 else 2)
+
+
+def of_other_batch(inputs: Any, seed: int) -> Iterator[Trial]:
+    """Yield ways to try another number of samples, on which a network's code may depend; more come first."""
+    num_samples = _num_samples(inputs)
+    yield Trial(inputs, seed, min(num_samples, _FEW_SAMPLES) + 3)
+    yield from (Trial(inputs, seed, fewer) for fewer in (3, 2, 1) if fewer < num_samples)
 
 
 def _described(item: Any, dtype: torch.dtype) -> Any:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.inference import outside_inference_mode
 from convscope.tape.calls import Tape
 from convscope.tape.plan import TrainingPlan
 from convscope.tape.recorder import Recorder
@@ -44,7 +45,9 @@ def record(
             f"plan={plan!r}", "a TrainingPlan, or None for inference", "write TrainingPlan(optimizer=...)"
         )
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
-    with simulated(model, inputs, training=plan is not None, dtype=dtype) as state, ExitStack() as modes:
+    with ExitStack() as modes:
+        modes.enter_context(outside_inference_mode())
+        state = modes.enter_context(simulated(model, inputs, training=plan is not None, dtype=dtype))
         recorder = Recorder(model, state)
         modes.enter_context(state.mode)
         modes.enter_context(DeviceRewrites())

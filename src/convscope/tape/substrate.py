@@ -100,7 +100,8 @@ class _Converter:
 
     def _twin(self, tensor: torch.Tensor) -> torch.Tensor:
         recast = self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype
-        if tensor.device.type == "cpu" and not recast and tensor.layout is torch.strided:
+        plain = tensor.layout is torch.strided and not tensor.is_inference()
+        if tensor.device.type == "cpu" and not recast and plain:
             return self.mode.from_tensor(tensor)
         dtype = self.dtype if recast else tensor.dtype
         with self.mode:

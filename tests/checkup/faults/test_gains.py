@@ -83,3 +83,26 @@ def test_channels_that_only_data_shows_dead():
     assert evidence(finding, "dead channels") == 1
     assert evidence(finding, "upper bound on active images") == pytest.approx(3 / 128)
     assert "dead-channel" not in dict(faults(checkup(model, loader(64))))
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-6])
+@pytest.mark.parametrize("number", [1, 5, 6, 9, 10])
+def test_however_many_are_dead(number, gain):
+    model = nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.ReLU())
+    _plant(model[1], slice(0, number), gain, -1.0)
+    model[1].num_batches_tracked.fill_(100)
+    found = checkup(model, (2, 3, 8, 7))
+    (finding,) = (f for f in found.findings if f.fault == "dead-gamma")
+    assert finding.severity == "warning"
+    assert evidence(finding, "dead channels") == number == found.layers[0].dead_channels
+    assert ("all 10 channels" in finding.why) == (number == 10)
+    assert evidence(finding, "usual gain of the layer") == pytest.approx(gain if number == 10 else 1.0)
+
+
+def test_one_large_gain_makes_no_others_small():
+    model = nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.ReLU())
+    with torch.no_grad():
+        model[1].weight.fill_(0.04)
+        model[1].weight[0] = 30.0
+        model[1].bias.fill_(-0.2)
+    assert checkup(model, (2, 3, 8, 7)).layers[0].dead_channels == 0

@@ -25,15 +25,22 @@ def redundant_bias(observation: Observation) -> Iterator[Finding | Unchecked]:
         yield _redundant(bias)
 
 
+def _remedy(bias: BiasGradient) -> str:
+    if bias.running_mean is not None:
+        return f"{bias.running_mean} -= {bias.name}, then bias=False: exact in evaluation mode, no retraining"
+    next_time = "bias=False in the next training run"
+    if len(bias.norms) == 1:
+        return (
+            f"{next_time}; not now: {bias.norms[0]} has no running mean for this layer alone, which could "
+            "take the constant in exactly"
+        )
+    return f"{next_time}; now, set it to 0 and estimate the running statistics anew"
+
+
 def _redundant(bias: BiasGradient) -> Finding:
     ratio = bias.signed / bias.absolute
     norm = bias.norms[0] if len(bias.norms) == 1 else None
     reader = f"the batch norm {norm}" if norm else "a normalisation or softmax behind it"
-    remedy = (
-        f"{norm}.running_mean -= {bias.name}, then bias=False: exact in evaluation mode, no retraining"
-        if norm
-        else "bias=False in the next training run; now, set it to 0 and estimate the running statistics anew"
-    )
     return Finding(
         "redundant-bias",
         "advice",
@@ -46,6 +53,6 @@ def _redundant(bias: BiasGradient) -> Finding:
         ),
         f"{bias.name} can't change the loss in training: its gradient is {ratio:.1g} of what arrives, "
         f"since {reader} takes the constant away",
-        remedy,
+        _remedy(bias),
         "Ioffe and Szegedy, Batch Normalization, arXiv 1502.03167, section 3.2",
     )

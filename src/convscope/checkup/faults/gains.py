@@ -9,7 +9,8 @@ from convscope.checkup.observation import NormCall, Observation
 from convscope.checkup.result import Unchecked
 from convscope.core.finding import Evidence, Finding
 
-_SMALL_GAIN = 1e-3  # of the layer's median
+_SMALL_GAIN = 1e-3  # of what the layer's other gains are
+_TINY_GAIN = 1e-4  # whatever the others are: gains start at 1
 _REACH = 4.0  # normalised inputs beyond ±4 are rare
 _FEWEST_IMAGES = 100
 _SLIMMING = "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519"
@@ -18,14 +19,20 @@ _SLIMMING = "Liu et al., Learning Efficient Convolutional Networks through Netwo
 def dead_by_gain(norm: NormCall) -> torch.Tensor | None:
     """Return which channels have no gain and no positive offset before a ReLU; None if that can't be known.
 
-    |γ| < 10⁻³ · median |γ| and β + 4 |γ| ≤ 0. Zero-initialised gains of residual branches aren't dead: no
-    ReLU reads them alone, and their median is zero.
+    |γ| is below 10⁻⁴, or below 10⁻³ of the layer's usual gain, and β + 4 |γ| ≤ 0. Zero-initialised gains of
+    residual branches aren't dead: no ReLU reads them alone.
     """
     if norm.feeds_relu is None or norm.gamma is None or norm.beta is None:
         return None
     gain_C = norm.gamma.abs()
-    small_C = gain_C < _SMALL_GAIN * gain_C.median()
+    small_C = gain_C < max(_SMALL_GAIN * _usual_gain(gain_C), _TINY_GAIN)
     return small_C & (norm.beta + _REACH * gain_C <= 0) & torch.tensor(norm.feeds_relu)
+
+
+def _usual_gain(gain_C: torch.Tensor) -> float:
+    """The median of the gains that count beside the largest, however many channels are dead."""
+    counts_C = gain_C >= _SMALL_GAIN * gain_C.max()
+    return float(gain_C[counts_C].median()) if bool(counts_C.any()) else 0.0
 
 
 def dead_on_data(norm: NormCall) -> torch.Tensor | None:
@@ -82,20 +89,32 @@ def _dead_gamma(count: int, norm: NormCall, dead_C: torch.Tensor) -> Finding:
     assert norm.gamma is not None
     assert norm.beta is not None
     first = int(dead_C.nonzero()[0])
-    largest, median = float(norm.gamma[dead_C].abs().max()), float(norm.gamma.abs().median())
+    largest, usual = float(norm.gamma[dead_C].abs().max()), _usual_gain(norm.gamma.abs())
+    whole = count == norm.channels
+    which = (
+        f"all {count} channels"
+        if whole
+        else f"{count} of {norm.channels} channels, the first of them {first},"
+    )
+    others = "in the whole layer" if whole else f"where the layer's usual gain is {usual:.2g}"
     return Finding(
         "dead-gamma",
         "warning",
         norm.address,
         (
-            Evidence("dead channels", count, "channels", "|γ| < 10⁻³ median and β + 4 |γ| ≤ 0 before a ReLU"),
+            Evidence(
+                "dead channels",
+                count,
+                "channels",
+                "|γ| < 10⁻⁴, or 10⁻³ of the usual gain, and β + 4 |γ| ≤ 0 before a ReLU",
+            ),
             Evidence("largest |γ| among them", largest, "1"),
-            Evidence("median |γ| of the layer", median, "1"),
+            Evidence("usual gain of the layer", usual, "1", "median of |γ| ≥ 10⁻³ of the largest"),
             Evidence("largest β among them", float(norm.beta[dead_C].max()), "1"),
             Evidence("first dead channel", first, "channel"),
         ),
-        f"{count} of {norm.channels} channels, the first of them {first}, are zero after the ReLU for every "
-        f"image: |γ| is at most {largest:.2g} where the layer's median is {median:.2g}, and β isn't positive",
+        f"{which} are zero after the ReLU for every image: |γ| is at most {largest:.2g} {others}, and β "
+        "isn't positive",
         "prune them (convscope.fold shows what they cost), or set γ to 1 and train on with less weight decay",
         _SLIMMING,
     )

@@ -17,6 +17,9 @@ _ESTIMATE_ANEW = (
     "batches; then check again"
 )
 _STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
+_FEWEST_IMAGES = 16
+# How far a layer's middle channel may be from the starting values 0 and 1 (a logarithm) and count as there.
+_NEAR_ZERO, _NEAR_ONE = 0.25, 0.4
 _RETHINKING = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 3"
 
 
@@ -169,9 +172,14 @@ def _worst(value_C: torch.Tensor, error_C: torch.Tensor, among_C: torch.Tensor) 
 def _young_finding(norm: NormCall, weight: float) -> Finding:
     share_C = starting_share(norm)
     share = 0.0 if share_C is None else float(share_C.max())
+    doubt = _counter_in_doubt(norm)
+    caveat = (
+        "; they are far from 0 and 1, though: if the counter was reset (fine-tuning, an old checkpoint), "
+        "they are older than it says, and data would tell"
+    )
     return Finding(
         "young-statistics",
-        "warning" if weight > _STARTING_WEIGHT else "advice",
+        "warning" if weight > _STARTING_WEIGHT and not doubt else "advice",
         norm.address,
         (
             Evidence("weight of the starting values", weight, "1", "(1 − momentum)^batches"),
@@ -180,8 +188,9 @@ def _young_finding(norm: NormCall, weight: float) -> Finding:
             Evidence("momentum", norm.momentum or 0.0, "1"),
         ),
         f"after {norm.num_batches_tracked} batches the starting values (mean 0, variance 1) still have a "
-        f"weight of {weight:.2g} in the running averages and are up to {share:.0%} of a running variance",
-        _ESTIMATE_ANEW,
+        f"weight of {weight:.2g} in the running averages and are up to {share:.0%} of a running variance"
+        + (caveat if doubt else ""),
+        ("run the check-up on data; if it confirms this, " if doubt else "") + _ESTIMATE_ANEW,
         "the weight of an exponential average's start; under 1 % after 44 batches at momentum 0.1",
     )
 
@@ -202,4 +211,15 @@ def _is_stale(norm: NormCall) -> bool:
 def _shown_right(norm: NormCall) -> bool:
     """Whether data has shown the running statistics to be right."""
     found = residuals(norm, norm.population)
-    return found is not None and found.num_images >= 16 and not bool(found.stale.any())
+    return found is not None and found.num_images >= _FEWEST_IMAGES and not bool(found.stale.any())
+
+
+def _counter_in_doubt(norm: NormCall) -> bool:
+    """Whether nothing but the counter speaks for youth: far from 0 and 1, and no data to show more."""
+    mean_C, variance_C = norm.running_mean, norm.running_variance
+    if mean_C is None or variance_C is None or not norm.num_batches_tracked:
+        return False
+    if norm.population is not None and norm.population.num_images >= _FEWEST_IMAGES:
+        return False
+    off_mean, off_variance = mean_C.abs().median(), variance_C.log().abs().median()
+    return bool((off_mean > _NEAR_ZERO) | (off_variance > _NEAR_ONE))
