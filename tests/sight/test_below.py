@@ -5,7 +5,7 @@ from torch import nn
 from cases import CheckpointedNet, SharedNet
 from convscope.core.errors import ConvscopeError
 from convscope.norm import LocalResponseNorm
-from convscope.sight import project
+from convscope.sight import gallery, project, stem
 from convscope.sight.below import Below
 from convscope.tape import record
 
@@ -79,11 +79,85 @@ def test_checkpointed_blocks_are_projected_like_others():
     assert project(net, image, "self", 1).census.plain == ()
 
 
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
-@pytest.mark.parametrize(("layer", "message"), [("block", "differentiable"), ("self", "use_reentrant=False")])
-def test_reentrant_checkpoints_are_refused(layer, message):
-    with pytest.raises(ConvscopeError, match=message):
+@pytest.mark.parametrize("layer", ["block", "self"])
+def test_reentrant_checkpoints_are_refused_by_name_and_without_a_warning(layer):
+    with pytest.raises(ConvscopeError, match=r"reentrant checkpoint.*use_reentrant=False"):
         project(CheckpointedNet(reentrant=True), torch.randn(3, 11, 9), layer, 1)
+    found = project(CheckpointedNet(reentrant=True), torch.randn(3, 11, 9), "stem", 1)
+    assert found.census.convolutions == 1
+
+
+class Halves(nn.Module):
+    """Rectifies the first half of the channels in place, which makes a new value of the whole."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.c0, self.c1, self.write = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), write
+
+    def forward(self, x):
+        h = self.c0(x)
+        self.write(h)
+        return self.c1(h).relu()
+
+
+def assign(h):
+    h[:, :3] = h[:, :3].relu()
+
+
+def rectify(h):
+    h[:, :3].relu_()
+
+
+class Padded(nn.Module):
+    """Padding by hand: a buffer of zeros that the maps are written into."""
+
+    def __init__(self):
+        super().__init__()
+        self.c0, self.c1 = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3)
+
+    def forward(self, x):
+        h = self.c0(x).relu()
+        buffer = torch.zeros(*h.shape[:2], h.shape[2] + 2, h.shape[3] + 2, dtype=h.dtype)
+        buffer[:, :, 1:-1, 1:-1] = h
+        return self.c1(buffer).relu()
+
+
+def circular():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, padding_mode="circular"), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU()
+    )
+
+
+@pytest.mark.parametrize("make", [circular, lambda: Halves(assign), lambda: Halves(rectify), Padded])
+def test_writes_into_parts_of_a_tensor_are_followed(make, tmp_path):
+    net = make().double()
+    images = torch.randn(5, 3, 9, 8, dtype=torch.float64)
+    leaf = images[:1].clone().requires_grad_()
+    net(leaf)[0, 1, 2, 3].backward()
+    view = project(net, images[0], "self", 1, position=(2, 3), rule="gradient")
+    torch.testing.assert_close(view.image, leaf.grad[0].permute(1, 2, 0), rtol=1e-12, atol=1e-15)
+    found = project(net, images[0], "self", 1, position=(2, 3))
+    assert found.census.convolutions == 2
+    assert len(found.census.rewritten) == 2
+    assert found.census.plain == ()
+    drawn = gallery(net, images, top=1, out=tmp_path / "out")
+    assert [len(layer.units) for layer in drawn.layers] == [6, 4]
+    assert drawn.left_out == ()
+    assert stem(net, images).kernel == (3, 3)
+
+
+def test_a_constant_written_over_a_part_leaves_the_rest_dependent():
+    class Blanked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 3)
+
+        def forward(self, x):
+            x = x.clone()
+            x[:, 0] = 0.5
+            return self.conv(x)
+
+    assert census(Blanked()).convolutions == 1
 
 
 def test_shared_modules_have_a_site_at_each_call():

@@ -4,13 +4,15 @@ import random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cases import FunctionalNet, ResidualNet
+from convscope import norm
 from convscope.core.errors import ConvscopeError
-from convscope.sight import ImageSource, gallery, project
+from convscope.sight import ImageSource, gallery, project, stem
 from convscope.sight.tiles import as_rgb, signed_display
 
 
@@ -165,7 +167,27 @@ class Positional(nn.Module):
         return self.conv(x * torch.linspace(0.1, 3, x.shape[3], dtype=x.dtype)).relu()
 
 
-@pytest.mark.parametrize(("make", "name"), [(Branched, "near"), (Positional, "conv")])
+class Checking(nn.Module):
+    """Checks its input's size, as vision transformers do."""
+
+    def __init__(self, error=AssertionError):
+        super().__init__()
+        self.conv, self.error = nn.Conv2d(3, 4, 3, stride=3), error
+
+    def forward(self, x):
+        if x.shape[2:] != (37, 41):
+            raise self.error("Input height doesn't match model.")
+        return self.conv(x).relu()
+
+
+class Refusing(Checking):
+    def __init__(self):
+        super().__init__(KeyError)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(Branched, "near"), (Positional, "conv"), (Checking, "conv"), (Refusing, "conv")]
+)
 def test_where_windows_fail_whole_images_are_used(tmp_path, images, make, name):
     net = make().double()
     (layer,) = gallery(net, images, layers=[name], top=1, out=tmp_path / "out").layers
@@ -235,6 +257,53 @@ def test_images_that_change_are_refused_and_nothing_is_left(tmp_path, images):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, norm.BatchNorm2d])
+def test_normalisation_by_the_batch_is_told_as_the_reason(tmp_path, images, kind):
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), kind(4, track_running_stats=False), nn.Conv2d(4, 3, 3), nn.ReLU()
+    ).double()
+    with pytest.raises(ConvscopeError, match=r"layer 3, which 2#1.* by the batch.*track_running_stats=True"):
+        gallery(net, images, out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    assert len(gallery(net, images, layers="0", out=tmp_path / "out").layers) == 1
+
+
+@pytest.mark.parametrize("kind", [nn.InstanceNorm2d, norm.InstanceNorm2d])
+def test_instance_norm_sees_the_whole_image(tmp_path, images, kind):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4), nn.ReLU()).double()
+    (layer,) = gallery(net, images, top=1, out=tmp_path / "out").layers
+    assert layer.receptive_field is None
+    for unit in layer.units:
+        box = unit.examples[0].box
+        assert (box.height, box.width) == (37, 41)
+
+
+def test_images_that_fail_the_networks_own_check_are_named(tmp_path):
+    images = [torch.randn(1, 3, 37, 41), torch.randn(1, 3, 36, 41)]
+    with pytest.raises(ConvscopeError, match=r"images 1 to 1 .* fail in self#1 \(Input height"):
+        gallery(Checking(), images, out=tmp_path / "out")
+    with pytest.raises(ConvscopeError, match=r"images 1 to 1 .* fail in self#1 \(Input height"):
+        stem(Checking(), images)
+
+
+def test_negated_units_are_ranked_by_what_comes_on(tmp_path, images):
+    class Negated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return F.relu(-self.conv(x))
+
+    net = Negated().double()
+    (layer,) = gallery(net, images, top=3, out=tmp_path / "out").layers
+    with torch.no_grad():
+        peaks = net(images).amax((2, 3))
+    for unit in layer.units:
+        order = peaks[:, unit.index].argsort(descending=True)[:3].tolist()
+        assert [example.image for example in unit.examples] == order
+
+
 def test_a_failure_keeps_the_older_gallery(tmp_path, images):
     out = tmp_path / "out"
     gallery(Net().double(), images, layers=["0"], top=1, out=out)
@@ -254,7 +323,14 @@ def test_image_independent_layers_are_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("choice", "message"),
-    [({"top": 0}, "top=0"), ({"rule": "lrp"}, "guided"), ({"layers": ["9"]}, "'9'")],
+    [
+        ({"top": 0}, "top=0"),
+        ({"top": 1.5}, "top=1.5"),
+        ({"top": True}, "top"),
+        ({"layers": []}, r"layers=\[\]"),
+        ({"rule": "lrp"}, "guided"),
+        ({"layers": ["9"]}, "'9'"),
+    ],
 )
 def test_bad_choices_are_named(tmp_path, images, choice, message):
     with pytest.raises(ConvscopeError, match=message):

@@ -298,6 +298,25 @@ def test_without_switches_the_deconvnet_ignores_the_image_and_says_so():
     assert "image-independent-projection" not in {finding.fault for finding in guided.findings}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_image_dependence_is_exactly_zero_and_never_above_one(dtype):
+    net = nn.Sequential(nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU()).to(dtype)
+    for picture in torch.randn(5, 3, 37, 53, dtype=dtype):
+        assert project(net, picture, "2", 1).scores.image_dependence == 0
+
+    class Opposite(nn.Module):
+        """Its gradient is the image itself: −1 where the mirrored one is 1."""
+
+        def forward(self, x):
+            return x.square().sum((2, 3), keepdim=True) + 1
+
+    image = torch.ones(1, 4, 4, dtype=dtype)
+    image[:, :2, :2] = image[:, 2:, 2:] = -1
+    found = project(Opposite(), image, "self", 0, rule="gradient")
+    # Mirrored either way it changes its sign, turned round it doesn't: cosines −1, −1 and 1.
+    assert found.scores.image_dependence == 1
+
+
 def test_selectivity_is_one_minus_the_mean_cosine_to_mixtures():
     """Two units with disjoint inputs: a mixture |z| has cosine |z_0| / |z| to the first."""
     net = nn.Conv2d(2, 2, 1, bias=False).double()
@@ -354,6 +373,14 @@ def test_json_has_the_numbers_but_no_pixels():
         ("conv3", -1, "deconvnet", None, "0 to 5"),
         ("conv3", 0, "deconv", None, "deconvnet"),
         ("conv3", 0, "deconvnet", (50, 0), "position"),
+        ("conv3", 0, "deconvnet", 5, "position 5"),
+        ("conv3", 0, "deconvnet", (1.0, 1), "position"),
+        ("conv3", 0, "deconvnet", "ab", "position 'ab'"),
+        ("conv3", "a", "deconvnet", None, "unit 'a'"),
+        ("conv3", 1.0, "deconvnet", None, "unit 1.0"),
+        ("conv3", True, "deconvnet", None, "unit True"),
+        (2, 0, "deconvnet", None, "layer 2 of type int"),
+        (None, 0, "deconvnet", None, "layer None"),
     ],
 )
 def test_bad_choices_are_named(layer, unit, rule, position, message):

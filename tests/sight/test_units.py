@@ -100,6 +100,38 @@ def test_arithmetic_scales_are_followed_and_readers_counted():
     assert addresses(Doubled()) == {"conv": "conv#1:convolution.1"}
 
 
+class Negated(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.conv, self.change = nn.Conv2d(3, 4, 3), change
+
+    def forward(self, x):
+        return F.max_pool2d(F.relu(self.change(self.conv(x))), 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: -y, lambda y: 0 - y, lambda y: torch.ones(4, 1, 1) - y, lambda y: -1 * y, lambda y: y * -1,
+        lambda y: torch.rand(4, 1, 1) * y, lambda y: y.neg_(), lambda y: y / 3, lambda y: y.neg().add(1),
+    ],
+)  # fmt: skip
+def test_negated_channels_are_followed(change):
+    assert addresses(Negated(change)) == {"conv": "self#1:relu.1"}
+
+
+@pytest.mark.parametrize("change", [lambda y: 1 / y, lambda y: y * y.mean(), lambda y: y - y.flip(1)])
+def test_what_is_no_scale_ends_it(change):
+    assert addresses(Negated(change)) == {"conv": "conv#1:convolution.1"}
+
+
+@pytest.mark.parametrize("layers", [[], (), None, 2, [0], {"conv1"}])
+def test_layers_that_name_none_are_refused(layers):
+    units, _ = units_of(record(ResidualNet(), (2, 3, 17, 13)))
+    with pytest.raises(ConvscopeError, match=r"layers=.* for a gallery; expected 'all', or names"):
+        chosen(units, layers)
+
+
 def test_a_shared_convolution_has_units_at_each_call():
     assert addresses(Twice()) == {
         "conv#1:convolution.1": "self#1:relu.1",

@@ -203,7 +203,78 @@ def test_a_hand_written_batch_norm_is_one_too():
             mean = x.sum((2, 3), keepdim=True).sum(0, keepdim=True) / (x.numel() // x.shape[1])
             return (x - mean) / (x - mean).square().mean((0, 2, 3), keepdim=True).sqrt()
 
-    assert _field(nn.Sequential(ByHand(), nn.Conv2d(3, 4, 3)), (2, 3, 8, 8)).size == (3, 3)
+    net = nn.Sequential(ByHand(), nn.Conv2d(3, 4, 3))
+    tape = record(net, (2, 3, 8, 8), TrainingPlan())
+    assert receptive_fields(tape)[tape.find("1#1").outputs[0]].size == (3, 3)
+    assert "whole map" in _reason(net.eval())
+
+
+class OwnInstanceNorm(nn.InstanceNorm2d):
+    pass
+
+
+@pytest.mark.parametrize("num_images", [1, 2])
+@pytest.mark.parametrize("kind", [nn.InstanceNorm2d, norm.InstanceNorm2d, OwnInstanceNorm])
+@pytest.mark.parametrize("plan", [None, TrainingPlan()], ids=["evaluation", "training"])
+def test_instance_norm_has_no_window_in_any_mode(kind, plan, num_images):
+    tape = record(nn.Sequential(nn.Conv2d(3, 4, 3), kind(4)).train(), (num_images, 3, 8, 8), plan)
+    assert receptive_fields(tape)[tape.find("1#1").outputs[0]] is None
+
+
+@pytest.mark.parametrize("num_images", [1, 2])
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, norm.BatchNorm2d])
+def test_batch_statistics_in_evaluation_span_the_map(kind, num_images):
+    """Perturbing one pixel changes all others through the statistics."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4, track_running_stats=False)).double().eval()
+    x = torch.randn(num_images, 3, 8, 8, dtype=torch.float64)
+    other = x.clone()
+    other[0, 0, 0, 0] += 1
+    assert (net(x) - net(other))[0, :, 5, 5].abs().min() > 1e-6
+    assert "whole map" in _reason(net, tuple(x.shape))
+    with_running = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4)).eval()
+    assert _field(with_running, tuple(x.shape)) == ReceptiveField((3, 3), (1, 1), (0, 0))
+
+
+class Turned(nn.Module):
+    def __init__(self, back):
+        super().__init__()
+        self.conv, self.back = nn.Conv2d(3, 4, (5, 3), (2, 1)), back
+
+    def forward(self, x):
+        y = self.conv(x.transpose(2, 3))
+        return y.transpose(2, 3) if self.back else y
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 12, 10), (1, 3, 11, 11)], ids=str)
+def test_rows_and_columns_that_changed_places_have_no_window_until_they_are_back(shape):
+    assert "columns come before its rows" in _reason(Turned(back=False), shape)
+    found = _field(Turned(back=True), shape)
+    # The kernel's five rows lie on the image's columns.
+    assert (found.size, found.stride) == ((3, 5), (1, 2))
+    assert _reached(Turned(back=True), shape, (1, 2)) == ((1, 3), (4, 8))
+
+
+class HalvesWritten(nn.Module):
+    """Two views made before the writes; the second write is a constant."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+
+    def forward(self, x):
+        out = x.new_zeros(x.shape)
+        first, second = out[:, :1], out[:, 1:]
+        first.copy_(x[:, :1].flip(2))
+        second.copy_(torch.ones_like(second))
+        return out + 1 if self.read else out
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_tensor_written_through_views_still_depends_on_the_image(read):
+    tape = record(HalvesWritten(read), (2, 3, 12, 10))
+    assert receptive_fields(tape)[tape.outputs[0]] is None
+    tape = record(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), (2, 3, 12, 10))
+    assert receptive_fields(tape)[tape.outputs[0]] is None
 
 
 def test_values_that_no_image_reaches_are_absent():

@@ -10,6 +10,7 @@ from typing import Literal
 
 from convscope.sight.projection import Census, Rule
 from convscope.tape import OperatorCall, Tape
+from convscope.tape.batch_norms import normalises_samples
 
 Role = Literal["relu", "switch", "identity", "linear", "plain"]
 """``relu``: the rule replaces its backward; ``switch``: a max-pool; ``identity``: local response
@@ -94,16 +95,26 @@ class Below:
             plain=tuple(f"{call.op} {call.address}" for call in by_role.get("plain", ())),
         )
 
+    def batch_statistics(self, value: int) -> OperatorCall | None:
+        """Return a normalisation below ``value`` by statistics of all images of a batch, or None."""
+        return next((call for call in self.path_to(value) if self._is_over_batch(call)), None)
+
     def depends_on_image(self, value: int) -> bool:
         """Whether the image's content reaches a value, differentiably or not."""
         return value in self._dependent
 
     @cached_property
     def _dependent(self) -> frozenset[int]:
+        # A write into a view changes the whole tensor: a value that isn't among the call's results.
+        written: dict[int, list[int]] = {}
+        for value in self.tape.values:
+            if value.producer is not None:
+                written.setdefault(value.producer, []).append(value.index)
         reached = set(self.tape.inputs)
         for call in self.tape.calls:
             if call.op not in _SHAPE_ONLY and not reached.isdisjoint(call.inputs):
                 reached.update(output for output in call.outputs if output is not None)
+                reached.update(written.get(call.index, ()))
         return frozenset(reached)
 
     def _carries_signal(self, call: OperatorCall) -> bool:
@@ -114,6 +125,13 @@ class Below:
         ):
             return False
         return call.outputs[0] is not None and self.tape.values[call.output].dtype.is_floating_point
+
+    def _is_over_batch(self, call: OperatorCall) -> bool:
+        if call.op == "convscope_normalise":
+            return 0 in call.arguments["dims"]
+        if call.op != "batch_norm" or call.arguments.get("training") is False:
+            return False
+        return "no_training" not in call.overload and normalises_samples(self.tape, call)
 
     def _num_dependent(self, call: OperatorCall) -> int:
         return sum(value in self._dependent for value in call.inputs)

@@ -9,17 +9,17 @@ from convscope.core.files import whole_folder
 from convscope.sight.album import Gallery
 from convscope.sight.below import Below
 from convscope.sight.drawing import Drawing, findings_on
+from convscope.sight.folder import INDEX, SCRIPT, check_folder, write_index
 from convscope.sight.images import ImageSource, Source, image_source
 from convscope.sight.projection import Rule
-from convscope.sight.projector import for_model, projecting
+from convscope.sight.projector import check_model, for_model, projecting
 from convscope.sight.rules import check_rule
 from convscope.sight.scan import scan
-from convscope.sight.units import chosen, units_of
+from convscope.sight.undisturbed import undisturbed
+from convscope.sight.units import UnitMaps, chosen, units_of
 from convscope.sight.winners import look
 from convscope.tape import Tape, record
 from convscope.tape.receptive_field import receptive_fields
-
-INDEX, SCRIPT = "index.json", "gallery.js"
 
 
 def gallery(
@@ -49,7 +49,9 @@ def gallery(
 
     Raises:
         ConvscopeError: no images, images that the network doesn't take or that change between the two
-            looks, no convolution, an unknown layer or rule, a folder that can't be written.
+            looks, images with NaN or infinite values, no convolution, an unknown layer or rule, a layer after
+            a normalisation by the batch's own statistics, a folder that can't be written or that holds
+            anything but an older gallery (nothing is run then).
 
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901), figure 2.
 
@@ -61,15 +63,24 @@ def gallery(
         [('0', 4, 3), ('3', 6, 3)]
     """
     check_rule(rule)
-    if top < 1:
-        raise ConvscopeError(f"top={top}", "at least 1", "9 is Zeiler and Fergus's number")
-    images = image_source(images)
+    if not isinstance(top, int) or isinstance(top, bool) or top < 1:
+        raise ConvscopeError(f"top={top!r}", "a whole number from 1", "9 is Zeiler and Fergus's number")
+    check_folder(Path(out))
+    with undisturbed():
+        return _gallery(model, image_source(images), layers, top, Path(out), rule)
+
+
+def _gallery(
+    model: nn.Module, images: ImageSource, layers: str | list[str], top: int, out: Path, rule: Rule
+) -> Gallery:
+    check_model(model)
     first = for_model(model, images.sample())
     tape = record(model, first)
     units, left_out = units_of(tape)
     units = chosen(units, layers)
-    tallies = scan(model, images, units, top)
     fields, below = receptive_fields(tape), Below(tape)
+    _check_batch_statistics(below, units)
+    tallies = scan(model, images, units, top)
     size = (first.shape[2], first.shape[3])
     drawings = [
         Drawing(number, unit, fields.get(unit.value), tallies[unit.unit_address], size)
@@ -95,8 +106,20 @@ def gallery(
         )
         for drawing in drawings:
             drawing.save(folder)
-        _write(result, folder)
+        write_index(result, folder)
     return result
+
+
+def _check_batch_statistics(below: Below, units: tuple[UnitMaps, ...]) -> None:
+    """Refuse units whose activations depend on the other images of a batch."""
+    for unit in units:
+        norm = below.batch_statistics(unit.value)
+        if norm is not None:
+            raise ConvscopeError(
+                f"layer {unit.name}, which {norm.address} below normalises by the batch, in evaluation too",
+                "activations that depend on one image alone",
+                "use running statistics (track_running_stats=True), or choose layers before it",
+            )
 
 
 def _draw(model: nn.Module, tape: Tape, images: ImageSource, drawings: list[Drawing], rule: Rule) -> None:
@@ -110,11 +133,3 @@ def _draw(model: nn.Module, tape: Tape, images: ImageSource, drawings: list[Draw
             for drawing in drawings:
                 for view in look(projector, drawing.look, indices, pixels):
                     drawing.put(view, images)
-
-
-def _write(result: Gallery, folder: Path) -> None:
-    text = result.to_json()
-    (folder / INDEX).write_text(text, encoding="utf-8")
-    # JSON is JavaScript except for two line separators; "</" would end a script that is pasted into a page.
-    script = text.replace("</", "<\\/").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    (folder / SCRIPT).write_text(f"window.convscopeGallery = {script};\n", encoding="utf-8")

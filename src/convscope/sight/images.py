@@ -55,12 +55,18 @@ class ImageSource:
             wanted: indices of the images to yield; None for all of them.
 
         Raises:
-            ConvscopeError: there are no images, or not of the kinds that :data:`Source` lists.
+            ConvscopeError: there are no images, not of the kinds that :data:`Source` lists, or with NaN or
+                infinite values.
         """
         if _has_items(self.source):
-            yield from self._by_index(range(len(self.source)) if wanted is None else sorted(wanted))
+            found = self._by_index(range(len(self.source)) if wanted is None else sorted(wanted))
         else:
-            yield from self._by_iteration(None if wanted is None else set(wanted))
+            found = self._by_iteration(None if wanted is None else set(wanted))
+        for indices, batch in found:
+            for row in (~batch.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()[:1]:
+                name = self.name(indices[row])
+                raise not_finite(f"image {indices[row]}" + (f" ({name})" if name else ""))
+            yield indices, batch
 
     def sample(self) -> Float[Tensor, "2 c h w"]:
         """Return the first image twice, as a batch to record the network with.
@@ -175,7 +181,7 @@ def _has_items(source: Source) -> bool:
 
 def _pixels(item: Any, index: int, *dims: int) -> Tensor:
     tensor = _tensor_in(item)
-    if tensor.dim() not in dims or not tensor.is_floating_point():
+    if tensor.dim() not in dims or not tensor.is_floating_point() or tensor.is_meta:
         raise _not_images(tensor, index)
     return tensor
 
@@ -188,7 +194,7 @@ def _tensor_in(item: Any) -> Tensor:
 
 
 def _checked(batch: Tensor, index: int) -> Tensor:
-    if batch.dim() != 4 or not batch.is_floating_point():
+    if batch.dim() != 4 or not batch.is_floating_point() or batch.is_meta:
         raise _not_images(batch, index)
     if not len(batch):
         raise _no_images()
@@ -208,11 +214,22 @@ def _stacked(images: list[Tensor], indices: list[int]) -> Tensor:
 
 def _not_images(given: Any, index: int) -> ConvscopeError:
     is_tensor = isinstance(given, Tensor)
-    described = f"{given.dtype} of shape {tuple(given.shape)}" if is_tensor else type(given).__name__
+    described = (
+        f"{given.dtype} of shape {tuple(given.shape)} on {given.device}"
+        if is_tensor
+        else type(given).__name__
+    )
     return ConvscopeError(
         f"image {index} is a {described}",
         "floating-point tensors (channels, height, width), normalised for the network",
         "convert them, and add a batch dimension to a tensor of images",
+    )
+
+
+def not_finite(image: str) -> ConvscopeError:
+    """Return the error for an image that holds NaN or infinite values."""
+    return ConvscopeError(
+        f"{image} with NaN or infinite values", "finite pixels", "clean the data or leave the image out"
     )
 
 

@@ -1,6 +1,8 @@
 """``project``: one unit's picture in input space."""
 
 from dataclasses import replace
+from math import isfinite
+from numbers import Integral
 
 import torch
 from jaxtyping import Float
@@ -10,11 +12,22 @@ from convscope.core.address import parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.probe import unknown_module
 from convscope.sight.below import Below
+from convscope.sight.images import not_finite
+from convscope.sight.layout import channel_axes
 from convscope.sight.projection import Census, Projection, Rule
-from convscope.sight.projector import Projector, at_position, box_of, for_model, projecting, strongest
+from convscope.sight.projector import (
+    Projector,
+    at_position,
+    box_of,
+    check_model,
+    for_model,
+    projecting,
+    strongest,
+)
 from convscope.sight.remarks import remarks_on
 from convscope.sight.rules import check_rule
 from convscope.sight.scores import Spot, judge
+from convscope.sight.undisturbed import undisturbed
 from convscope.tape import Tape, record
 from convscope.tape.receptive_field import receptive_fields
 
@@ -43,11 +56,14 @@ def project(
         position: (y, x) in the unit's map; None for the strongest.
 
     Raises:
-        ConvscopeError: unknown layer (the nearest are named), rule, unit or position; an image that the
-            network doesn't take; a layer whose output is neither maps nor a vector.
+        ConvscopeError: unknown layer (the nearest are named), rule, unit or position; an image with NaN or
+            infinite values, or one that the network doesn't take; a layer whose output is neither maps
+            (channels before height and width) nor a vector, or isn't finite; a model on the meta device or
+            made in inference mode.
 
     Not covered: activations other than ReLU have no deconvnet or guided rule: their plain gradient is used,
-    and :attr:`Projection.census` and a finding say so.
+    and :attr:`Projection.census` and a finding say so. A module path means what the module itself returns:
+    what the user's own forward hooks on it make of that isn't seen; name an operator after it instead.
 
     Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks"
         (arXiv 1311.2901), section 2.1.
@@ -59,7 +75,15 @@ def project(
         (Box(top=0, left=4, bottom=8, right=12), ('1#1:relu.1',), (12, 12, 1))
     """
     check_rule(rule)
-    image = for_model(model, _as_batch(image))
+    with undisturbed():
+        return _project(model, _as_batch(image), layer, (unit, position), rule)
+
+
+def _project(
+    model: nn.Module, image: Tensor, layer: str, seeded: tuple[int, tuple[int, int] | None], rule: Rule
+) -> Projection:
+    check_model(model)
+    image, (unit, position) = for_model(model, image), seeded
     tape = record(model, image)
     address, value = locate(model, tape, layer)
     _check_unit(tape, value, address, unit, position)
@@ -70,6 +94,8 @@ def project(
         seed = torch.zeros_like(maps)
         at_position(seed, place)[0, unit] = 1
         seed_value = float(at_position(maps.detach(), place)[0, unit])
+        if not isfinite(seed_value):
+            raise _not_a_number(address, unit, seed_value)
         picture = projector.backward(leaves, maps, seed)[0]
         census = confirmed(Below(tape).census(value, rule), projector)
         spot = Spot(address, unit, place, box_of(field, place, (image.shape[2], image.shape[3])))
@@ -96,6 +122,12 @@ def locate(model: nn.Module, tape: Tape, layer: str) -> tuple[str, int]:
     Raises:
         ConvscopeError: there is no such module, or nothing at that address in the recorded run.
     """
+    if not isinstance(layer, str):
+        raise ConvscopeError(
+            f"layer {layer!r} of type {type(layer).__name__}",
+            "a module path or an address, as text",
+            "see `convscope cost` for the layers",
+        )
     parsed = parse_address(layer)
     paths = {path or "self" for path, _ in model.named_modules()}
     if parsed.path not in paths:
@@ -121,12 +153,15 @@ def confirmed(census: Census, projector: Projector) -> Census:
 
 def _as_batch(image: Tensor) -> Tensor:
     if isinstance(image, Tensor) and image.is_floating_point():
-        if image.dim() == 3:
-            return image[None]
-        if image.dim() == 4 and image.shape[0] == 1:
-            return image
+        batch = image[None] if image.dim() == 3 else image
+        if batch.dim() == 4 and batch.shape[0] == 1 and not batch.is_meta:
+            if not bool(batch.isfinite().all()):
+                raise not_finite("an image")
+            return batch
     shown = (
-        f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        f"{image.dtype} of shape {tuple(image.shape)} on {image.device}"
+        if isinstance(image, Tensor)
+        else type(image).__name__
     )
     raise ConvscopeError(
         f"image: a {shown}",
@@ -139,22 +174,45 @@ def _check_unit(tape: Tape, value: int, address: str, unit: int, position: tuple
     shape = tape.values[value].shape
     if len(shape) not in (2, 4) or shape[0] != 1:
         raise _not_maps(address, shape)
-    if not 0 <= unit < shape[1]:
-        raise ConvscopeError(f"unit {unit} of {address}", f"0 to {shape[1] - 1}", "choose a channel it has")
+    if channel_axes(tape).get(value, 1) != 1:
+        raise ConvscopeError(
+            f"layer {address!r} with an output of shape {shape}, whose channels aren't its second axis",
+            "maps (1, channels, height, width)",
+            "choose a layer whose channels come before height and width, such as a convolution",
+        )
+    if not _is_whole(unit) or not 0 <= unit < shape[1]:
+        raise ConvscopeError(f"unit {unit!r} of {address}", f"0 to {shape[1] - 1}", "choose a channel it has")
     if position is None:
         return
-    if len(position) != len(shape) - 2 or not all(0 <= p < size for p, size in zip(position, shape[2:])):
+    is_place = isinstance(position, tuple | list) and all(_is_whole(place) for place in position)
+    if (
+        not is_place
+        or len(position) != len(shape) - 2
+        or not all(0 <= p < size for p, size in zip(position, shape[2:]))
+    ):
         raise ConvscopeError(
-            f"position {position} in {address}",
+            f"position {position!r} in {address}",
             f"one in its map of {shape[2:]}",
             "leave it out for the strongest",
         )
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _place(maps: Tensor, unit: int, position: tuple[int, int] | None) -> tuple[int, ...]:
     if maps.dim() == 2:
         return ()
     return strongest(maps[0, unit]) if position is None else (int(position[0]), int(position[1]))
+
+
+def _not_a_number(address: str, unit: int, value: float) -> ConvscopeError:
+    return ConvscopeError(
+        f"unit {unit} of {address}, whose activation is {value}",
+        "a finite number",
+        "look for NaN or infinite weights, or run in a wider dtype",
+    )
 
 
 def _not_maps(layer: str, shape: tuple[int, ...]) -> ConvscopeError:

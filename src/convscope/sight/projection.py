@@ -69,7 +69,8 @@ class Scores:
         selectivity: 1 − mean cosine between the projection and those of random positive seeds over all
             channels at the same position; near 0 the picture isn't about this unit.
         image_dependence: 1 − mean cosine between the projection and those of the same unit and position
-            with the image mirrored and turned round; exactly 0 for a picture that ignores the image.
+            with the image mirrored and turned round, in [0, 1]; exactly 0 for a picture that ignores the
+            image (equal within a millionth of its largest value).
         randomisation: 1 − cosine to the projection through a network whose upper layers are random.
         masking_drop: relative drop of the unit's activation when the strongest tenth of the projection is
             greyed out in the image, less the mean drop for random pixels of the same patch.

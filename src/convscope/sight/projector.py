@@ -4,6 +4,7 @@ Used by :mod:`convscope.sight.project` for one picture and by the gallery for th
 go through one probe, so the model is put aside and restored once.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from convscope.probe import Probe, probing
 from convscope.sight.below import Below
 from convscope.sight.projection import Box, Rule
 from convscope.sight.rules import RuleBook
+from convscope.sight.undisturbed import CHECKPOINT_WARNING
 from convscope.tape import Tape
 from convscope.tape.receptive_field import ReceptiveField
 
@@ -41,18 +43,16 @@ class Projector:
             ConvscopeError: no gradient flows from the maps to the images, or not in one go.
         """
         if not maps.requires_grad:
-            raise ConvscopeError(
-                "a layer which isn't differentiable in the image",
-                "one that autograd connects with the input",
-                "choose a layer before the detach(), no_grad() or integer operator",
-            )
+            raise self._not_differentiable(leaves)
         try:
             (projection,) = torch.autograd.grad(maps, leaves, seed, allow_unused=True)
         except RuntimeError as error:
+            if self._has_reentrant_checkpoint(leaves):
+                raise _reentrant() from error
             raise ConvscopeError(
                 f"a network whose backward pass fails ({str(error).splitlines()[0]})",
                 "one that torch.autograd.grad differentiates",
-                "checkpoint with use_reentrant=False, say",
+                "choose a layer before the operator named",
             ) from error
         return torch.zeros_like(leaves) if projection is None else projection.detach()
 
@@ -71,6 +71,30 @@ class Projector:
         with torch.no_grad():
             return self._probe.run_until(address, images.detach().clone())
 
+    def _not_differentiable(self, leaves: Tensor) -> ConvscopeError:
+        if self._has_reentrant_checkpoint(leaves):
+            return _reentrant()
+        return ConvscopeError(
+            "a layer which isn't differentiable in the image",
+            "one that autograd connects with the input",
+            "choose a layer before the detach(), no_grad() or integer operator",
+        )
+
+    def _has_reentrant_checkpoint(self, leaves: Tensor) -> bool:
+        """Whether the network has one: in a run without gradients it warns."""
+        with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+            warnings.simplefilter("always")
+            self._probe.model(leaves[:1].detach().clone())
+        return any(str(warning.message).startswith(CHECKPOINT_WARNING) for warning in caught)
+
+
+def _reentrant() -> ConvscopeError:
+    return ConvscopeError(
+        "a network with a reentrant checkpoint, which hides the graph of its block from torch.autograd.grad",
+        "blocks checkpointed with use_reentrant=False, or not at all",
+        "switch the network's checkpointing off, or choose a layer before it",
+    )
+
 
 @contextmanager
 def projecting(model: nn.Module, tape: Tape, rule: Rule) -> Iterator[Projector]:
@@ -87,10 +111,34 @@ def projecting(model: nn.Module, tape: Tape, rule: Rule) -> Iterator[Projector]:
         yield Projector(probe, book)
 
 
+def check_model(model: nn.Module, *, differentiated: bool = True) -> None:
+    """Refuse a model that can't run or, if it is to be ``differentiated``, be sent signals back through.
+
+    Raises:
+        ConvscopeError: not a module; tensors on the meta device, or made in inference mode.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConvscopeError(
+            f"a model of type {type(model).__name__}", "an nn.Module", "pass the network itself, made"
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise ConvscopeError(
+                f"tensor {name!r} on the meta device", "weights with numbers", "load them, or use to_empty()"
+            )
+        if differentiated and tensor.is_inference():
+            raise ConvscopeError(
+                f"tensor {name!r} made under torch.inference_mode(), which autograd can't use",
+                "a model made outside of it",
+                "make the model again outside of inference mode and load its state_dict",
+            )
+
+
 def for_model(model: nn.Module, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Return images on the model's device and in its dtype."""
+    """Return images on the model's device and in its dtype, without their autograd graph."""
     floating = (parameter for parameter in model.parameters() if parameter.is_floating_point())
     first = next(floating, None)
+    images = images.detach()
     return images if first is None else images.to(device=first.device, dtype=first.dtype)
 
 

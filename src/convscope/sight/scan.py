@@ -4,6 +4,8 @@ Memory depends on the number of units, not on the number of images. Of each map 
 taken; where it lies is looked up for those alone that enter a unit's list, which soon are few.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.probe import Visit, probing
+from convscope.probe import Probe, Visit, probing
 from convscope.sight.images import ImageSource
 from convscope.sight.projector import for_model
 from convscope.sight.units import UnitMaps
@@ -59,9 +61,20 @@ class Tally:
         )
 
     def add(self, maps: Float[Tensor, "n u h w"], indices: list[int]) -> None:
-        """Take a batch of maps into account; ``indices`` are its images' and follow all earlier ones."""
+        """Take a batch of maps into account; ``indices`` are its images' and follow all earlier ones.
+
+        Raises:
+            ConvscopeError: an activation is NaN, which would pass for a dead unit.
+        """
         peaks = maps.amax((2, 3)).to("cpu", self.values.dtype).t()
-        self._rank(maps, peaks.nan_to_num(nan=-torch.inf, posinf=torch.inf), indices)
+        if bool(peaks.isnan().any()):
+            unit, row = peaks.isnan().nonzero()[0].tolist()
+            raise ConvscopeError(
+                f"unit {unit} of a layer of {len(peaks)}, which is NaN in image {indices[row]}",
+                "activations that are numbers",
+                "look for NaN or infinite weights, or run in a wider dtype",
+            )
+        self._rank(maps, peaks, indices)
         self.width = maps.shape[3]
         self.maximum = torch.maximum(self.maximum, peaks.amax(1))
         self.minimum = torch.minimum(self.minimum, maps.amin((0, 2, 3)).to(self.minimum))
@@ -119,11 +132,24 @@ def scan(model: nn.Module, images: ImageSource, units: tuple[UnitMaps, ...], top
             probe.read(unit.unit_address, reader)
         for indices, tensor in images.batches():
             batch[:] = indices
-            try:
+            with named_failure(tensor, indices, probe):
                 model(for_model(model, tensor))
-            except (RuntimeError, ValueError, IndexError) as error:
-                raise _not_taken(tensor, indices, probe.attribution.failed_in, error) from error
     return tallies
+
+
+@contextmanager
+def named_failure(tensor: Float[Tensor, "n c h w"], indices: list[int], probe: Probe) -> Iterator[None]:
+    """Run a model on a batch; what goes wrong is told with the images and the module.
+
+    Raises:
+        ConvscopeError: the model doesn't take the images.
+    """
+    try:
+        yield
+    except ConvscopeError:
+        raise
+    except Exception as error:
+        raise _not_taken(tensor, indices, probe.attribution.failed_in, error) from error
 
 
 def _not_taken(tensor: Tensor, indices: list[int], where: str, error: Exception) -> ConvscopeError:

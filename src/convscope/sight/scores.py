@@ -22,6 +22,7 @@ from convscope.sight.projector import Projector, at_position
 NUM_SEEDS = 8
 NUM_MASKS = 4
 MASKED_SHARE = 0.1
+ROUNDING = 1e-6  # of a projection's largest value
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,14 @@ def _selectivity(
 def _image_dependence(projector: Projector, image: Tensor, spot: Spot, projection: Tensor) -> float | None:
     others = torch.cat([image.flip(3), image.flip(2), image.flip(2, 3)])
     seeds = [(spot.unit, spot.position)] * len(others)
-    return _difference(projection, projector.project(spot.address, others, seeds))
+    found = projector.project(spot.address, others, seeds)
+    # Runs of other batch sizes round otherwise, which isn't a dependence on the image.
+    same = (found - projection).abs().flatten(1).amax(1) <= ROUNDING * projection.abs().max()
+    found = torch.where(same[:, None, None, None], projection, found)
+    difference = _difference(projection, found)
+    if difference is None:
+        return None
+    return 0.0 if bool(same.all()) else min(max(difference, 0.0), 1.0)
 
 
 def _masking_drop(

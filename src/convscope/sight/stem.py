@@ -15,11 +15,12 @@ from convscope.core.errors import ConvscopeError
 from convscope.probe import Visit, probing
 from convscope.sight.diagnosis import Filter, Stem, WhatIf
 from convscope.sight.images import ImageSource, Source, image_source
-from convscope.sight.projector import for_model
-from convscope.sight.scan import Tally
+from convscope.sight.projector import check_model, for_model
+from convscope.sight.scan import Tally, named_failure
 from convscope.sight.spectrum import Convolution, Stride, energies
 from convscope.sight.symptoms import symptoms_of
 from convscope.sight.tiles import filter_grid
+from convscope.sight.undisturbed import undisturbed
 from convscope.sight.units import UnitMaps, units_of
 from convscope.tape import record
 
@@ -42,7 +43,8 @@ def stem(model: nn.Module, images: ImageSource | Source) -> Stem:
         images: see :func:`~convscope.sight.gallery.gallery`.
 
     Raises:
-        ConvscopeError: no images, or none that the network takes; no convolution over the image.
+        ConvscopeError: no images, some that the network doesn't take or with NaN or infinite values; no
+            convolution over the image.
 
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901), sections 3 and 4.1.
 
@@ -51,7 +53,12 @@ def stem(model: nn.Module, images: ImageSource | Source) -> Stem:
         >>> found.kernel, found.stride, [what.aliased_share for what in found.what_if][0]
         ((7, 7), (2, 2), 0.0)
     """
-    images = image_source(images)
+    with undisturbed():
+        return _stem(model, image_source(images))
+
+
+def _stem(model: nn.Module, images: ImageSource) -> Stem:
+    check_model(model, differentiated=False)
     units, _ = units_of(record(model, for_model(model, images.sample())))
     if not units:
         raise ConvscopeError(
@@ -65,7 +72,9 @@ def stem(model: nn.Module, images: ImageSource | Source) -> Stem:
             look.indices = indices
             look.squares += float(pixels.double().square().sum())
             look.num_pixels += pixels.numel()
-            look.tally.add(probe.run_until(look.units.unit_address, pixels), indices)
+            with named_failure(pixels, indices, probe):
+                maps = probe.run_until(look.units.unit_address, pixels)
+            look.tally.add(maps, indices)
     return _diagnosed(look)
 
 

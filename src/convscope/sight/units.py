@@ -23,7 +23,8 @@ ACTIVATIONS = frozenset(
     for suffix in ("", "_")
 )  # fmt: skip
 _NORMALISATIONS = {"batch_norm", "group_norm", "layer_norm"}
-_SCALES = {"mul", "mul_", "div", "div_", "add", "add_", "sub", "sub_"}
+_SCALES = {"mul", "mul_", "add", "add_", "sub", "sub_", "rsub", "neg", "neg_"}
+_QUOTIENTS = {"div", "div_"}
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,15 @@ def chosen(units: tuple[UnitMaps, ...], layers: str | list[str] | tuple[str, ...
         layers: names or addresses of convolutions.
 
     Raises:
-        ConvscopeError: there are none, or one of the layers isn't a convolution of the network.
+        ConvscopeError: there are none, none is named, or one that isn't a convolution of the network.
     """
     if not units:
         raise ConvscopeError(
             "a network without convolutions over the image", "at least one", "galleries show their units"
         )
-    if layers == "all":
+    if isinstance(layers, str) and layers == "all":
         return units
-    wanted = [layers] if isinstance(layers, str) else list(layers)
+    wanted = _wanted(layers)
     known = {name for unit in units for name in (unit.name, unit.address, unit.unit_address)}
     for name in wanted:
         if name not in known:
@@ -112,6 +113,18 @@ def chosen(units: tuple[UnitMaps, ...], layers: str | list[str] | tuple[str, ...
                 "choose among them, or layers='all'",
             )
     return tuple(u for u in units if not {u.name, u.address, u.unit_address}.isdisjoint(wanted))
+
+
+def _wanted(layers: str | list[str] | tuple[str, ...]) -> list[str]:
+    wanted = [layers] if isinstance(layers, str) else layers
+    is_list = isinstance(wanted, list | tuple) and all(isinstance(name, str) for name in wanted)
+    if not is_list or not wanted:
+        raise ConvscopeError(
+            f"layers={layers!r} for a gallery",
+            "'all', or names or addresses of convolutions",
+            "name at least one, or leave layers out for all",
+        )
+    return list(wanted)
 
 
 def _names(convolutions: list[OperatorCall]) -> dict[Address, str]:
@@ -144,10 +157,18 @@ def _next(tape: Tape, below: Below, value: int) -> tuple[int, bool] | None:
     if call.op in ACTIVATIONS:
         return call.output, True
     same_shape = tape.values[call.output].shape == tape.values[value].shape
-    is_scale = call.op in _SCALES and sum(below.depends_on_image(v) for v in call.inputs) == 1
-    if same_shape and call.inputs[0] == value and (call.op in _NORMALISATIONS or is_scale):
+    is_first = call.inputs[0] == value
+    is_normalisation = call.op in _NORMALISATIONS and is_first
+    if same_shape and (is_normalisation or _is_scale(below, call, is_first)):
         return call.output, False
     return None
+
+
+def _is_scale(below: Below, call: OperatorCall, is_first: bool) -> bool:
+    """Whether it scales or shifts by constants, in either order where that is one too."""
+    either_order = call.op in _SCALES and not call.op.endswith("_")
+    known = either_order or (is_first and call.op in _SCALES | _QUOTIENTS)
+    return known and sum(below.depends_on_image(value) for value in call.inputs) == 1
 
 
 def _normalised_by_module(tape: Tape, value: int) -> tuple[int, bool] | None:

@@ -115,7 +115,7 @@ def _projections(
         )
         try:
             found = _project(projector, layer, chunk, crops, windows)
-        except RuntimeError:  # a branch beside the layer's path may need more room than the path itself
+        except Exception:  # a branch may need more room than the layer's path; networks may check their input
             found = None
         if found is not None:
             return [(picture, (window.top, window.left)) for picture, window in zip(found, windows)]

@@ -3,11 +3,13 @@
 Windows are carried through the recorded forward operators, one rule an operator
 (:mod:`convscope.tape.receptive_rules`), so branches, reused modules and functional code need nothing
 special. They are upper bounds: a position depends on no pixel outside its window, and for generic weights on
-all inside it that exist. Statistics over the batch count as constants, as they are at test time.
+all inside it that exist. In a recorded training step, statistics over the batch count as constants, as they
+are at test time; a network that takes them in evaluation too depends on the whole image.
 
 A value has no window (None) where it depends on the whole image (global pools, flattened maps through a
 linear layer, squeeze-and-excitation gates, attention, group and instance norm), where windows differ from
-position to position (upsampling, branches of different strides), and after operators without a rule.
+position to position (upsampling, branches of different strides), where the image's columns come before its
+rows, after writes to parts of it, and after operators without a rule.
 """
 
 from dataclasses import dataclass
@@ -66,14 +68,23 @@ def reasons_without_field(tape: Tape) -> dict[int, str]:
         'self#1:mean.1 spans the whole map'
     """
     states = _propagate(tape)
-    return {value: state.reason for value, state in states.items() if _field(state) is None}
+    return {
+        value: getattr(state, "reason", "") or "the image's columns come before its rows"
+        for value, state in states.items()
+        if _field(state) is None
+    }
 
 
 def _field(state: State) -> ReceptiveField | None:
-    if isinstance(state, Lost) or state.y is None or state.x is None:
+    if isinstance(state, Lost) or state.y is None or state.x is None or _is_turned(state):
         return None
     y, x = state.y, state.x
     return ReceptiveField((y.size, x.size), (y.stride, x.stride), (y.offset, x.offset))
+
+
+def _is_turned(state: Map) -> bool:
+    kinds = [atom.kind for axis in state.axes for atom in axis if atom.kind in ("y", "x")]
+    return kinds == ["x", "y"]
 
 
 def _propagate(tape: Tape) -> dict[int, State]:
@@ -83,29 +94,30 @@ def _propagate(tape: Tape) -> dict[int, State]:
     if image is None:
         return states
     states[image] = _image(tape.values[image].shape)
+    written = _written(tape)
     for call in tape.in_phase("forward"):
-        given = {value: state for value in call.inputs if (state := _state(tape, states, value)) is not None}
+        given = {value: states[value] for value in call.inputs if value in states}
         if given:
             results = zip(call.outputs, _apply(tape, call, given))
             states |= {value: state for value, state in results if value is not None and state is not None}
+            # Tensors of which a part was written in place, through a view.
+            part = Lost(f"{call.address} writes to a part of it")
+            states |= dict.fromkeys(written.get(call.index, ()), part)
     return states
+
+
+def _written(tape: Tape) -> dict[int, list[int]]:
+    """By call, the values that it changed without returning them."""
+    written: dict[int, list[int]] = {}
+    for value in tape.values:
+        if value.producer is not None and value.index not in tape.calls[value.producer].outputs:
+            written.setdefault(value.producer, []).append(value.index)
+    return written
 
 
 def _image(shape: tuple[int, ...]) -> Map:
     axes = tuple((Atom(size, kind),) for size, kind in zip(shape, ("n", "", "y", "x"), strict=True))
     return Map(axes, Window(1, 1, 0), Window(1, 1, 0))
-
-
-def _state(tape: Tape, states: dict[int, State], value: int) -> State | None:
-    """The state of a value that is read, or None if it doesn't depend on the image."""
-    if value in states:
-        return states[value]
-    writer = tape.producer(value)
-    if writer is None or value in writer.outputs:
-        return None
-    # A tensor of which a part was written in place, through a view.
-    depends = any(item in states for item in (*writer.inputs, *writer.outputs) if item is not None)
-    return Lost(f"{writer.address} writes to a part of it") if depends else None
 
 
 def _apply(tape: Tape, call: OperatorCall, given: dict[int, State]) -> list[State | None]:

@@ -1,5 +1,6 @@
 """How operators that compute change windows: convolutions, pools, elementwise operators, norms, products."""
 
+from convscope.tape.batch_norms import normalises_samples
 from convscope.tape.receptive_map import Atom, Axis, Map, Operation, State, joined, rule, slid
 
 _POINTWISE = """
@@ -114,17 +115,23 @@ def padded(operation: Operation) -> State:
 
 @rule("batch_norm")
 def batch_norm(operation: Operation) -> State:
-    """Elementwise, statistics held fixed; instance norm's channels are (samples · channels)."""
-    given = operation.first
-    return operation.whole(given.axes) if "n" in given.kinds(1) else given
+    """Elementwise with fixed statistics, which those of a training batch count as.
+
+    Instance norm's channels are (samples · channels).
+    """
+    given, call, tape = operation.first, operation.call, operation.tape
+    is_instance_norm = "n" in given.kinds(1) or not normalises_samples(tape, call)
+    has_own = operation.argument("training", "no_training" not in call.overload)
+    return operation.whole(given.axes) if is_instance_norm or (has_own and not tape.training) else given
 
 
 @rule("convscope_normalise")
 def normalise(operation: Operation) -> State:
-    """Elementwise where its statistics are the batch's, or over channels; a sample's own span the map."""
+    """Elementwise where its statistics are a training batch's, or over channels; others span the map."""
     given, dims = operation.first, operation.argument("dims")
     kinds = given.kinds(*dims)
-    return operation.whole(given.axes) if kinds & {"y", "x"} and "n" not in kinds else given
+    is_constant = "n" in kinds and operation.tape.training
+    return operation.whole(given.axes) if kinds & {"y", "x"} and not is_constant else given
 
 
 @rule("layer_norm", "_fused_rms_norm", "rms_norm")
@@ -150,7 +157,7 @@ def along_axis(operation: Operation) -> State:
 
 @rule(*_REDUCTIONS.split())
 def reduction(operation: Operation) -> State | None:
-    """Over samples: a statistic of the batch, a constant at test time. Over space: the whole image."""
+    """Over samples, in training: a statistic of the batch, a constant. Over space: the whole image."""
     if len(operation.call.inputs) > 1:  # maximum of two tensors
         return joined(operation, tuple(operation.maps.values()), operation.output)
     given, rank = operation.first, len(operation.first.axes)
@@ -159,7 +166,7 @@ def reduction(operation: Operation) -> State | None:
         {d % rank for d in ([asked] if isinstance(asked, int) else asked or range(rank))} if rank else set()
     )
     kinds = given.kinds(*dims)
-    if "n" in kinds:
+    if "n" in kinds and operation.tape.training:
         return None
     if operation.argument("keepdim", False):
         axes = tuple(() if dim in dims else axis for dim, axis in enumerate(given.axes))

@@ -1,0 +1,61 @@
+"""The folder of a gallery: whether it may be written, and its two text files.
+
+``index.json`` is the result, ``gallery.js`` sets ``window.convscopeGallery`` to the same, for pages opened
+from a file; beside them lie the layers' sprites, which the index names.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from convscope.core.errors import ConvscopeError
+from convscope.sight.album import Gallery
+
+INDEX, SCRIPT = "index.json", "gallery.js"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an older gallery, which the new one would replace.
+
+    Raises:
+        ConvscopeError: it holds other things, can't be read, or is a file.
+    """
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            raise _refused(folder, f"can't be written: {str(existing)!r} is a file")
+        if existing != folder:
+            return
+        foreign = sorted({path.name for path in folder.iterdir()} - _own_files(folder))
+    except OSError as error:
+        raise _refused(folder, f"can't be written ({error.strerror or error})") from error
+    if foreign:
+        raise _refused(folder, f"holds other files ({', '.join(foreign[:3])}), which would be lost")
+
+
+def write_index(gallery: Gallery, folder: Path) -> None:
+    """Write the index and the script of a gallery into a folder."""
+    text = gallery.to_json()
+    (folder / INDEX).write_text(text, encoding="utf-8")
+    # JSON is JavaScript except for two line separators; "</" would end a script that is pasted into a page.
+    script = text.replace("</", "<\\/").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    (folder / SCRIPT).write_text(f"window.convscopeGallery = {script};\n", encoding="utf-8")
+
+
+def _own_files(folder: Path) -> set[str]:
+    """The files that the gallery in a folder consists of, by its own index; none if there is no gallery."""
+    try:
+        index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        sprites = [layer["sprite"] for layer in index["layers"]]
+        pictures = {str(sprite[kind]) for sprite in sprites for kind in ("patches", "projections")}
+        return {INDEX, SCRIPT, *pictures} if (index["index"], index["script"]) == (INDEX, SCRIPT) else set()
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+
+
+def _refused(folder: Path, why: str) -> ConvscopeError:
+    return ConvscopeError(
+        f"output {str(folder)!r} {why}",
+        "a new folder, an empty one, or an older gallery",
+        "choose another one with out= or --out",
+    )
