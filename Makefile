@@ -45,7 +45,7 @@ bench: $(VENV)/.test ## speed side by side with peers, as ratios
 
 .PHONY: clean
 clean: ## remove everything that make has made
-	rm -rf $(VENV) build dist report runs gallery
+	rm -rf $(VENV) build dist report
 
 # PyTorch goes first and alone: a range that another package asks for is then already satisfied.
 $(VENV)/.torch: constraints.txt

@@ -105,6 +105,21 @@ def test_weights_that_fit_in_part_are_reported(capsys, in_tmp_path):
         assert word in err
 
 
+def test_damaged_pictures_are_named(capsys, in_tmp_path):
+    for name in ("a", "b"):
+        (in_tmp_path / "mine" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.effect_noise((80, 70), 60).convert("RGB").save(
+                in_tmp_path / "mine" / name / f"{number}.png"
+            )
+    (in_tmp_path / "mine" / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (in_tmp_path / "mine" / "b" / "readme.txt").write_text("not a picture")
+    code, _, err = run(capsys, f"stem alexnet {SMALL} --data mine --json")
+    assert code == 0, err
+    assert "broken.png" in err
+    assert "aren't pictures (1)" in err
+
+
 def test_checkup_without_data(capsys):
     code, out, _ = run(capsys, f"checkup alexnet --norm batch {SMALL} --json")
     assert code == 0

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from convscope.report.comparison import compare_runs
 from convscope.train.run import Divergence
 
@@ -35,3 +37,13 @@ def test_divergence_is_a_warning_and_a_run_without_epochs_has_no_accuracy(make_r
     assert [(f.fault, f.severity) for f in found.findings] == [("diverged", "warning")]
     assert "Without batch norm" in found.findings[0].why
     assert found.accuracy is None
+
+
+def test_overfitting_is_named_with_its_losses(make_run):
+    run = make_run("a", (0.7,))
+    fitted = replace(run, epochs=(replace(run.epochs[0], train_loss=0.05, validation_loss=1.57),))
+    (found,) = compare_runs("batch", fitted, None, 100).findings
+    assert (found.fault, found.severity) == ("overfitting", "advice")
+    assert [e.value for e in found.evidence] == [0.05, 1.57]
+    even = replace(run, epochs=(replace(run.epochs[0], train_loss=1.2, validation_loss=1.57),))
+    assert compare_runs("batch", even, None, 100).findings == ()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convscope.cli.show import note
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -22,10 +23,22 @@ def data_for(loaded: "Loaded", reference: str) -> "ImageData":
 
     channels, height, width = image_shape(loaded)
     data = load_data(reference, size=(height, width), channels=channels)
+    tell_left_out(data)
     known = loaded.preprocessing
     if known is None or "default" in known.source:
         return data
     return data.normalised_with(known.mean, known.std)
+
+
+def tell_left_out(data: "ImageData") -> None:
+    """Name the files of a data set that can't be used, on standard error."""
+    shown = 5
+    for damage in data.damaged[:shown]:
+        note(f"left out: {damage.path} ({damage.reason})")
+    if len(data.damaged) > shown:
+        note(f"left out: {len(data.damaged) - shown} more damaged files")
+    if data.ignored:
+        note(f"ignored: files that aren't pictures ({data.ignored})")
 
 
 def image_for(loaded: "Loaded", file: str) -> "Tensor":

@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     "project": (
         "What in one image excites one unit: a deconvnet projection.",
-        "project zfnet cat.jpg --weights run/final.safetensors --layer features.relu5 --unit 7",
+        "project zfnet cat.jpg --weights run/final.safetensors --layer features.relu2 --unit 7",
     ),
     "gallery": (
         "The images that excite every unit most, beside their projections.",
@@ -62,7 +62,7 @@ app = App(
     help="The anatomy of a convolutional network: what every layer costs, whether its batch norm is "
     "healthy, how to run it without batch norm, and what each unit looks for.",
     help_format="plaintext",  # Markdown would cost 40 ms
-    help_epilogue="Exit codes: 0 fine, 1 the gate failed, 2 bad usage or input.",
+    help_epilogue="Exit codes: 0 fine, 2 bad usage or input.",
 )
 for _name, (_help, *_examples) in COMMANDS.items():
     _shown = "Examples:\n" + "\n".join(f"  convscope {example}" for example in _examples)

@@ -62,8 +62,9 @@ class NetworkOptions:
             input_shape=shape,
             **given,
         )
-        if loaded.weights is not None:
-            note(loaded.weights)
+        report = loaded.weights
+        if report is not None and (not report.complete or report.stripped or report.place):
+            note(report)
         return loaded
 
 

@@ -59,7 +59,7 @@ class StageLines:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
         self._console = console
-        self._stage = 0
+        self._stage, self._detail = 0, ""
 
     def __enter__(self) -> "StageLines":
         self._bar.start()
@@ -74,5 +74,8 @@ class StageLines:
         if stage.number != self._stage:
             self._stage = stage.number
             self._console.print(f"[{stage.number}/{stage.total}] {stage.name}", markup=False)
+        if _LINES and stage.detail not in ("", self._detail):
+            self._console.print(f"      {stage.detail}", markup=False)
+        self._detail = stage.detail
         shown = f"{stage.name} {stage.detail}".strip()
         self._bar.update(self._task, description=shown, completed=stage.share)

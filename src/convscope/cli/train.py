@@ -71,12 +71,13 @@ def _fitted(network: str, options: NetworkOptions, data: str, seed: int) -> tupl
     """The network with a score for each class of the data, and the data in the network's size."""
     import torch
 
-    from convscope.cli.images import image_shape
+    from convscope.cli.images import image_shape, tell_left_out
     from convscope.core.preserved import preserved_rng
     from convscope.data import load_data
 
     with preserved_rng():
         channels, height, width = image_shape(options.load(network))
         images = load_data(data, size=(height, width), channels=channels, seed=seed)
+        tell_left_out(images)
         torch.manual_seed(seed)
         return options.load(network, num_classes=len(images.classes)), images

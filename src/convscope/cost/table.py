@@ -126,7 +126,7 @@ class UnusedParameter:
 
 @dataclass(frozen=True)
 class RuleOfThumb:
-    """The estimate of training memory that courses teach; usually a lower bound.
+    """The estimate of training memory that courses teach, as a lower bound.
 
     Attributes:
         activations: elements of the outputs of convolution, linear and pooling layers, whole batch.

@@ -61,7 +61,11 @@ def compare_runs(norm: str, run: Run, twin: Run | None, num_validation: int) -> 
         best_accuracy=_best(run),
         twin_best_accuracy=twin_best,
         epochs_to_twin=_first_epoch(run, twin_best),
-        findings=(*_divergences(norm, run, twin), *_gap(norm, run, twin, num_validation)),
+        findings=(
+            *_divergences(norm, run, twin),
+            *_gap(norm, run, twin, num_validation),
+            *_overfitting(norm, run),
+        ),
     )
 
 
@@ -117,3 +121,20 @@ def _gap(norm: str, run: Run, twin: Run | None, num_validation: int) -> list[Fin
         why += f" It was as good as the other's best after epoch {epoch} of {len(run.epochs)}."
         evidence.append(Evidence("epochs to the other's best", epoch, "epochs", "validation accuracy"))
     return [Finding("normalisation-effect", "info", "self", tuple(evidence), why, "", _SOURCE)]
+
+
+def _overfitting(norm: str, run: Run) -> list[Finding]:
+    """Say so if the last training loss is less than half of the validation loss."""
+    last = run.epochs[-1] if run.epochs else None
+    if last is None or not last.train_loss < 0.5 * last.validation_loss:
+        return []
+    why = (
+        f"With {norm} norm the validation loss, {last.validation_loss:.2f} nats, is far above the training "
+        f"loss, {last.train_loss:.2f} nats: the network knows its training images better than it generalises."
+    )
+    evidence = (
+        Evidence("training loss", last.train_loss, "nats", "last epoch, in training mode"),
+        Evidence("validation loss", last.validation_loss, "nats", "after the last epoch, in evaluation mode"),
+    )
+    remedy = "More or more varied images, augmentation, stronger weight decay, or fewer epochs."
+    return [Finding("overfitting", "advice", "self", evidence, why, remedy, "the run's log")]

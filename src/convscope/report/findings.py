@@ -10,18 +10,13 @@ _SOURCE = "at test time batch norm is an affine map with constants (Ioffe & Szeg
 
 
 def findings_of(report: Report) -> Mapping[str, Sequence[Finding]]:
-    """Return the findings of each reading, those of readings that are missing left out.
-
-    Where the same network was read at its published size too, that reading speaks for the cost: its trends
-    are the ones that the literature tells of, and the smaller network's would say the same twice.
-    """
+    """Return the findings of each reading of the network itself; readings that are missing are left out."""
     readings = {
         "checkup": report.checkup,
         "training": report.training,
         "stem": report.stem,
         "gallery": report.gallery,
-        "published": report.published,
-        "cost": None if report.published else report.cost,
+        "cost": report.cost,
     }
     found = {name: reading.findings for name, reading in readings.items() if reading is not None}
     return {**found, "fold": fold_findings(report.folded) if report.folded else ()}

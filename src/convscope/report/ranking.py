@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from convscope.core.finding import Finding, Severity
 from convscope.core.result import Result
 
-READINGS = ("checkup", "training", "fold", "stem", "gallery", "published", "cost")
+READINGS = ("checkup", "training", "fold", "stem", "gallery", "cost")
 """The readings in the order in which they take turns."""
 
 NAMES: Mapping[str, str] = {
@@ -20,7 +20,6 @@ NAMES: Mapping[str, str] = {
     "fold": "fold",
     "stem": "first layer",
     "gallery": "gallery",
-    "published": "cost at its published size",
     "cost": "cost",
 }
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "advice", "info")

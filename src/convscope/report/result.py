@@ -29,6 +29,8 @@ class Subject:
         data: name of the data; empty if there were none.
         classes: class names, by label.
         num_train, num_validation: images.
+        num_left_out: damaged files and the like that the data was read without.
+        left_out: each of them, with the reason.
     """
 
     network: str
@@ -41,6 +43,8 @@ class Subject:
     classes: tuple[str, ...]
     num_train: int
     num_validation: int
+    num_left_out: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

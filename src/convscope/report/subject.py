@@ -97,6 +97,8 @@ class Met:
             classes=tuple(self.images.classes),
             num_train=len(self.images.train),
             num_validation=len(self.images.validation),
+            num_left_out=len(self.images.damaged),
+            left_out=tuple(f"{damage.path} ({damage.reason})" for damage in self.images.damaged),
         )
 
 

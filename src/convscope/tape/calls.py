@@ -173,7 +173,7 @@ class TensorInfo:
         return torch.Size(self.shape).numel()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tape:
     """One recorded step of a network: everything that the readings need to know.
 
@@ -197,6 +197,10 @@ class Tape:
     outputs: tuple[int, ...]
     training: bool
     assumptions: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        kind = "training step" if self.training else "inference"
+        return f"<Tape of one {kind}: {len(self.calls)} operator calls in {len(self.modules)} module calls>"
 
     def producer(self, value: int) -> OperatorCall | None:
         """Return the call which wrote a value, or None for parameters, buffers, inputs and constants."""

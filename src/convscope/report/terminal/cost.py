@@ -51,7 +51,7 @@ def _step(cost: Cost) -> RenderableType:
     rule_text = (
         f"{format_bytes(rule.activation_bytes)} for activations ({rule.values_per_activation} values each of "
         f"{format_count(rule.activations)}) + {format_bytes(rule.parameter_bytes)} for parameters "
-        f"({rule.values_per_parameter} values each); usually a lower bound"
+        f"({rule.values_per_parameter} values each); compare the peak below"
     )
     return facts(
         (

@@ -50,12 +50,18 @@ def render_speed(speed: Speed) -> RenderableType:
         (
             ("before", quartiles(speed.before)),
             ("after", quartiles(speed.after)),
-            ("speed", f"{ratio(speed.speedup)} ({ratio(speed.speedup_low)} to {ratio(speed.speedup_high)})"),
+            ("speed", _compared(speed)),
             ("measured", where),
             ("inputs", joined(speed.input_shape)),
             ("method", speed.method),
         )
     )
+
+
+def _compared(speed: Speed) -> str:
+    quartiles = f"{ratio(speed.speedup)} ({ratio(speed.speedup_low)} to {ratio(speed.speedup_high)})"
+    clear = not speed.speedup_low <= 1 <= speed.speedup_high
+    return quartiles if clear else f"{quartiles}: no difference stands out"
 
 
 def _row(entry: LedgerEntry) -> tuple[object, ...]:
