@@ -37,9 +37,9 @@ def report(
         out: Folder of the page.
         size: Side of the images in pixels; 96 where alexnet and zfnet are trained here.
         width: Factor on the widths of alexnet and zfnet where they are trained here; 0.25.
-        epochs: Passes over the training images; 8.
+        epochs: Passes over the training images; 12.
         batch_size: Images in a training step; 50.
-        learning_rate: The highest one; 0.02.
+        learning_rate: The highest one; 0.01.
         per_class: At most so many images a class.
         seed: Of weights, images and their order; 0.
         train: Whether to train; default: unless weights are given.

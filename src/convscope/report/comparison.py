@@ -136,5 +136,5 @@ def _overfitting(norm: str, run: Run) -> list[Finding]:
         Evidence("training loss", last.train_loss, "nats", "last epoch, in training mode"),
         Evidence("validation loss", last.validation_loss, "nats", "after the last epoch, in evaluation mode"),
     )
-    remedy = "More or more varied images, augmentation, stronger weight decay, or fewer epochs."
+    remedy = "More images, stronger augmentation or weight decay, or fewer epochs."
     return [Finding("overfitting", "advice", "self", evidence, why, remedy, "the run's log")]

@@ -18,7 +18,8 @@ class ReportConfig:
         size: side of the images in pixels; None: 96 for AlexNet and ZFNet when they are trained here, the
             network's own size otherwise.
         width: factor on the channels of AlexNet and ZFNet, where they are trained here.
-        epochs: passes over the training images.
+        epochs: passes over the training images, which are shifted and, where that keeps their class,
+            mirrored at random.
         batch_size: images in a training step.
         learning_rate: the highest one; the same with and without the normalisation.
         per_class: at most so many images a class; None: all.
@@ -33,9 +34,9 @@ class ReportConfig:
 
     size: int | None = None
     width: float = 0.25
-    epochs: int = 8
+    epochs: int = 12
     batch_size: int = 50
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
     per_class: int | None = None
     seed: int = 0
     top: int = 9
