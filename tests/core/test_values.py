@@ -133,16 +133,15 @@ def test_the_current_folder_is_never_replaced(tmp_path, monkeypatch, folder):
 
 
 def test_only_folders_of_the_same_command_are_replaceable(tmp_path):
-    check_replaceable(tmp_path / "absent", "mark.json", ("mark.json",))
-    check_replaceable(tmp_path, "mark.json", ("mark.json",))
+    check_replaceable(tmp_path / "absent" / "too", (), "gallery")
+    check_replaceable(tmp_path, (), "gallery")
     (tmp_path / "0.png").touch()
-    with pytest.raises(ConvscopeError, match=r"0\.png"):
-        check_replaceable(tmp_path, "mark.json", ("mark.json", "*.png"))
-    (tmp_path / "mark.json").touch()
-    check_replaceable(tmp_path, "mark.json", ("mark.json", "*.png"))
+    check_replaceable(tmp_path, ("0.png", "1.png"), "gallery")
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(ConvscopeError, match="thesis"):
-        check_replaceable(tmp_path, "mark.json", ("mark.json", "*.png"))
+    with pytest.raises(ConvscopeError, match=r"\(thesis\.txt\).*an older gallery"):
+        check_replaceable(tmp_path, ("0.png",), "gallery")
+    with pytest.raises(ConvscopeError, match="is a file"):
+        check_replaceable(tmp_path / "thesis.txt" / "below", (), "gallery")
 
 
 def test_unwritable_outputs_are_named(tmp_path):

@@ -11,8 +11,8 @@ from convscope.checkup.measure import observe_data, observe_modules
 from convscope.checkup.observation import NormCall
 from convscope.checkup.residuals import residuals
 from convscope.checkup.result import Checkup, NormHealth
-from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
+from convscope.tape import require_values
 
 
 def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimizer: Any = None) -> Checkup:
@@ -44,11 +44,7 @@ def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimi
         >>> [finding.fault for finding in found.findings if finding.address == "0#1"]
         ['redundant-bias']
     """
-    if not isinstance(model, nn.Module):
-        raise ConvscopeError(
-            f"model of type {type(model).__name__}", "a torch.nn.Module", "pass the network itself"
-        )
-    _refuse_valueless(model)
+    require_values(model)
     static = data is None or _is_shape(data)
     with outside_inference_mode():
         observation = (
@@ -101,19 +97,3 @@ def _row(norm: NormCall) -> NormHealth:
 
 def _is_shape(data: Any) -> bool:
     return isinstance(data, tuple) and bool(data) and all(type(size) is int for size in data)
-
-
-def _refuse_valueless(model: nn.Module) -> None:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            raise ConvscopeError(
-                f"tensor {name!r} of a lazy module has no shape yet",
-                "a model whose lazy modules are initialised",
-                "run the model once on a real input",
-            )
-        if tensor.is_meta:
-            raise ConvscopeError(
-                f"tensor {name!r} on the meta device, which holds no numbers",
-                "a model on a device that does, such as the CPU",
-                "make it there and load its weights",
-            )

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
@@ -73,24 +72,31 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_replaceable(folder: str | Path, mark: str, own: Collection[str]) -> None:
+def check_replaceable(folder: str | Path, own: Collection[str], what: str) -> None:
     """Refuse a folder that holds anything but what an earlier run of the same command wrote.
 
     Args:
         folder: where a command wants to write; it may not exist.
-        mark: a file that is in every folder which that command writes.
-        own: patterns of the names that the command writes, ``mark`` included.
+        own: the names in it that an earlier run wrote; empty if there was none.
+        what: what the command writes, such as ``"gallery"``.
 
     Raises:
-        ConvscopeError: the folder holds other things; one of them is named.
+        ConvscopeError: the folder holds other things, can't be read, or a file is in the way.
     """
-    entries = sorted(entry.name for entry in Path(folder).iterdir()) if Path(folder).is_dir() else []
-    foreign = [name for name in entries if not any(fnmatch(name, pattern) for pattern in own)]
-    if entries and (foreign or mark not in entries):
+    folder = Path(folder)
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(20, f"{str(existing)!r} is a file")
+        entries = {entry.name for entry in folder.iterdir()} if existing == folder else set()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    foreign = sorted(entries - set(own))
+    if foreign:
         raise ConvscopeError(
-            f"output {str(folder)!r} holds other files ({(foreign or entries)[0]})",
-            "a new folder, an empty one, or one that this command wrote before",
-            "choose another one with --out",
+            f"output {str(folder)!r} holds other files ({', '.join(foreign[:3])}), which would be lost",
+            f"a new folder, an empty one, or an older {what}",
+            "choose another one with out= or --out",
         )
 
 
@@ -118,5 +124,5 @@ def _unwritable(path: Path, error: OSError) -> ConvscopeError:
     return ConvscopeError(
         f"output {str(path)!r} can't be written ({error.strerror or error})",
         "a path in a folder that you may write to",
-        "choose another one with --out",
+        "choose another one with out= or --out",
     )

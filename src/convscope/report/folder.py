@@ -23,7 +23,8 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConvscopeError: it holds other things.
     """
-    check_replaceable(folder, JSON, (PAGE, JSON, "gallery", "runs"))
+    own = (PAGE, JSON, "gallery", "runs") if (folder / JSON).is_file() else ()
+    check_replaceable(folder, own, "report")
 
 
 def write_report(report: Report, folder: Path) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from convscope.core.errors import ConvscopeError
+from convscope.core.files import check_replaceable
 from convscope.sight.album import Gallery
 
 INDEX, SCRIPT = "index.json", "gallery.js"
@@ -20,17 +20,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConvscopeError: it holds other things, can't be read, or is a file.
     """
-    try:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not existing.is_dir():
-            raise _refused(folder, f"can't be written: {str(existing)!r} is a file")
-        if existing != folder:
-            return
-        foreign = sorted({path.name for path in folder.iterdir()} - _own_files(folder))
-    except OSError as error:
-        raise _refused(folder, f"can't be written ({error.strerror or error})") from error
-    if foreign:
-        raise _refused(folder, f"holds other files ({', '.join(foreign[:3])}), which would be lost")
+    check_replaceable(folder, _own_files(folder), "gallery")
 
 
 def write_index(gallery: Gallery, folder: Path) -> None:
@@ -51,11 +41,3 @@ def _own_files(folder: Path) -> set[str]:
         return {INDEX, SCRIPT, *pictures} if (index["index"], index["script"]) == (INDEX, SCRIPT) else set()
     except (OSError, ValueError, LookupError, TypeError):
         return set()
-
-
-def _refused(folder: Path, why: str) -> ConvscopeError:
-    return ConvscopeError(
-        f"output {str(folder)!r} {why}",
-        "a new folder, an empty one, or an older gallery",
-        "choose another one with out= or --out",
-    )

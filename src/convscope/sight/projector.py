@@ -18,7 +18,7 @@ from convscope.sight.below import Below
 from convscope.sight.projection import Box, Rule
 from convscope.sight.rules import RuleBook
 from convscope.sight.undisturbed import CHECKPOINT_WARNING
-from convscope.tape import Tape
+from convscope.tape import Tape, require_values
 from convscope.tape.receptive_field import ReceptiveField
 
 
@@ -117,15 +117,8 @@ def check_model(model: nn.Module, *, differentiated: bool = True) -> None:
     Raises:
         ConvscopeError: not a module; tensors on the meta device, or made in inference mode.
     """
-    if not isinstance(model, nn.Module):
-        raise ConvscopeError(
-            f"a model of type {type(model).__name__}", "an nn.Module", "pass the network itself, made"
-        )
+    require_values(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_meta:
-            raise ConvscopeError(
-                f"tensor {name!r} on the meta device", "weights with numbers", "load them, or use to_empty()"
-            )
         if differentiated and tensor.is_inference():
             raise ConvscopeError(
                 f"tensor {name!r} made under torch.inference_mode(), which autograd can't use",

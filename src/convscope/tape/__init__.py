@@ -7,11 +7,11 @@ Limits: one process, eager execution, default CUDA stream; memory inside an oper
 ``LIMITATIONS.md``.
 """
 
+from convscope.tape.accepted import require_module, require_values
 from convscope.tape.attribution import Attribution, Frame, Site, decompose, operator_name
 from convscope.tape.calls import ModuleCall, OperatorCall, Ref, Storage, Tape, TensorInfo, Value
 from convscope.tape.plan import TrainingPlan
 from convscope.tape.record import record
-from convscope.tape.substrate import require_module
 
 __all__ = [
     "Attribution",
@@ -29,4 +29,5 @@ __all__ = [
     "operator_name",
     "record",
     "require_module",
+    "require_values",
 ]

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng, preserved_structure
+from convscope.tape.accepted import require_eager, require_shapes
 
 Inputs = Any
 """A tensor, a tuple, list or dict of tensors, or a shape tuple such as ``(128, 3, 227, 227)``."""
@@ -55,7 +56,8 @@ def simulated(
     Raises:
         ConvscopeError: the model can't be simulated, or the inputs aren't of the kinds above.
     """
-    _refuse_unsupported(model)
+    require_shapes(model)
+    require_eager(model)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     convert = _Converter(mode, dtype)
     with preserved_rng(), preserved_structure(model), torch.compiler.set_stance("force_eager"), _quiet():
@@ -120,39 +122,6 @@ def _replace_tensors(module: nn.Module, path: str, convert: _Converter, state: S
         module.__dict__[kind] = replaced
         prefix = f"{path}." if path else ""
         named.update({prefix + name: tensor for name, tensor in replaced.items() if tensor is not None})
-
-
-def require_module(model: object) -> None:
-    """Refuse what isn't a network.
-
-    Raises:
-        ConvscopeError: ``model`` isn't an ``nn.Module``.
-    """
-    if not isinstance(model, nn.Module):
-        shown = repr(model) if isinstance(model, str) else f"an object of type {type(model).__name__}"
-        raise ConvscopeError(
-            f"{shown} as the network",
-            "a torch.nn.Module",
-            "load a network by its name with convscope.load(...)",
-        )
-
-
-def _refuse_unsupported(model: nn.Module) -> None:
-    require_module(model)
-    for path, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ConvscopeError(
-                f"module {path or 'self'!r} is a TorchScript module",
-                "an eager PyTorch module",
-                "pass the model as it was before torch.jit.script or torch.jit.trace",
-            )
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            raise ConvscopeError(
-                f"tensor {name!r} of a lazy module has no shape yet",
-                "a model whose lazy modules are initialised",
-                "run the model once on a real input",
-            )
 
 
 def _floating_dtype(model: nn.Module) -> torch.dtype:
