@@ -180,7 +180,7 @@ def test_bad_data_is_one_clear_line(data, words):
 
 
 def test_bad_model_and_optimizer():
-    with pytest.raises(ConvscopeError, match="resnet18.*torch.nn.Module"):
+    with pytest.raises(ConvscopeError, match=r"resnet18.*torch\.nn\.Module"):
         checkup("resnet18")
     with pytest.raises(ConvscopeError, match="optimizer of type float"):
         checkup(Small(), None, optimizer=0.1)
