@@ -10,7 +10,7 @@ from PIL import Image
 
 from convscope.checkup.result import Checkup, NormHealth, Unchecked
 from convscope.core.finding import Evidence, Finding
-from convscope.cost.table import (
+from convscope.cost import (
     Cost,
     Forecast,
     LiveTensor,

@@ -5,25 +5,23 @@ direction, what it keeps for the backward pass, how much memory is in use when, 
 
 Limits: arithmetic of the backward pass other than products, and the optimizer's, isn't counted; of memory,
 what PyTorch's tensors take is forecast, not the allocator's reserve, libraries' workspaces or the CUDA
-context. Operators without a rule are listed in ``Cost.uncounted``; see :mod:`convscope.cost.rules` for
-adding one.
+context. Operators without a rule are listed in ``Cost.uncounted``; see
+:mod:`convscope.cost.arithmetic.rules` for adding one.
 """
 
 from convscope.core.callable_room import make_callable
-from convscope.cost.elementwise import elementwise_rule
-from convscope.cost.flops import Gradients, backward_rule, macs_rule
-from convscope.cost.forecast import forecast
+from convscope.cost.arithmetic.elementwise import elementwise_rule
+from convscope.cost.arithmetic.flops import Gradients, backward_rule, macs_rule
+from convscope.cost.arithmetic.rules import OperatorShapes
+from convscope.cost.memory.forecast import forecast
+from convscope.cost.memory.values import Forecast, LiveTensor, TimelinePoint
 from convscope.cost.reading import cost, cost_of, describe
 from convscope.cost.rows import Table, table_of
 from convscope.cost.rule_of_thumb import rule_of_thumb
-from convscope.cost.rules import OperatorShapes
 from convscope.cost.table import (
     Cost,
-    Forecast,
-    LiveTensor,
     Row,
     RuleOfThumb,
-    TimelinePoint,
     Totals,
     Uncounted,
     UnusedParameter,

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from convscope.core.address import ROOT, Address
-from convscope.cost.elementwise import does_no_work, moves_only
-from convscope.cost.flops import factors, has_macs
-from convscope.cost.gradients import ParameterFlow
+from convscope.cost.arithmetic.elementwise import does_no_work, moves_only
+from convscope.cost.arithmetic.flops import factors, has_macs
+from convscope.cost.arithmetic.gradients import ParameterFlow
 from convscope.cost.names import of_module, readable
 from convscope.tape import ModuleCall, OperatorCall, Tape
 

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.cost.forecast import forecast
+from convscope.cost.arithmetic.work import uncounted
+from convscope.cost.memory.forecast import forecast
 from convscope.cost.rows import table_of
 from convscope.cost.rule_of_thumb import rule_of_thumb
 from convscope.cost.table import Cost
 from convscope.cost.trends import trends
-from convscope.cost.work import uncounted
 from convscope.tape import Tape, TrainingPlan, record
 from convscope.tape.step import Step
 from convscope.tape.substrate import Inputs

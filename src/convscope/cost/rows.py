@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from convscope.core.units import FLOPS_PER_MAC
-from convscope.cost.gradients import ParameterFlow
+from convscope.cost.arithmetic.gradients import ParameterFlow
+from convscope.cost.arithmetic.work import Work, work_by_layer
 from convscope.cost.layers import Layer, Layers
 from convscope.cost.parameters import distinct_parameters, nbytes, parameters_by_layer
 from convscope.cost.saved import Kept, kept_by_layer
 from convscope.cost.table import Row, Totals, UnusedParameter
-from convscope.cost.work import Work, work_by_layer
 from convscope.tape import Tape, TensorInfo
 from convscope.tape.receptive_field import ReceptiveField, receptive_fields
 

@@ -4,11 +4,11 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from convscope.cost.elementwise import is_known, operations
-from convscope.cost.flops import gradients, has_gradients, has_macs, macs
-from convscope.cost.gradients import ParameterFlow
+from convscope.cost.arithmetic.elementwise import is_known, operations
+from convscope.cost.arithmetic.flops import gradients, has_gradients, has_macs, macs
+from convscope.cost.arithmetic.gradients import ParameterFlow
+from convscope.cost.arithmetic.rules import OperatorShapes
 from convscope.cost.layers import Layers
-from convscope.cost.rules import OperatorShapes
 from convscope.cost.table import Uncounted
 from convscope.tape import OperatorCall, Tape
 

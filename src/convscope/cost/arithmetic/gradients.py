@@ -6,7 +6,7 @@ of a layer that does, computes a weight gradient; and where the forward product 
 both are gradients of inputs.
 """
 
-from convscope.cost.flops import factors
+from convscope.cost.arithmetic.flops import factors
 from convscope.tape import OperatorCall, Tape
 
 

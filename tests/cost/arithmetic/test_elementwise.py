@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convscope.cost import OperatorShapes, cost, elementwise_rule
-from convscope.cost import elementwise as elementwise_module
+from convscope.cost.arithmetic import elementwise as elementwise_module
 
 N, C, H, W = 2, 6, 8, 7
 ELEMENTS = N * C * H * W

@@ -9,7 +9,7 @@ arithmetic: zero by rule. Random numbers, sorting and reading memory aren't coun
 from collections.abc import Callable
 from math import prod
 
-from convscope.cost.rules import OperatorShapes, RuleTable
+from convscope.cost.arithmetic.rules import OperatorShapes, RuleTable
 
 _OPERATIONS: RuleTable[Callable[[OperatorShapes], int]] = RuleTable()
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.cost import OperatorShapes, cost, macs_rule
-from convscope.cost import flops as flops_module
+from convscope.cost.arithmetic import flops as flops_module
 from convscope.tape import TrainingPlan
 
 

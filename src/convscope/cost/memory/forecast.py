@@ -12,7 +12,7 @@ split, the libraries' workspaces, what the allocator reserves, and the CUDA cont
 from collections import Counter
 from itertools import accumulate
 
-from convscope.cost.table import Forecast, LiveTensor, TimelinePoint
+from convscope.cost.memory.values import Forecast, LiveTensor, TimelinePoint
 from convscope.tape import Storage, Tape
 
 BLOCK_BYTES = 512

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from convscope.cost.rules import OperatorShapes, RuleTable
+from convscope.cost.arithmetic.rules import OperatorShapes, RuleTable
 
 
 @dataclass(frozen=True)

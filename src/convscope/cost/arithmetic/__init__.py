@@ -1,0 +1,1 @@
+"""The arithmetic of every operator: multiply–accumulates, and operations that are none."""
