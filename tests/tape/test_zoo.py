@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from convscope.tape import TrainingPlan, record
+import convscope.tape.recorder as recorder
+from convscope.tape import TrainingPlan, forms, record
 from dispatched import DispatchedNames
 from zoo import SAMPLE, make
 
@@ -39,6 +40,24 @@ def test_a_network_is_recorded_as_it_runs_and_left_as_it_was(reference):
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     assert [call.op for call in tape.calls] == real.names
+
+
+@pytest.mark.zoo
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reference", SAMPLE)
+def test_memory_of_forms_and_real_runs_give_the_same_tape(reference, monkeypatch):
+    """Storages, too: births, deaths and sizes of a step that runs with real tensors."""
+    model, shape = make(reference)
+    forms._remembered.clear()
+    first, again = record(model, shape, TrainingPlan()), record(model, shape, TrainingPlan())
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "key_of", lambda *_: None)
+        plain = record(model, shape, TrainingPlan())
+    assert again == first == plain
+    if max(shape[2:]) <= 64:
+        real = record(model, shape, TrainingPlan(), real=True)
+        assert [call.op for call in real.calls] == [call.op for call in first.calls]
+        assert real.storages == first.storages
 
 
 def _cached(tape):

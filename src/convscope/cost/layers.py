@@ -6,6 +6,7 @@ input's shape (a normalisation made of several operators). Everything else — f
 with several layers in it — has one row per operator call.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -55,6 +56,7 @@ class Layers:
         self._of_call = {
             call: layer for layer in reversed(self.layers) for call in (*layer.attached, *layer.calls)
         }
+        self._recomputed_before = self._count_recomputed()
         self._of_address = {str(tape.calls[call].address): layer for call, layer in self._of_call.items()}
 
     def of(self, call: OperatorCall) -> Layer | None:
@@ -73,11 +75,18 @@ class Layers:
 
     def _recomputed(self, call: OperatorCall) -> Layer | None:
         """The layer of a recomputed call's twin: the same operator, as many of its name into the module."""
-        assert call.module is not None
-        peers = [p for p in self._tape.calls_of(call.module) if p.phase == "recompute" and p.op == call.op]
         address = call.address
-        twin = Address(address.path, address.call, address.op, 1 + [p.index for p in peers].index(call.index))
+        twin = Address(address.path, address.call, address.op, self._recomputed_before[call.index] + 1)
         return self._of_address.get(str(twin))
+
+    def _count_recomputed(self) -> dict[int, int]:
+        """For every recomputed call, how many of its name ran before it in its module call."""
+        counts: Counter[tuple[int | None, str]] = Counter()
+        before = {}
+        for call in self._tape.in_phase("recompute"):
+            before[call.index] = counts[call.module, call.op]
+            counts[call.module, call.op] += 1
+        return before
 
     def _of_module(self, module: int | None) -> Layer | None:
         members = () if module is None else self._tape.calls_of(module)

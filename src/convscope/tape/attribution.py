@@ -174,6 +174,11 @@ class Attribution:
         return str(self._frame.address) if self._frame else ROOT
 
     @property
+    def in_optimizer(self) -> bool:
+        """Whether an optimizer is making its step."""
+        return self._in_optimizer
+
+    @property
     def failed_in(self) -> str:
         """The address of the innermost module call that an exception left, for error messages."""
         return self._failed_in or ROOT

@@ -184,6 +184,7 @@ class Tape:
         parameters, buffers: by name; tied names are all there.
         inputs, outputs: values of the network's input and output tensors.
         training: whether a training step was recorded.
+        device: whose operators were imitated.
         assumptions: what the simulation had to assume, one sentence each; empty if nothing.
     """
 
@@ -196,6 +197,7 @@ class Tape:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     training: bool
+    device: Literal["cuda", "cpu"] = "cuda"
     assumptions: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:

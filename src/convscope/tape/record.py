@@ -1,7 +1,9 @@
 """``record``: one step of any network, run on simulated tensors and written down."""
 
-from contextlib import ExitStack
-from typing import Any
+import gc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -9,15 +11,23 @@ from torch import nn
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
 from convscope.tape.calls import Tape
+from convscope.tape.failures import network_failed
 from convscope.tape.plan import TrainingPlan
 from convscope.tape.recorder import Recorder
 from convscope.tape.rewrites import DeviceRewrites
-from convscope.tape.step import Step, create_optimizer_state, loss_of, run_inference, trainable
+from convscope.tape.states import create_states
+from convscope.tape.step import Step, loss_of, run_inference, trainable
 from convscope.tape.substrate import Inputs, Simulated, simulated
 
 
 def record(
-    model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = None, step: Step | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    plan: TrainingPlan | None = None,
+    step: Step | None = None,
+    *,
+    device: Literal["cuda", "cpu"] = "cuda",
+    real: bool = False,
 ) -> Tape:
     """Return the tape of one step: every operator call, value, storage and module call.
 
@@ -31,6 +41,9 @@ def record(
             mode keeps its modules' modes (frozen batch norms stay frozen); one in evaluation mode is
             recorded in training mode.
         step: called as ``step(model, args, kwargs)`` in place of the default step; returns the outputs.
+        device: whose operators to imitate: ``"cuda"`` or ``"cpu"``.
+        real: run the step for real on the CPU, on a copy of the model's tensors, for networks that decide by
+            what their tensors hold. It takes the step's time and memory: give a small batch.
 
     Raises:
         ConvscopeError: the model can't be simulated, or doesn't run on these inputs; it names the operator.
@@ -47,10 +60,15 @@ def record(
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
     with ExitStack() as modes:
         modes.enter_context(outside_inference_mode())
-        state = modes.enter_context(simulated(model, inputs, training=plan is not None, dtype=dtype))
+        modes.enter_context(_no_collection())
+        state = modes.enter_context(
+            simulated(model, inputs, training=plan is not None, dtype=dtype, real=real)
+        )
         recorder = Recorder(model, state)
-        modes.enter_context(state.mode)
-        modes.enter_context(DeviceRewrites())
+        if not real:
+            modes.enter_context(state.mode)
+        if device == "cuda":
+            modes.enter_context(DeviceRewrites())
         modes.enter_context(recorder.attribution)
         modes.enter_context(recorder)
         try:
@@ -58,8 +76,20 @@ def record(
         except ConvscopeError:
             raise
         except Exception as error:
-            raise _failed(recorder.attribution.failed_in, error) from error
-        return recorder.tape(outputs, training=plan is not None)
+            raise network_failed(recorder.attribution.failed_in, error, real=real) from error
+        return recorder.tape(outputs, training=plan is not None, device=device)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's cycle collector from deciding when storages die, and from walking PyTorch's heap."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _run(
@@ -95,7 +125,7 @@ def _update(
 ) -> None:
     optimizer = plan.make_optimizer(parameters)
     recorder.listening = False
-    create_optimizer_state(optimizer, parameters)
+    create_states(optimizer, parameters)
     for parameter, state in optimizer.state.items():
         kept = [(names[id(parameter)], item) for item in state.values() if isinstance(item, torch.Tensor)]
         recorder.mark(kept, "optimizer-state", standing=True)
@@ -109,12 +139,3 @@ def _update(
 
 def _unpack(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
-
-
-def _failed(address: str, error: Exception) -> ConvscopeError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ConvscopeError(
-        f"the network fails in {address} ({reason})",
-        "inputs that the network takes",
-        "check the input's shape, and that the module runs without real data",
-    )

@@ -1,6 +1,6 @@
 """The step that is recorded when the user gives none: forward, loss, backward, clipping, optimizer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,12 +48,6 @@ def run_inference(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters which require gradients, tied ones once."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def create_optimizer_state(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.Tensor]) -> None:
-    """Let an optimizer make its state for every parameter that has a gradient, as the first step does."""
-    if any(parameter.grad is not None for parameter in parameters):
-        optimizer.step()
 
 
 def _plain(outputs: Any) -> Any:

@@ -5,6 +5,7 @@ on every host, so that tapes agree across machines.
 """
 
 import contextlib
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng, preserved_structure
-from convscope.tape.accepted import require_eager, require_shapes
+from convscope.tape.accepted import require_eager, require_shapes, require_values
 
 Inputs = Any
 """A tensor, a tuple, list or dict of tensors, or a shape tuple such as ``(128, 3, 227, 227)``."""
@@ -29,11 +30,13 @@ class Simulated:
 
     Attributes:
         mode: the fake tensors' mode.
+        real: whether the tensors are copies on the CPU instead.
         args, kwargs: the fake inputs.
         parameters, buffers: the fake tensors by name, tied names included.
     """
 
     mode: FakeTensorMode
+    real: bool = False
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -42,7 +45,12 @@ class Simulated:
 
 @contextlib.contextmanager
 def simulated(
-    model: nn.Module, inputs: Inputs, *, training: bool, dtype: torch.dtype | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    training: bool,
+    dtype: torch.dtype | None = None,
+    real: bool = False,
 ) -> Iterator[Simulated]:
     """Run a block in which ``model`` holds fake tensors; afterwards it is as it was, whatever happened.
 
@@ -52,20 +60,21 @@ def simulated(
         training: True leaves the modes of a model in training mode alone and puts one in evaluation mode
             into training; False puts all modules into evaluation mode.
         dtype: floating tensors are simulated in this dtype instead of their own.
+        real: put copies on the CPU in the tensors' place, and random inputs, in place of fake tensors.
 
     Raises:
         ConvscopeError: the model can't be simulated, or the inputs aren't of the kinds above.
     """
-    require_shapes(model)
+    require_values(model) if real else require_shapes(model)
     require_eager(model)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    convert = _Converter(mode, dtype)
+    convert = _Converter(mode, dtype, real)
     with preserved_rng(), preserved_structure(model), torch.compiler.set_stance("force_eager"), _quiet():
         if not training:
             model.eval()
         elif not model.training:
             model.train()
-        state = Simulated(mode)
+        state = Simulated(mode, real)
         for path, module in model.named_modules(remove_duplicate=False):
             _replace_tensors(module, path, convert, state)
         state.args, state.kwargs = _fake_inputs(inputs, convert, _floating_dtype(model))
@@ -84,21 +93,37 @@ def _quiet() -> Iterator[None]:
 
 
 class _Converter:
-    """Makes the fake twin of a tensor; one twin per tensor and one storage per storage."""
+    """Makes the fake twin (or a real one) of a tensor; one twin per tensor and one storage per storage."""
 
-    def __init__(self, mode: FakeTensorMode, dtype: torch.dtype | None) -> None:
-        self.mode, self.dtype = mode, dtype
+    def __init__(self, mode: FakeTensorMode, dtype: torch.dtype | None, real: bool) -> None:
+        self.mode, self.dtype, self.real = mode, dtype, real
+        self._copied: dict[Any, Any] = {}
         self._twins: dict[int, torch.Tensor] = {}
         self._originals: list[torch.Tensor] = []
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) in self._twins:
             return self._twins[id(tensor)]
-        twin = self._twin(tensor)
+        twin = self._copy(tensor) if self.real else self._twin(tensor)
         twin.grad = None
         self._twins[id(tensor)] = self._twins[id(twin)] = twin
         self._originals += [tensor, twin]
         return twin
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return an input of a shape."""
+        if self.real:
+            return torch.randn(shape).to(dtype)
+        with self.mode:
+            return torch.empty(shape, dtype=dtype)
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        twin = copy.deepcopy(tensor.detach().cpu(), self._copied)
+        if self.dtype is not None and tensor.is_floating_point():
+            twin = twin.to(self.dtype)
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
+        return twin.requires_grad_(tensor.requires_grad and tensor.is_leaf)
 
     def _twin(self, tensor: torch.Tensor) -> torch.Tensor:
         recast = self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype
@@ -138,8 +163,7 @@ def _fake_inputs(
         if isinstance(item, torch.Tensor):
             return convert(item)
         if _is_shape(item):
-            with convert.mode:
-                return torch.empty(tuple(item), dtype=convert.dtype or dtype)
+            return convert.empty(tuple(item), convert.dtype or dtype)
         raise _bad_inputs(item)
 
     if isinstance(inputs, Mapping):

@@ -1,0 +1,63 @@
+"""Why a step couldn't be recorded, in one line: which operator or module, and what to do."""
+
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+
+from convscope.core.errors import ConvscopeError
+
+_NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException)
+_NO_SIMULATION = (UnsupportedOperatorException, UnsupportedFakeTensorException)
+_FOR_REAL = "record it for real on a small batch: record(..., real=True), or --real on the command line"
+
+
+def operator_failed(address: str, error: Exception) -> ConvscopeError:
+    """Return the error for an operator that raised one while it was recorded.
+
+    Args:
+        address: of the operator call, with its module's path.
+        error: what it raised.
+    """
+    if isinstance(error, _NEEDS_DATA):
+        return ConvscopeError(
+            f"operator {address} makes results whose shape depends on what its tensors hold ({error})",
+            "a network that can be recorded without data",
+            _FOR_REAL,
+        )
+    if isinstance(error, _NO_SIMULATION):
+        return ConvscopeError(
+            f"operator {address} has no simulated kernel ({first_line(error)})",
+            "operators that run without real data",
+            f"register one with torch.library.register_fake, or {_FOR_REAL}",
+        )
+    return ConvscopeError(
+        f"operator {address} doesn't run on the given inputs ({first_line(error)})",
+        "inputs of the shape that the network takes",
+        "check the input's shape and the module named",
+    )
+
+
+def network_failed(address: str, error: Exception, *, real: bool) -> ConvscopeError:
+    """Return the error for Python code of the network that raised one while it was recorded.
+
+    Args:
+        address: of the innermost module call that the exception left.
+        error: what was raised.
+        real: whether the step was run for real.
+    """
+    return ConvscopeError(
+        f"the network fails in {address} ({first_line(error)})",
+        "inputs that the network takes",
+        "check the input's shape"
+        if real
+        else f"check the input's shape; if the module needs real data, {_FOR_REAL}",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's text, or its class's name if it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
