@@ -290,7 +290,7 @@ def test_a_model_that_cannot_train_is_refused():
 
 @pytest.mark.parametrize(
     "field",
-    [{"optimizer": "sdg"}, {"precision": "amp-fp16"}, {"foreach": 1}, {"clip_grad_norm": 0}, {"loss": "mse"}],
+    [{"optimizer": "sdg"}, {"precision": "fp16"}, {"foreach": 1}, {"clip_grad_norm": 0}, {"loss": "mse"}],
 )
 def test_bad_plans_are_refused(field):
     with pytest.raises(ConvscopeError, match="fused"):

@@ -15,7 +15,7 @@ def test_a_network_is_recorded_as_it_runs_and_left_as_it_was(reference):
     model, shape = make(reference)
     before = {name: (id(tensor), tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
     step = record(model, shape, TrainingPlan())
-    tape = record(model, shape)
+    tape = record(model, shape, device="cpu")
     assert model.training
     for name, tensor in model.state_dict(keep_vars=True).items():
         assert id(tensor) == before[name][0]
@@ -55,7 +55,8 @@ def test_memory_of_forms_and_real_runs_give_the_same_tape(reference, monkeypatch
         plain = record(model, shape, TrainingPlan())
     assert again == first == plain
     if max(shape[2:]) <= 64:
-        real = record(model, shape, TrainingPlan(), real=True)
+        first = record(model, shape, TrainingPlan(), device="cpu")
+        real = record(model, shape, TrainingPlan(), device="cpu", real=True)
         assert [call.op for call in real.calls] == [call.op for call in first.calls]
         assert real.storages == first.storages
 

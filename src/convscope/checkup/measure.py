@@ -18,7 +18,7 @@ from convscope.checkup.result import Unchecked
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.probe import Probe, probing
-from convscope.tape import Tape, record
+from convscope.tape import Tape, device_of, record
 
 # The training step shows signs, not sizes: a few samples will do, and backward keeps all their activations.
 _TRAINING_SAMPLES = 32
@@ -41,7 +41,7 @@ def observe_modules(model: nn.Module, shape: Any, optimizer: Any) -> Observation
         norms = tuple(roster.from_module(path) for path in roster.norms)
         unchecked.append(Unchecked("data flow", "neither data nor an input shape was given"))
         return Observation(norms, optimizer=facts, training=roster.training, unchecked=tuple(unchecked))
-    tape = record(model, shape)
+    tape = record(model, shape, device=device_of(model))
     norms = _recorded(roster, tape)
     return Observation(
         norms, optimizer=facts, tape=tape, training=roster.training,
@@ -101,7 +101,7 @@ def _without_norms(roster: Roster, passes: Passes) -> Observation:
 
 def _tape(model: nn.Module, batch: Batch, unchecked: list[Unchecked]) -> Tape | None:
     try:
-        return record(model, batch.inputs)
+        return record(model, batch.inputs, device=device_of(model))
     except ConvscopeError as error:
         unchecked.append(Unchecked("data flow", f"the network couldn't be recorded: {error.given}"))
         return None

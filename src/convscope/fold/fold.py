@@ -15,7 +15,7 @@ from convscope.fold.proof import THRESHOLDS, NotComparable, compare
 from convscope.fold.settle import Settled, copied, settle
 from convscope.fold.speed import measure_speed
 from convscope.fold.trials import described
-from convscope.tape import record
+from convscope.tape import device_of, record
 
 _METHOD = (
     "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
@@ -70,7 +70,7 @@ def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int =
 
 def _folded(model: nn.Module, inputs: Any, repeats: int | None) -> Folded:
     """Plan, prove, carry out; ``repeats`` is None for no timing."""
-    decisions = plan(record(model, inputs), model)
+    decisions = plan(record(model, inputs, device=device_of(model)), model)
     trial_inputs = described(inputs, _floating_dtype(model))
     planned = tuple(decision for decision in decisions if isinstance(decision, Fold))
     settled = settle(model, planned, trial_inputs)

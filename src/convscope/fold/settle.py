@@ -12,7 +12,7 @@ from convscope.fold.apply import apply
 from convscope.fold.plan import Fold
 from convscope.fold.proof import THRESHOLDS, Comparison, NotComparable, Place, compare
 from convscope.fold.trials import in_dtype
-from convscope.tape import record
+from convscope.tape import device_of, record
 
 Folds = tuple[Fold, ...]
 
@@ -105,7 +105,8 @@ class _Prover:
     def _loses_digits(self) -> bool:
         """Whether the network's own code goes through a narrower dtype, whatever its weights have."""
         try:
-            tape = record(copied(self.model).to(self.dtype), in_dtype(self.inputs, self.dtype))
+            twin = copied(self.model).to(self.dtype)
+            tape = record(twin, in_dtype(self.inputs, self.dtype), device=device_of(twin))
         except ConvscopeError:
             return False
         made = (tape.values[v].dtype for call in tape.calls for v in call.outputs if v is not None)

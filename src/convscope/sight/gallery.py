@@ -18,7 +18,7 @@ from convscope.sight.scan import scan
 from convscope.sight.undisturbed import undisturbed
 from convscope.sight.units import UnitMaps, chosen, units_of
 from convscope.sight.winners import look
-from convscope.tape import Tape, record
+from convscope.tape import Tape, device_of, record
 from convscope.tape.receptive_field import receptive_fields
 
 
@@ -75,7 +75,7 @@ def _gallery(
 ) -> Gallery:
     check_model(model)
     first = for_model(model, images.sample())
-    tape = record(model, first)
+    tape = record(model, first, device=device_of(model))
     units, left_out = units_of(tape)
     units = chosen(units, layers)
     fields, below = receptive_fields(tape), Below(tape)

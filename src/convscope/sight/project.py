@@ -28,7 +28,7 @@ from convscope.sight.remarks import remarks_on
 from convscope.sight.rules import check_rule
 from convscope.sight.scores import Spot, judge
 from convscope.sight.undisturbed import undisturbed
-from convscope.tape import Tape, record
+from convscope.tape import Tape, device_of, record
 from convscope.tape.receptive_field import receptive_fields
 
 
@@ -84,7 +84,7 @@ def _project(
 ) -> Projection:
     check_model(model)
     image, (unit, position) = for_model(model, image), seeded
-    tape = record(model, image)
+    tape = record(model, image, device=device_of(model))
     address, value = locate(model, tape, layer)
     _check_unit(tape, value, address, unit, position)
     field = receptive_fields(tape).get(value)

@@ -22,7 +22,7 @@ from convscope.sight.symptoms import symptoms_of
 from convscope.sight.tiles import filter_grid
 from convscope.sight.undisturbed import undisturbed
 from convscope.sight.units import UnitMaps, units_of
-from convscope.tape import record
+from convscope.tape import device_of, record
 
 NUM_SPECTRA = 64
 WHAT_IF: tuple[Stride, ...] = ((1, 1), (2, 2), (4, 4))
@@ -59,7 +59,7 @@ def stem(model: nn.Module, images: ImageSource | Source) -> Stem:
 
 def _stem(model: nn.Module, images: ImageSource) -> Stem:
     check_model(model, differentiated=False)
-    units, _ = units_of(record(model, for_model(model, images.sample())))
+    units, _ = units_of(record(model, for_model(model, images.sample()), device=device_of(model)))
     if not units:
         raise ConvscopeError(
             "a network without convolutions over the image", "at least one", "try another network"

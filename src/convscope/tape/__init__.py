@@ -10,11 +10,13 @@ Limits: one process, eager execution, default CUDA stream; memory inside an oper
 from convscope.tape.accepted import require_module, require_values
 from convscope.tape.attribution import Attribution, Frame, Site, decompose, operator_name
 from convscope.tape.calls import ModuleCall, OperatorCall, Ref, Storage, Tape, TensorInfo, Value
+from convscope.tape.device import Device, device_of
 from convscope.tape.plan import TrainingPlan
 from convscope.tape.record import record
 
 __all__ = [
     "Attribution",
+    "Device",
     "Frame",
     "ModuleCall",
     "OperatorCall",
@@ -26,6 +28,7 @@ __all__ = [
     "TrainingPlan",
     "Value",
     "decompose",
+    "device_of",
     "operator_name",
     "record",
     "require_module",

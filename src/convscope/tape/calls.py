@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from convscope.core.address import Address
+from convscope.tape.device import Device
 
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
 """``forward``: in the model; ``loss``: after it, before backward; ``recompute``: a checkpointed block's
@@ -159,13 +160,17 @@ class ModuleCall:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A parameter or buffer of the recorded network; names that are tied to one tensor share a storage."""
+    """A parameter or buffer of the recorded network; names that are tied to one tensor share a storage.
+
+    Others may share one too, at different offsets (in elements).
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     requires_grad: bool
     storage: int
+    offset: int = 0
 
     @property
     def numel(self) -> int:
@@ -197,7 +202,7 @@ class Tape:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     training: bool
-    device: Literal["cuda", "cpu"] = "cuda"
+    device: Device = "cuda"
     assumptions: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:

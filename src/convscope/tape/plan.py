@@ -9,7 +9,7 @@ import torch
 from convscope.core.errors import ConvscopeError
 
 Optimizer = Literal["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "amp-fp16", "amp-bf16", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,16 @@ class TrainingPlan:
 
     Attributes:
         optimizer: ``"sgd"``, ``"sgd-momentum"`` (momentum 0.9), ``"adam"``, ``"adamw"`` or ``"rmsprop"``.
-        precision: ``"fp32"``: the model's own dtypes; ``"bf16"``: all floating parameters, buffers and
-            inputs in bfloat16. Automatic mixed precision isn't simulated yet.
+        precision: ``"fp32"``: the model's own dtypes; ``"amp-fp16"``, ``"amp-bf16"``: automatic mixed
+            precision, forward and loss under ``torch.autocast``, with a ``GradScaler`` for float16 which
+            skips no step; ``"bf16"``: all floating parameters, buffers and inputs in bfloat16.
         foreach: PyTorch's choice of optimizer kernels: True (the default on GPUs), False or ``"fused"``.
         zero_grad_set_to_none: False keeps gradients allocated between steps.
         clip_grad_norm: maximum norm for ``torch.nn.utils.clip_grad_norm_``, or None.
         loss: ``"cross-entropy"`` over the outputs' axis 1 (the mean where an output has one axis), summed
             over all floating outputs; or a callable ``loss(outputs) -> scalar tensor``.
+        channels_last: parameters, buffers and inputs with four axes lie in ``torch.channels_last`` order,
+            those with five in ``torch.channels_last_3d``.
 
     Raises:
         ConvscopeError: a field has a value that isn't in its list.
@@ -40,6 +43,7 @@ class TrainingPlan:
     zero_grad_set_to_none: bool = True
     clip_grad_norm: float | None = None
     loss: Literal["cross-entropy"] | Callable[[Any], torch.Tensor] = "cross-entropy"
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         _check("optimizer", self.optimizer, get_args(Optimizer))
@@ -57,6 +61,11 @@ class TrainingPlan:
             raise ConvscopeError(
                 f"clip_grad_norm={self.clip_grad_norm}", "a positive number or None", "change it"
             )
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """What automatic mixed precision computes in, or None without it."""
+        return {"amp-fp16": torch.float16, "amp-bf16": torch.bfloat16}.get(self.precision)
 
     @property
     def state_values_per_parameter(self) -> int:

@@ -3,20 +3,23 @@
 import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
+from convscope.tape.attention import attention_in_parts
+from convscope.tape.autocast import CudaAutocast
 from convscope.tape.calls import Tape
+from convscope.tape.device import Device
 from convscope.tape.failures import network_failed
 from convscope.tape.plan import TrainingPlan
 from convscope.tape.recorder import Recorder
 from convscope.tape.rewrites import DeviceRewrites
 from convscope.tape.states import create_states
-from convscope.tape.step import Step, loss_of, run_inference, trainable
+from convscope.tape.step import LossScaler, Step, autocast_of, loss_of, run_inference, trainable
 from convscope.tape.substrate import Inputs, Simulated, simulated
 
 
@@ -26,7 +29,7 @@ def record(
     plan: TrainingPlan | None = None,
     step: Step | None = None,
     *,
-    device: Literal["cuda", "cpu"] = "cuda",
+    device: Device = "cuda",
     real: bool = False,
 ) -> Tape:
     """Return the tape of one step: every operator call, value, storage and module call.
@@ -57,22 +60,29 @@ def record(
         raise ConvscopeError(
             f"plan={plan!r}", "a TrainingPlan, or None for inference", "write TrainingPlan(optimizer=...)"
         )
+    if device not in get_args(Device):
+        raise ConvscopeError(f"device {device!r}", "'cuda' or 'cpu'", "choose one of them")
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
     with ExitStack() as modes:
         modes.enter_context(outside_inference_mode())
         modes.enter_context(_no_collection())
+        modes.enter_context(attention_in_parts())
         state = modes.enter_context(
-            simulated(model, inputs, training=plan is not None, dtype=dtype, real=real)
-        )
-        recorder = Recorder(model, state)
+            simulated(
+                model, inputs, training=plan is not None, dtype=dtype, real=real,
+                channels_last=plan is not None and plan.channels_last,
+            )
+        )  # fmt: skip
+        recorder = Recorder(model, state, device)
         if not real:
             modes.enter_context(state.mode)
         if device == "cuda":
+            modes.enter_context(CudaAutocast())
             modes.enter_context(DeviceRewrites())
         modes.enter_context(recorder.attribution)
         modes.enter_context(recorder)
         try:
-            outputs = _run(model, state, recorder, plan, step)
+            outputs = _run(model, state, recorder, plan, step, device)
         except ConvscopeError:
             raise
         except Exception as error:
@@ -93,35 +103,50 @@ def _no_collection() -> Iterator[None]:
 
 
 def _run(
-    model: nn.Module, state: Simulated, recorder: Recorder, plan: TrainingPlan | None, step: Step | None
+    model: nn.Module,
+    state: Simulated,
+    recorder: Recorder,
+    plan: TrainingPlan | None,
+    step: Step | None,
+    device: str,
 ) -> Any:
     if step is not None:
         with torch.autograd.graph.saved_tensors_hooks(recorder.pack, _unpack):
             return step(model, state.args, state.kwargs)
     if plan is None:
         return run_inference(model, state.args, state.kwargs)
-    return _train(model, state, recorder, plan)
+    return _train(model, state, recorder, plan, device)
 
 
-def _train(model: nn.Module, state: Simulated, recorder: Recorder, plan: TrainingPlan) -> Any:
+def _train(model: nn.Module, state: Simulated, recorder: Recorder, plan: TrainingPlan, device: str) -> Any:
     parameters = trainable(model)
+    recorder.listening = False
+    scaler = LossScaler(plan)
+    recorder.mark((("", tensor) for tensor in scaler.standing), "optimizer-state", standing=True)
+    recorder.keep(scaler)
+    recorder.listening = True
     names = {id(tensor): name for name, tensor in reversed(state.parameters.items())}
     with torch.enable_grad():
-        with torch.autograd.graph.saved_tensors_hooks(recorder.pack, _unpack):
+        hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, _unpack)
+        with hooks, autocast_of(plan, device):
             outputs = model(*state.args, **state.kwargs)
             loss = loss_of(outputs, plan)
         recorder.mark_activations()
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     recorder.mark(
         ((names[id(p)], p.grad) for p in parameters), "gradient", standing=not plan.zero_grad_set_to_none
     )
     if parameters:
-        _update(recorder, plan, parameters, names)
+        _update(recorder, plan, scaler, parameters, names)
     return outputs
 
 
 def _update(
-    recorder: Recorder, plan: TrainingPlan, parameters: list[nn.Parameter], names: dict[int, str]
+    recorder: Recorder,
+    plan: TrainingPlan,
+    scaler: LossScaler,
+    parameters: list[nn.Parameter],
+    names: dict[int, str],
 ) -> None:
     optimizer = plan.make_optimizer(parameters)
     recorder.listening = False
@@ -132,9 +157,11 @@ def _update(
     recorder.keep(optimizer)
     recorder.listening = True
     if plan.clip_grad_norm is not None:
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, plan.clip_grad_norm, foreach=bool(plan.foreach))
     if any(parameter.grad is not None for parameter in parameters):
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
 
 
 def _unpack(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +10,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscope.core.errors import ConvscopeError
+from convscope.tape.accumulation import summed_in_place
 from convscope.tape.attribution import Attribution, Frame, decompose
 from convscope.tape.calls import ModuleCall, OperatorCall, Role, Tape
+from convscope.tape.cuda_results import as_on_cuda
+from convscope.tape.device import Device
 from convscope.tape.failures import operator_failed
 from convscope.tape.forms import detached, key_of, recall, remember
 from convscope.tape.operators import Operator, named_arguments, operator, results, written_tensors
@@ -27,11 +30,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         listening: operators that run while it is False have their effect, but aren't recorded.
     """
 
-    def __init__(self, model: nn.Module, simulated: Simulated) -> None:
+    def __init__(self, model: nn.Module, simulated: Simulated, device: str = "cuda") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = Attribution(model, self._enter_module, self._leave_module)
         self.listening = True
         self._real, self._mode = simulated.real, simulated.mode
+        self._on_cuda = device == "cuda" and not simulated.real
         self._calls: list[OperatorCall] = []
         self._modules: list[ModuleCall] = []
         self._kept: list[Any] = []
@@ -79,6 +83,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             except Exception as error:
                 raise operator_failed(str(site.address), error) from error
             remember(key, result, tensors)
+        if self._on_cuda:
+            result = as_on_cuda(func, args, result)
         for tensor in written_tensors(known, args, kwargs):
             registry.written(tensor, site.index)
         outputs = tuple(
@@ -116,7 +122,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Hold on to what outlives the step, so that its storages aren't taken for freed ones."""
         self._kept.append(owner)
 
-    def tape(self, outputs: Any, *, training: bool, device: Literal["cuda", "cpu"]) -> Tape:
+    def tape(self, outputs: Any, *, training: bool, device: Device) -> Tape:
         """Return what has been recorded."""
         saved: dict[int, list[int]] = {}
         for sequence, values in self._saved.items():
@@ -134,7 +140,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             calls=calls,
             modules=tuple(self._modules),
             values=tuple(self._registry.values),
-            storages=self._registry.storages,
+            storages=summed_in_place(calls, self._registry.values, self._registry.storages),
             parameters=self.parameters,
             buffers=self.buffers,
             inputs=self.inputs,

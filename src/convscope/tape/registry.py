@@ -56,7 +56,7 @@ class Registry:
         return tuple(
             TensorInfo(
                 name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad,
-                self.values[self.standing(tensor, role, name)].storage,
+                self.values[self.standing(tensor, role, name)].storage, int(tensor.storage_offset()),
             )
             for name, tensor in tensors.items()
         )  # fmt: skip

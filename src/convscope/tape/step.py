@@ -1,6 +1,7 @@
 """The step that is recorded when the user gives none: forward, loss, backward, clipping, optimizer."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -39,6 +40,39 @@ def loss_of(outputs: Any, plan: TrainingPlan) -> torch.Tensor:
     return total
 
 
+def autocast_of(plan: TrainingPlan, device: str) -> AbstractContextManager[Any]:
+    """Return the context that forward and loss run in: ``torch.autocast`` for mixed precision, else none."""
+    dtype = plan.autocast_dtype
+    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
+
+
+class LossScaler(torch.amp.GradScaler):
+    """PyTorch's gradient scaler in its steady state: nothing overflows, so every step is taken.
+
+    It is disabled, and passes everything through, unless the plan is ``"amp-fp16"``.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        # "cpu" is where simulated tensors lie; a scaler does the same on every device.
+        super().__init__("cpu", enabled=plan.precision == "amp-fp16")
+        if self.is_enabled():
+            self._lazy_init_scale_growth_tracker(torch.device("cpu"))
+
+    @property
+    def standing(self) -> list[torch.Tensor]:
+        """What it keeps from step to step: the scale and a counter."""
+        return [*self._check_scale_growth_tracker("standing")] if self.is_enabled() else []
+
+    def _maybe_opt_step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        optimizer_state: dict[str, Any],  # noqa: ARG002 (where infinities would be looked up)
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        optimizer.step(*args, **kwargs)
+
+
 def run_inference(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the model without gradients."""
     with torch.no_grad():
@@ -60,5 +94,5 @@ def _plain(outputs: Any) -> Any:
 def _cross_entropy(output: torch.Tensor) -> torch.Tensor:
     if output.dim() < 2:
         return output.mean()
-    target = torch.zeros((output.shape[0], *output.shape[2:]), dtype=torch.long)
+    target = torch.zeros((output.shape[0], *output.shape[2:]), dtype=torch.long, device=output.device)
     return torch.nn.functional.cross_entropy(output, target)

@@ -51,6 +51,7 @@ def simulated(
     training: bool,
     dtype: torch.dtype | None = None,
     real: bool = False,
+    channels_last: bool = False,
 ) -> Iterator[Simulated]:
     """Run a block in which ``model`` holds fake tensors; afterwards it is as it was, whatever happened.
 
@@ -60,6 +61,8 @@ def simulated(
         training: True leaves the modes of a model in training mode alone and puts one in evaluation mode
             into training; False puts all modules into evaluation mode.
         dtype: floating tensors are simulated in this dtype instead of their own.
+        channels_last: tensors with four axes lie in ``channels_last`` order, those with five in
+            ``channels_last_3d``.
         real: put copies on the CPU in the tensors' place, and random inputs, in place of fake tensors.
 
     Raises:
@@ -68,7 +71,7 @@ def simulated(
     require_values(model) if real else require_shapes(model)
     require_eager(model)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    convert = _Converter(mode, dtype, real)
+    convert = _Converter(mode, dtype, real, channels_last)
     with preserved_rng(), preserved_structure(model), torch.compiler.set_stance("force_eager"), _quiet():
         if not training:
             model.eval()
@@ -95,7 +98,10 @@ def _quiet() -> Iterator[None]:
 class _Converter:
     """Makes the fake twin (or a real one) of a tensor; one twin per tensor and one storage per storage."""
 
-    def __init__(self, mode: FakeTensorMode, dtype: torch.dtype | None, real: bool) -> None:
+    def __init__(
+        self, mode: FakeTensorMode, dtype: torch.dtype | None, real: bool, channels_last: bool
+    ) -> None:
+        self._formats = {4: torch.channels_last, 5: torch.channels_last_3d} if channels_last else {}
         self.mode, self.dtype, self.real = mode, dtype, real
         self._copied: dict[Any, Any] = {}
         self._twins: dict[int, torch.Tensor] = {}
@@ -113,14 +119,24 @@ class _Converter:
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Return an input of a shape."""
         if self.real:
-            return torch.randn(shape).to(dtype)
+            return self._reordered(torch.randn(shape).to(dtype))
         with self.mode:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty_strided(shape, self._stride(torch.empty(shape, device="meta")), dtype=dtype)
+
+    def _stride(self, tensor: torch.Tensor) -> tuple[int, ...]:
+        """The strides that a tensor's twin has."""
+        format_ = self._formats.get(tensor.dim())
+        empty = None if format_ is None else torch.empty(tensor.shape, device="meta", memory_format=format_)
+        return tensor.stride() if empty is None else empty.stride()
+
+    def _reordered(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(memory_format=self._formats.get(tensor.dim(), torch.preserve_format))
 
     def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
         twin = copy.deepcopy(tensor.detach().cpu(), self._copied)
         if self.dtype is not None and tensor.is_floating_point():
             twin = twin.to(self.dtype)
+        twin = self._reordered(twin)
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad and tensor.is_leaf)
@@ -128,11 +144,12 @@ class _Converter:
     def _twin(self, tensor: torch.Tensor) -> torch.Tensor:
         recast = self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype
         plain = tensor.layout is torch.strided and not tensor.is_inference()
+        plain = plain and tensor.dim() not in self._formats
         if tensor.device.type == "cpu" and not recast and plain:
             return self.mode.from_tensor(tensor)
         dtype = self.dtype if recast else tensor.dtype
         with self.mode:
-            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="cpu")
+            twin = torch.empty_strided(tensor.shape, self._stride(tensor), dtype=dtype, device="cpu")
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad and tensor.is_leaf)
