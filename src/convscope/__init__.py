@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from convscope.checkup import checkup as checkup
     from convscope.core.errors import ConvscopeError as ConvscopeError
     from convscope.cost import cost as cost
+    from convscope.cost.batch.largest import largest_batch as largest_batch
     from convscope.fold import fold as fold
     from convscope.networks import load as load
     from convscope.report import report as report
@@ -37,6 +38,7 @@ _HOMES = {
     "ConvscopeError": "core.errors",
     "TrainingPlan": "tape",
     "gallery": "sight",
+    "largest_batch": "cost.batch",
     "load": "networks",
     "project": "sight",
     "record": "tape",
@@ -52,6 +54,7 @@ __all__ = [
     "cost",
     "fold",
     "gallery",
+    "largest_batch",
     "load",
     "norm",
     "project",
@@ -61,7 +64,7 @@ __all__ = [
     "train",
 ]
 
-set_renderers("convscope.report.terminal")
+set_renderers("convscope.report.terminal", "convscope.report.notebook")
 
 
 def __getattr__(name: str) -> Any:

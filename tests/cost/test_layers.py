@@ -98,3 +98,11 @@ def test_network_without_operators_has_an_empty_table():
     found = cost(nn.Identity(), (1, 3), None)
     assert found.rows == ()
     assert found.totals.macs == found.forecast.allocated_peak_bytes - 512 == 0
+
+
+def test_leaf_module_that_only_moves_data_twice_is_one_row():
+    class Reordered(nn.Module):
+        def forward(self, x):
+            return x.roll(1, 1).flip(1)
+
+    assert _rows(nn.Sequential(Reordered()), (2, 3)) == [("0#1", "reordered")]

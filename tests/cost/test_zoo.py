@@ -6,10 +6,33 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.cost import cost
+from cost.independent_count import count
+from zoo import DIVERSE, make_default
 
 # PyTorch 2.13's counter leaves groups out of the weight gradient and attention out of everything on CPU.
 RIGHT_BACKWARD = ["resnet26", "densenet121", "inception_v3", "swin_tiny_patch4_window7_224"]
 OTHERS = ["mobilenetv3_small_100", "efficientnet_b0", "resnext50_32x4d", "nfnet_l0", "convnext_atto"]
+
+
+@pytest.mark.slow
+@pytest.mark.zoo
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reference", DIVERSE)
+def test_functions_and_autograds_graph_agree_with_the_table(reference):
+    """``python -m bench.flops`` does the same for hundreds of networks."""
+    pytest.importorskip("timm")
+    pytest.importorskip("torchvision")
+    net, shapes = make_default(reference)
+    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    with FlopCounterMode(display=False) as pytorch:
+        other = count(net, *inputs)
+    found = cost(net, shapes if len(shapes) > 1 else shapes[0])
+    assert other.unknown == found.uncounted == ()
+    assert 2 * other.forward == found.totals.forward_flops == pytorch.get_total_flops()
+    assert 2 * other.to_input == found.totals.backward_input_flops
+    assert 2 * other.to_weight == found.totals.backward_weight_flops
+    assert other.params == found.totals.params
+    assert sum(row.macs for row in found.rows) == found.totals.macs
 
 
 def _saved(net, x):

@@ -5,8 +5,11 @@ import os
 import shutil
 
 import pytest
+from torch import nn
 
+from convscope.cost import sweep
 from convscope.report.page import write_page
+from convscope.report.plot import write_plot
 
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -195,3 +198,22 @@ def test_without_its_folder_the_gallery_says_so(opened, report, tmp_path):
 def test_the_data_on_the_page_is_the_report_s_json(opened, report):
     data = json.loads(opened.evaluate("document.getElementById('data').textContent"))
     assert data["cost"] == json.loads(report.cost.to_json())
+
+
+def test_the_plot_of_a_sweep_is_drawn_without_the_network(chromium, tmp_path):
+    found = sweep(nn.Linear(4, 2), (1, 4), "batch", (1, 2, 4))
+    context = chromium.new_context()
+    page = context.new_page()
+    seen = []
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    address = write_plot(found, tmp_path / "plot.html").as_uri()
+    page.goto(address)
+    until(page, "document.getElementById('plot').dataset.drawn !== undefined")
+    assert page.evaluate("document.getElementById('plot').dataset.drawn") == "yes"
+    texts = page.evaluate("[...document.querySelectorAll('#plot text')].map(text => text.textContent)")
+    assert {"memory (MiB)", "work (GFLOPs, whole batch)", "batch (inputs)", "allocated peak"} <= set(texts)
+    assert page.evaluate("document.querySelectorAll('tbody tr').length") >= 3
+    assert seen == [address]
+    context.close()

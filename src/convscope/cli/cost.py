@@ -1,22 +1,83 @@
-"""``convscope cost``: the table of layers and the memory of a step."""
+"""``convscope cost``: the table of layers and the memory of a step; networks side by side; sweeps."""
 
-from typing import Annotated
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from convscope.cli.options import Json, Network, NetworkOptions
-from convscope.cli.show import show
+from convscope.cli.plan import PlanOptions
+from convscope.cli.show import note, show
+from convscope.core.errors import ConvscopeError
+
+if TYPE_CHECKING:
+    from convscope.cost import Cost, Selection, SideBySide, Sweep
+    from convscope.tape import TrainingPlan
+
+    Shown = Cost | Selection | SideBySide | Sweep
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RowOptions:
+    """Which rows of the table are shown; sums are always the whole network's too.
+
+    Attributes:
+        depth: Sum the rows per module to this depth: 0 is the network, 1 its children, ….
+        only: Rows that match: an operator, a class, a path or a module around it, such as convolution,
+            Conv2d, 'layer3.*'. Several times: any of them.
+        sort: Largest first in this column: macs, params, saved_bytes, ….
+        top: So many rows.
+        all: Every call's row; long tables are rolled up otherwise.
+    """
+
+    depth: int | None = None
+    only: Annotated[list[str] | None, Parameter(negative="")] = None
+    sort: str | None = None
+    top: int | None = None
+    all: Annotated[bool, Parameter(negative="")] = False
+
+    @property
+    def given(self) -> list[str]:
+        """The flags that were given."""
+        return [f"--{name}" for name, value in vars(self).items() if value is not None and value is not False]
+
+    def check(self) -> None:
+        """Refuse a column that doesn't exist before the work, not after it.
+
+        Raises:
+            ConvscopeError: there is no column ``sort``.
+        """
+        from convscope.cost.views.columns import column
+
+        if self.sort is not None:
+            column(self.sort)
+
+    def select(self, cost: "Cost") -> "Cost | Selection":
+        """Return the reading as it is, or what the flags leave of its table."""
+        if not self.given:
+            return cost
+        selection = cost.where(*self.only) if self.only else cost.select()
+        if self.depth is not None:
+            selection = selection.rolled_up(self.depth)
+        if self.sort is not None:
+            selection = selection.sorted_by(self.sort)
+        return selection if self.top is None else selection.top(self.top)
 
 
 def cost(
     network: Network,
     /,
-    *,
+    *others: Network,
     options: NetworkOptions = NetworkOptions(),
-    optimizer: str = "sgd-momentum",
-    precision: str = "fp32",
-    foreach: bool = True,
-    inference: Annotated[bool, Parameter(negative="")] = False,
+    step: PlanOptions = PlanOptions(),
+    rows: RowOptions = RowOptions(),
+    device: str = "cuda",
+    gpu: str | None = None,
+    sweep: str | None = None,
+    plot: str | None = None,
+    csv: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     json: Json = False,
 ) -> None:
     """Show what every layer costs: parameters, activations, FLOPs forward and backward, saved bytes, memory.
@@ -24,14 +85,97 @@ def cost(
     Nothing is allocated: any batch size works on any machine.
 
     Args:
-        optimizer: Of the training step: sgd, sgd-momentum, adam, adamw or rmsprop.
-        precision: Of the training step: fp32 or bf16.
-        foreach: The optimizer's kernels over many tensors, PyTorch's default on GPUs.
-        inference: A forward pass without gradients in place of a training step.
+        device: Whose memory rules to follow: cuda or cpu.
+        gpu: Whose constants to use, such as sm90.
+        sweep: Read at several values: batch=1:256 (doubling), batch=1,8,32, resolution=128,160,224 or
+            width=0.25,0.5,1.
+        plot: Draw the sweep into this file: .html (opens offline), .svg or .png.
+        csv: Write the table to this file; - for standard output, in place of the table.
     """
-    from convscope.cost import cost as reading
-    from convscope.tape import TrainingPlan
+    reading: dict[str, Any] = {"device": device, **({} if gpu is None else {"gpu": gpu})}
+    several = bool(others)
+    _check_flags(several=several, sweep=sweep, plot=plot, csv=csv, json=json, rows=rows.given)
+    plan = step.plan()
+    if sweep is not None:
+        from convscope.cli.sweeping import swept
+        from convscope.report.plot import check_format, write_plot
 
-    plan = None if inference else TrainingPlan(optimizer, precision, foreach)  # type: ignore[arg-type]
+        if plot is not None:
+            check_format(plot)  # before the work, not after it
+        found = replace(swept(network, options, sweep, plan, reading), network=network)
+        if plot is not None:
+            note(f"the plot is in {write_plot(found, plot)}")
+        _present(found, csv, json)
+    elif several:
+        _compare((network, *others), options, plan, reading, csv, json)
+    else:
+        rows.check()
+        _present(rows.select(_read(network, options, plan, reading)), csv, json)
+
+
+def _read(
+    network: str, options: NetworkOptions, plan: "TrainingPlan | None", reading: dict[str, Any]
+) -> "Cost":
+    from convscope.cost import cost
+
     loaded = options.load(network)
-    show(reading(loaded.model, loaded.inputs, plan=plan), as_json=json)
+    return replace(cost(loaded.model, loaded.inputs, plan=plan, **reading), network=network)
+
+
+def _compare(
+    networks: tuple[str, ...],
+    options: NetworkOptions,
+    plan: "TrainingPlan | None",
+    reading: dict[str, Any],
+    csv: str | None,
+    json: bool,
+) -> None:
+    """Show what can be read, then name what can't."""
+    from convscope.cost import side_by_side
+
+    costs: dict[str, Cost | ConvscopeError] = {}
+    for network in networks:
+        try:
+            costs[network] = _read(network, options, plan, reading)
+        except ConvscopeError as error:
+            costs[network] = error
+    found = side_by_side(costs)
+    _present(found, csv, json)
+    if found.refused:
+        raise ConvscopeError(
+            f"{len(found.refused)} of {len(costs)} networks couldn't be read: "
+            + ", ".join(each.name for each in found.refused),
+            "networks that can",
+            "the reasons are in the result",
+        )
+
+
+def _present(result: "Shown", csv: str | None, json: bool) -> None:
+    if csv == "-":
+        print(result.to_csv(), end="")
+        return
+    if csv is not None:
+        from convscope.core.files import whole_file
+
+        with whole_file(csv) as temporary:
+            temporary.write_text(result.to_csv(), encoding="utf-8", newline="")
+        note(f"the table is in {Path(csv)}")
+    show(result, as_json=json)
+
+
+def _check_flags(
+    *, several: bool, sweep: str | None, plot: str | None, csv: str | None, json: bool, rows: list[str]
+) -> None:
+    """Refuse flags that say nothing together."""
+    clashes = (
+        (several and sweep is not None, "--sweep with several networks", "sweep one network at a time"),
+        (plot is not None and sweep is None, "--plot without --sweep", "add --sweep, such as batch=1:256"),
+        (csv not in (None, "-") and str(csv).startswith("-"), f"--csv {csv}", "give a file, or - alone"),
+        (csv == "-" and json, "--csv - with --json", "leave one of them out"),
+        (bool(rows) and several, f"{', '.join(rows)} with several networks", "ask for one network's table"),
+        (bool(rows) and sweep is not None, f"{', '.join(rows)} with --sweep", "leave it out"),
+        ("--all" in rows and "--depth" in rows, "--all with --depth", "leave one of them out"),
+    )
+    for wrong, given, action in clashes:
+        if wrong:
+            raise ConvscopeError(given, "flags that go together", action)

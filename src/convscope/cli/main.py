@@ -16,7 +16,18 @@ COMMANDS = {
     "cost": (
         "What every layer costs: parameters, activations, FLOPs, bytes kept for backward, memory of a step.",
         "cost alexnet --batch 128",
-        "cost timm:resnet50 --batch 32 --optimizer adamw --json",
+        "cost timm:resnet50 --batch 32 --optimizer adamw --precision amp-fp16 --json",
+        "cost timm:resnet50 --depth 2 --sort saved_bytes --top 10",
+        "cost timm:resnet50 --only convolution --depth 1",
+        "cost alexnet --all --csv alexnet.csv",
+        "cost alexnet zfnet timm:resnet50 --batch 32 --inference",
+        "cost alexnet --sweep batch=1:256 --plot batch.html",
+        "cost zfnet --sweep resolution=128,160,224",
+    ),
+    "max-batch": (
+        "The largest batch that fits into a device's memory, and what binds.",
+        "max-batch alexnet --memory 24GiB --optimizer adamw",
+        "max-batch timm:resnet50 --memory 16GiB --gpu T4 --precision amp-fp16",
     ),
     "checkup": (
         "Whether the network's batch norms are healthy, with evidence and remedies.",
@@ -62,11 +73,12 @@ app = App(
     help="The anatomy of a convolutional network: what every layer costs, whether its batch norm is "
     "healthy, how to run it without batch norm, and what each unit looks for.",
     help_format="plaintext",  # Markdown would cost 40 ms
-    help_epilogue="Exit codes: 0 fine, 2 bad usage or input.",
+    help_epilogue="Exit codes: 0 fine, 1 no batch fits, 2 bad usage or input.",
 )
 for _name, (_help, *_examples) in COMMANDS.items():
     _shown = "Examples:\n" + "\n".join(f"  convscope {example}" for example in _examples)
-    app.command(f"convscope.cli.{_name}:{_name}", name=_name, help=_help, help_epilogue=_shown)
+    _home = _name.replace("-", "_")
+    app.command(f"convscope.cli.{_home}:{_home}", name=_name, help=_help, help_epilogue=_shown)
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

@@ -2,7 +2,8 @@
 
 A result holds numbers, never formatted text. ``to_json`` walks its fields here; the terminal and notebook
 renderings live in ``convscope.report`` (a higher room), which registers one function per result type with
-:func:`renders`. The root package names the module that does so, and it is imported at the first rendering.
+:func:`renders` and, where a notebook gets more than the terminal's text, :func:`renders_html`. The root
+package names the modules that do so, and they are imported at the first rendering.
 """
 
 import dataclasses
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _renderers: dict[type, Callable[[Any], "RenderableType"]] = {}
+_html_renderers: dict[type, Callable[[Any], str]] = {}
 _renderer_modules: list[str] = []
 _R = TypeVar("_R", bound=Callable[[Any], Any])
+_T = TypeVar("_T")
 
 
-def set_renderers(module: str) -> None:
-    """Name the module whose import registers the terminal renderers."""
-    _renderer_modules[:] = [module]
+def set_renderers(*modules: str) -> None:
+    """Name the modules whose import registers the renderers."""
+    _renderer_modules[:] = modules
 
 
 def renders(result_type: type) -> Callable[[_R], _R]:
@@ -32,6 +35,16 @@ def renders(result_type: type) -> Callable[[_R], _R]:
 
     def register(renderer: _R) -> _R:
         _renderers[result_type] = renderer
+        return renderer
+
+    return register
+
+
+def renders_html(result_type: type) -> Callable[[_R], _R]:
+    """Register the decorated function as the HTML of ``result_type`` in notebooks."""
+
+    def register(renderer: _R) -> _R:
+        _html_renderers[result_type] = renderer
         return renderer
 
     return register
@@ -56,12 +69,8 @@ class Result:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
 
     def __rich__(self) -> "RenderableType":
-        for module in _renderer_modules:
-            import_module(module)
-        for ancestor in type(self).__mro__:
-            if ancestor in _renderers:
-                return _renderers[ancestor](self)
-        return repr(self)
+        renderer = _registered(type(self), _renderers)
+        return repr(self) if renderer is None else renderer(self)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -72,11 +81,21 @@ class Result:
         return captured.get().rstrip("\n")
 
     def _repr_html_(self) -> str:
+        renderer = _registered(type(self), _html_renderers)
+        if renderer is not None:
+            return str(renderer(self))
         from rich.console import Console
 
         console = Console(width=160, record=True, file=io.StringIO())
         console.print(self.__rich__())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _registered(result_type: type, renderers: dict[type, Callable[[Any], _T]]) -> Callable[[Any], _T] | None:
+    """The renderer of a type or of its nearest ancestor that has one."""
+    for module in _renderer_modules:
+        import_module(module)
+    return next((renderers[ancestor] for ancestor in result_type.__mro__ if ancestor in renderers), None)
 
 
 def plain(value: Any) -> Any:

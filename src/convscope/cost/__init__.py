@@ -20,21 +20,37 @@ from convscope.cost.rows import Table, table_of
 from convscope.cost.rule_of_thumb import rule_of_thumb
 from convscope.cost.table import (
     Cost,
+    ModuleCalls,
     Row,
     RuleOfThumb,
     Totals,
     Uncounted,
     UnusedParameter,
 )
+from convscope.cost.views.columns import COLUMNS, Column
+from convscope.cost.views.selection import Selection
+from convscope.cost.views.side_by_side import NetworkCost, SideBySide, side_by_side
+from convscope.cost.views.summary import Refused, Summary
+from convscope.cost.views.sweep import Sweep, SweepPoint, sweep
 
 __all__ = [
+    "COLUMNS",
+    "Column",
     "Cost",
     "Forecast",
     "Gradients",
     "LiveTensor",
+    "ModuleCalls",
+    "NetworkCost",
     "OperatorShapes",
+    "Refused",
     "Row",
     "RuleOfThumb",
+    "Selection",
+    "SideBySide",
+    "Summary",
+    "Sweep",
+    "SweepPoint",
     "Table",
     "TimelinePoint",
     "Totals",
@@ -48,6 +64,8 @@ __all__ = [
     "forecast",
     "macs_rule",
     "rule_of_thumb",
+    "side_by_side",
+    "sweep",
     "table_of",
 ]
 

@@ -118,7 +118,7 @@ class Layers:
             main = (computing or significant or calls)[0]
             op = of_module(module.type_name) if self._is_vague(main, module) else self._name(main)
         elif self._keeps_shape(module) and not any(has_macs(call.op) for call in computing):
-            main, op = computing[-1], of_module(module.type_name)
+            main, op = (computing or significant)[-1], of_module(module.type_name)
         else:
             return None
         outputs = module.outputs or tuple(value for value in main.outputs if value is not None)

@@ -4,27 +4,32 @@ from dataclasses import asdict
 
 from torch import nn
 
-from convscope.core.errors import ConvscopeError
+from convscope.cost.allocator.caching import AllocatorConfig
 from convscope.cost.arithmetic.work import uncounted
 from convscope.cost.memory.forecast import forecast
 from convscope.cost.rows import table_of
 from convscope.cost.rule_of_thumb import rule_of_thumb
 from convscope.cost.table import Cost
 from convscope.cost.trends import trends
+from convscope.cost.views.rollup import modules_of
 from convscope.tape import Tape, TrainingPlan, record
+from convscope.tape.device import Device
 from convscope.tape.step import Step
 from convscope.tape.substrate import Inputs
 
 _DEFAULT_PLAN = TrainingPlan()
-_DEVICES = ("cuda",)
 
 
 def cost(
     model: nn.Module,
     inputs: Inputs,
     plan: TrainingPlan | None = _DEFAULT_PLAN,
-    device: str = "cuda",
+    device: Device = "cuda",
     step: Step | None = None,
+    *,
+    gpu: str = "sm90",
+    allocator: AllocatorConfig | None = None,
+    real: bool = False,
 ) -> Cost:
     """Return what every layer of a network costs for one batch and one training step.
 
@@ -34,33 +39,40 @@ def cost(
         model: any eager PyTorch module.
         inputs: a tensor, a tuple or dict of tensors, or a shape such as ``(128, 3, 227, 227)``.
         plan: the training step; None for inference.
-        device: whose memory rules to follow: ``"cuda"``.
+        device: whose operators and memory rules to follow: ``"cuda"`` or ``"cpu"``.
         step: a step of the user's own, in place of the default one.
+        gpu: architecture or model of the GPU, such as ``"sm80"`` or ``"T4"``; unused for ``"cpu"``.
+        allocator: settings of PyTorch's caching allocator; None: its defaults.
+        real: record a step that runs for real on copies of the tensors, for networks that decide by data.
 
     Raises:
-        ConvscopeError: the device isn't known, or the network can't be recorded.
+        ConvscopeError: the device or the GPU isn't known, or the network can't be recorded.
 
     Example:
         >>> found = cost(nn.Conv2d(3, 96, 11, stride=4), (128, 3, 227, 227))
         >>> found.totals.params, found.totals.forward_flops, found.rows[0].output_shape
         (34944, 26986291200, (128, 96, 55, 55))
     """
-    if device not in _DEVICES:
-        raise ConvscopeError(
-            f"device {device!r}", "'cuda', the only one whose memory rules are known", "use it"
-        )
-    tape = record(model, inputs, plan, step)
-    return cost_of(tape, plan, network=type(model).__name__, device=device)
+    tape = record(model, inputs, plan, step, device=device, real=real)
+    return cost_of(tape, plan, network=type(model).__name__, gpu=gpu, allocator=allocator)
 
 
-def cost_of(tape: Tape, plan: TrainingPlan | None = None, *, network: str = "", device: str = "cuda") -> Cost:
+def cost_of(
+    tape: Tape,
+    plan: TrainingPlan | None = None,
+    *,
+    network: str = "",
+    gpu: str = "sm90",
+    allocator: AllocatorConfig | None = None,
+) -> Cost:
     """Return the cost of a step that has been recorded.
 
     Args:
         tape: the recording.
         plan: the plan that it was recorded with; None for inference.
         network: the network's name.
-        device: see :func:`cost`.
+        gpu: see :func:`cost`.
+        allocator: see :func:`cost`.
     """
     table = table_of(tape)
     shapes = tuple(tape.values[value].shape for value in tape.inputs)
@@ -70,15 +82,16 @@ def cost_of(tape: Tape, plan: TrainingPlan | None = None, *, network: str = "", 
         input_shapes=shapes,
         batch_size=shapes[0][0] if shapes and shapes[0] else 1,
         plan=describe(plan),
-        device=device,
+        device=tape.device,
         totals=table.totals,
         rows=table.rows,
         unused_parameters=table.unused_parameters,
         uncounted=uncounted(tape),
         rule_of_thumb=estimate,
-        forecast=forecast(tape),
+        forecast=forecast(tape, gpu=gpu, allocator=allocator),
         findings=trends(table.rows, table.totals, estimate),
         assumptions=tape.assumptions,
+        modules=modules_of(tape),
     )
 
 

@@ -6,7 +6,7 @@ from convscope.core.units import FLOPS_PER_MAC
 from convscope.cost.arithmetic.gradients import ParameterFlow
 from convscope.cost.arithmetic.work import Work, work_by_layer
 from convscope.cost.layers import Layer, Layers
-from convscope.cost.parameters import distinct_parameters, nbytes, parameters_by_layer
+from convscope.cost.parameters import distinct_parameters, nbytes, parameters_by_layer, region
 from convscope.cost.saved import Kept, kept_by_layer
 from convscope.cost.table import Row, Totals, UnusedParameter
 from convscope.tape import Tape, TensorInfo
@@ -38,8 +38,8 @@ def table_of(tape: Tape) -> Table:
         _row(tape, layer, work[id(layer)], owned.get(id(layer), []), kept.get(id(layer), Kept()), fields)
         for layer in layers.layers
     )
-    read = {parameter.storage for parameters in owned.values() for parameter in parameters}
-    unused = [parameter for parameter in distinct_parameters(tape) if parameter.storage not in read]
+    read = {region(parameter) for parameters in owned.values() for parameter in parameters}
+    unused = [parameter for parameter in distinct_parameters(tape) if region(parameter) not in read]
     return Table(rows, _totals(rows, unused), tuple(UnusedParameter(p.name, p.numel) for p in unused))
 
 

@@ -8,90 +8,11 @@ from dataclasses import dataclass, field
 from convscope.core.finding import Finding
 from convscope.core.result import Result
 from convscope.cost.memory.values import Forecast
-from convscope.tape.receptive_field import ReceptiveField
-
-
-@dataclass(frozen=True)
-class Row:
-    """One layer's call, or one functional operator's, with what it costs for the whole batch.
-
-    Attributes:
-        address: ``PATH#CALL`` where the row is a module's whole call, ``PATH#CALL:OP.NUMBER`` otherwise.
-        path: the module's path; ``"self"`` is the network itself.
-        type_name: the module's class name.
-        op: a readable operator name: ``"convolution"``, ``"linear"``, ``"max_pool2d"``, ``"batch_norm"`` …
-        phase: ``"forward"``, or ``"loss"`` for the training plan's loss.
-        output_shape: of its (first) output, batch included.
-        activations: elements of that output.
-        activation_bytes: the same in bytes. An in-place or view output takes no memory of its own; what
-            is kept is ``saved_bytes``.
-        params: elements of the parameters that no earlier row reads, so that shared ones count once.
-        parameter_bytes: the same in bytes.
-        macs: multiply–accumulates of its forward pass.
-        forward_flops: ``2 · macs``.
-        backward_input_flops: of the gradients with respect to its inputs.
-        backward_weight_flops: of the gradients with respect to its parameters.
-        recompute_flops: spent in backward to compute forward values again (checkpointing, flash attention).
-        elementwise_ops: forward operations that aren't multiply–accumulates of a product: activations,
-            normalisation, pooling, softmax, sums.
-        saved_bytes: bytes of the storages that it keeps for backward and no earlier row keeps.
-        index_bytes: the part of ``saved_bytes`` that is integers: switches of max-pools, classes of a loss.
-        receptive_field: of its output in the network's first input; None where it isn't a window.
-    """
-
-    address: str
-    path: str
-    type_name: str
-    op: str
-    phase: str
-    output_shape: tuple[int, ...]
-    activations: int
-    activation_bytes: int
-    params: int
-    parameter_bytes: int
-    macs: int
-    forward_flops: int
-    backward_input_flops: int
-    backward_weight_flops: int
-    recompute_flops: int
-    elementwise_ops: int
-    saved_bytes: int
-    index_bytes: int
-    receptive_field: ReceptiveField | None
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Sums over the rows; ``params`` has the unused parameters too.
-
-    Attributes:
-        params: elements of all parameters, tied ones once.
-        parameter_bytes: the same in bytes.
-        activations: elements of the rows' outputs, whole batch.
-        macs: multiply–accumulates of the forward pass, whole batch.
-        forward_flops: ``2 · macs``.
-        backward_input_flops, backward_weight_flops: the two parts of ``backward_flops``.
-        backward_flops: of all gradients, recomputation excluded.
-        step_flops: ``forward_flops + backward_flops``.
-        recompute_flops: the additional FLOPs of recomputation; the hardware does ``step_flops`` and these.
-        elementwise_ops: of the forward pass and the loss.
-        saved_bytes: kept for backward by autograd or by checkpoints; parameters and buffers excluded.
-        index_bytes: the part of ``saved_bytes`` that is integers.
-    """
-
-    params: int
-    parameter_bytes: int
-    activations: int
-    macs: int
-    forward_flops: int
-    backward_input_flops: int
-    backward_weight_flops: int
-    backward_flops: int
-    step_flops: int
-    recompute_flops: int
-    elementwise_ops: int
-    saved_bytes: int
-    index_bytes: int
+from convscope.cost.row import ModuleCalls as ModuleCalls
+from convscope.cost.row import Row as Row
+from convscope.cost.row import Totals as Totals
+from convscope.cost.views.csv_table import rows_csv
+from convscope.cost.views.selection import Selection, selection_of
 
 
 @dataclass(frozen=True)
@@ -162,6 +83,7 @@ class Cost(Result):
         forecast: memory over the step.
         findings: trends, each with its numbers.
         assumptions: what the simulation had to assume.
+        modules: the modules that ran, in order of their first call.
     """
 
     network: str
@@ -177,7 +99,33 @@ class Cost(Result):
     forecast: Forecast
     findings: tuple[Finding, ...]
     assumptions: tuple[str, ...] = field(default=())
+    modules: tuple[ModuleCalls, ...] = field(default=())
 
     def row(self, address: str) -> Row | None:
         """Return the row with this address or, for a bare module path, of that module's first call."""
         return next((row for row in self.rows if row.address in (address, f"{address}#1")), None)
+
+    def select(self) -> Selection:
+        """Return the table alone, with one row per call, to roll up, filter and sort."""
+        return selection_of(
+            (self.network, self.input_shapes, self.batch_size, self.plan),
+            self.rows,
+            self.totals,
+            self.modules,
+        )
+
+    def rolled_up(self, depth: int | None = None) -> Selection:
+        """Return the table summed per module; see :meth:`Selection.rolled_up`."""
+        return self.select().rolled_up(depth)
+
+    def where(self, *patterns: str) -> Selection:
+        """Return the rows that match any of the patterns; see :meth:`Selection.where`."""
+        return self.select().where(*patterns)
+
+    def sorted_by(self, column: str, descending: bool = True) -> Selection:
+        """Return the table in the order of one column; see :meth:`Selection.sorted_by`."""
+        return self.select().sorted_by(column, descending)
+
+    def to_csv(self) -> str:
+        """Return the table as CSV, one row per call; see :mod:`convscope.cost.views.csv_table`."""
+        return rows_csv(self.rows)

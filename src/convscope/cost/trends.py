@@ -1,19 +1,21 @@
 """Where a network's activations, parameters and work sit: the notes' trends, computed for any network.
 
 Each finding is a fact with its numbers; nothing is judged. A trend that a network can't have (no fully
-connected layer, no pool) isn't there.
+connected layer, no pool) isn't there, and inference says nothing about what backward would need.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import accumulate
 
 from convscope.core.finding import Evidence, Finding
 from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count
+from convscope.cost.most import most_expensive
+from convscope.cost.row import Row, Totals
 from convscope.cost.rule_of_thumb import is_pool
-from convscope.cost.table import Row, RuleOfThumb, Totals
+from convscope.cost.shares import CONVOLUTIONS, counted_outputs, linear_rows, share, stem_of, sum_of
+from convscope.cost.table import RuleOfThumb
 
 _SOURCE = "course notes, 'Successful Architectures', AlexNet: trends to note"
-_CONVOLUTIONS = ("convolution", "transposed_convolution")
 _TABLE = "the table's rows"
 
 
@@ -26,35 +28,36 @@ def trends(rows: tuple[Row, ...], totals: Totals, estimate: RuleOfThumb) -> tupl
         estimate: the notes' estimate of memory.
     """
     layers = tuple(row for row in rows if row.phase == "forward")
-    found = (trend(layers, totals) for trend in _TRENDS)
-    return tuple(finding for finding in (*found, _similar_memory(estimate)) if finding is not None)
+    found = [trend(layers, totals) for trend in _TRENDS]
+    facts = (*found, _similar_memory(estimate))
+    return (*(finding for finding in facts if finding is not None), *most_expensive(rows, totals))
 
 
 def _stem(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
-    stem = next((row for row in rows if row.op in _CONVOLUTIONS), None)
+    stem = stem_of(rows)
     if stem is None or not totals.macs:
         return None
-    outputs = sum(row.activations for row in rows if row.op in (*_CONVOLUTIONS, "linear") or is_pool(row))
+    outputs = counted_outputs(rows)
     of_activations, of_macs = stem.activations / outputs, stem.macs / totals.macs
     return _fact(
         "stem-share",
         stem.address,
         f"the first convolution makes {of_activations:.1%} of the activations of convolution, linear and "
-        f"pooling layers, with {of_macs:.1%} of the MACs and {_share(stem.params, totals.params):.2%} of the "
+        f"pooling layers, with {of_macs:.1%} of the MACs and {share(stem.params, totals.params):.2%} of the "
         "parameters",
         Evidence("activations", stem.activations, "elements", _TABLE),
         Evidence("share of activations", of_activations, "1", "of convolution, linear and pooling outputs"),
         Evidence("forward FLOPs", stem.forward_flops, "FLOPs", "2 per MAC, whole batch"),
         Evidence("share of MACs", of_macs, "1", _TABLE),
-        Evidence("share of parameters", _share(stem.params, totals.params), "1", _TABLE),
+        Evidence("share of parameters", share(stem.params, totals.params), "1", _TABLE),
     )
 
 
 def _fully_connected(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
-    linear = [row for row in rows if row.op == "linear"]
+    linear = linear_rows(rows)
     if not linear or not totals.params or not totals.macs:
         return None
-    params, macs = _sum(linear, "params"), _sum(linear, "macs")
+    params, macs = sum_of(linear, "params"), sum_of(linear, "macs")
     largest = max(linear, key=lambda row: row.params)
     return _fact(
         "fully-connected-share",
@@ -69,25 +72,25 @@ def _fully_connected(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
 
 
 def _convolutions(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
-    convolutions = [row for row in rows if row.op in _CONVOLUTIONS]
+    convolutions = [row for row in rows if row.op in CONVOLUTIONS]
     if not convolutions or not totals.macs:
         return None
-    macs = _sum(convolutions, "macs")
+    macs = sum_of(convolutions, "macs")
     largest = max(convolutions, key=lambda row: row.macs)
     return _fact(
         "convolution-share",
         largest.address,
         f"convolutions do {macs / totals.macs:.1%} of the MACs with "
-        f"{_share(_sum(convolutions, 'params'), totals.params):.1%} of the parameters; {largest.path} "
+        f"{share(sum_of(convolutions, 'params'), totals.params):.1%} of the parameters; {largest.path} "
         "does most",
         Evidence("MACs", macs, "MACs", "whole batch"),
         Evidence("share of MACs", macs / totals.macs, "1", _TABLE),
-        Evidence("share of parameters", _share(_sum(convolutions, "params"), totals.params), "1", _TABLE),
+        Evidence("share of parameters", share(sum_of(convolutions, "params"), totals.params), "1", _TABLE),
     )
 
 
 def _largest_activations(rows: tuple[Row, ...], _: Totals) -> Finding | None:
-    kept = _sum(rows, "saved_bytes")
+    kept = sum_of(rows, "saved_bytes")
     if not kept:
         return None
     largest = max(rows, key=lambda row: row.saved_bytes)
@@ -108,22 +111,27 @@ def _pools(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
     pools = [row for row in rows if is_pool(row)]
     if not pools or not totals.macs:
         return None
-    share = _sum(pools, "elementwise_ops") / (totals.forward_flops + totals.elementwise_ops)
-    indices = _sum(pools, "index_bytes")
-    why = f"pooling does {share:.2%} of the forward operations"
+    part = sum_of(pools, "elementwise_ops") / (totals.forward_flops + totals.elementwise_ops)
+    evidence = [
+        Evidence("operations", sum_of(pools, "elementwise_ops"), "operations", "comparisons and additions"),
+        Evidence("share of operations", part, "1", f"of elementwise operations and {FLOPS_PER_MAC} per MAC"),
+    ]
+    indices = sum_of(pools, "index_bytes")
+    why = f"pooling does {part:.2%} of the forward operations"
     if indices and totals.saved_bytes:
         why += (
             f", but its 8-byte indices are {indices / totals.saved_bytes:.1%} of the bytes kept for the "
             f"backward pass ({format_bytes(indices)})"
         )
+        evidence += [
+            Evidence("indices", indices, "B", "int64 switches of max-pools"),
+            Evidence("share of kept bytes", share(indices, totals.saved_bytes), "1", _TABLE),
+        ]
     return _fact(
         "pooling-share",
         max(pools, key=lambda row: row.index_bytes).address,
         why,
-        Evidence("operations", _sum(pools, "elementwise_ops"), "operations", "comparisons and additions"),
-        Evidence("share of operations", share, "1", f"of elementwise operations and {FLOPS_PER_MAC} per MAC"),
-        Evidence("indices", indices, "B", "int64 switches of max-pools"),
-        Evidence("share of kept bytes", _share(indices, totals.saved_bytes), "1", _TABLE),
+        *evidence,
     )
 
 
@@ -151,14 +159,6 @@ _TRENDS: tuple[Callable[[tuple[Row, ...], Totals], Finding | None], ...] = (
     _largest_activations,
     _pools,
 )
-
-
-def _sum(rows: Iterable[Row], field: str) -> int:
-    return sum(getattr(row, field) for row in rows)
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
 
 
 def _fact(fault: str, address: str, why: str, *evidence: Evidence) -> Finding:

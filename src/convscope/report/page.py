@@ -9,10 +9,8 @@ Limits: needs a browser of 2022 or later; without JavaScript the tables are ther
 """
 
 import base64
-import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch import Tensor
 from convscope.core.files import whole_file
 from convscope.report.charts import charts
 from convscope.report.fields import Fields, script_json
+from convscope.report.offline import VEGA, policy, static_text
 from convscope.report.result import Report
 
 SECTIONS = (
@@ -38,7 +37,6 @@ SECTIONS = (
 )
 ANCHORS = {name: name for name in ("checkup", "training", "fold", "stem", "gallery", "cost")}
 ANCHORS["published"] = "cost"
-_LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
 def write_page(report: Report, path: str | Path) -> Path:
@@ -66,16 +64,16 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
         gallery_folder: the gallery's folder, relative to the page.
     """
     data = page_data(report)
-    scripts = [_static(name) for name in (*_LIBRARIES, "page.js")]
+    scripts = [static_text(name) for name in (*VEGA, "page.js")]
     fields = Fields(data)
     environment = _environment(fields)
     return environment.get_template("page.html.j2").render(
         sections=[section for section in SECTIONS if _is_there(section[0], data)],
         anchors=ANCHORS,
-        css=Markup(_static("page.css")),
+        css=Markup(static_text("page.css")),
         scripts=[Markup(script) for script in scripts],
-        page_script=Markup(_static("gallery.js")),
-        policy=_policy((*scripts, _static("gallery.js"))),
+        page_script=Markup(static_text("gallery.js")),
+        policy=policy((*scripts, static_text("gallery.js")), neighbours=True),
         data=script_json(data),
         charts=script_json(charts(data)),
         gallery_folder=gallery_folder,
@@ -120,19 +118,6 @@ def _environment(fields: Fields) -> Environment:
 
 def _is_there(section: str, data: Mapping[str, Any]) -> bool:
     return section != "memory" or bool(data["cost"])
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {hashes} 'self' file:; style-src 'unsafe-inline'; "
-        "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _static(name: str) -> str:
-    return files("convscope.report").joinpath("_static", name).read_text(encoding="utf-8")
 
 
 def _picture(grid: Tensor) -> str:

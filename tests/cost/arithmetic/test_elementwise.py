@@ -64,22 +64,22 @@ def test_views_and_copies_do_no_arithmetic(layer):
 
 
 def test_operators_without_a_rule_are_listed_and_counted_when_given_one(monkeypatch):
-    class Spectrum(nn.Module):
+    class Bessel(nn.Module):
         def forward(self, x):
-            return torch.fft.rfft2(torch.fft.rfft2(x).abs()).abs()
+            return torch.special.i0(torch.special.i0(x).abs()).abs()
 
-    found = cost(Spectrum(), (N, C, H, W), plan=None)
-    assert [(item.op, item.calls, item.phase) for item in found.uncounted] == [("_fft_r2c", 2, "forward")]
-    assert found.uncounted[0].address == "self#1:_fft_r2c.1"
+    found = cost(Bessel(), (N, C, H, W), plan=None)
+    assert [(item.op, item.calls, item.phase) for item in found.uncounted] == [("i0", 2, "forward")]
+    assert found.uncounted[0].address == "self#1:i0.1"
 
     table = elementwise_module._OPERATIONS
     monkeypatch.setattr(table, "_rules", dict(table._rules))
 
-    @elementwise_rule("_fft_r2c")
-    def fourier(call: OperatorShapes) -> int:
+    @elementwise_rule("i0")
+    def bessel(call: OperatorShapes) -> int:
         return 1000
 
-    after = cost(Spectrum(), (N, C, H, W), plan=None)
+    after = cost(Bessel(), (N, C, H, W), plan=None)
     assert after.uncounted == ()
     assert after.totals.elementwise_ops - found.totals.elementwise_ops == 2000
 
@@ -92,7 +92,7 @@ def test_backward_that_may_hide_products_is_listed():
 
         @staticmethod
         def backward(ctx, grad):
-            return torch.cdist(grad, grad) @ grad
+            return torch.linalg.inv(grad) @ grad
 
     class Net(nn.Module):
         def __init__(self):
@@ -103,7 +103,7 @@ def test_backward_that_may_hide_products_is_listed():
             return Function.apply(self.layer(x))
 
     found = cost(Net(), (4, 4))
-    assert {item.op for item in found.uncounted} == {"_cdist_forward"}
+    assert {item.op for item in found.uncounted} == {"linalg_inv_ex"}
     assert {item.phase for item in found.uncounted} == {"backward"}
 
 

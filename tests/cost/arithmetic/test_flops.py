@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convscope.cost import OperatorShapes, cost, macs_rule
+from convscope.cost import OperatorShapes, backward_rule, cost, macs_rule
 from convscope.cost.arithmetic import flops as flops_module
 from convscope.tape import TrainingPlan
 
@@ -43,6 +43,9 @@ CONVOLUTIONS = {
     "transposed": (F.conv_transpose2d, (2, 4, 5, 3), (4, 6, 3, 2), {"stride": 2}),
     "transposed groups": (F.conv_transpose2d, (2, 4, 5, 3), (4, 3, 3, 2), {"stride": 2, "groups": 2}),
     "unbatched": (F.conv2d, (3, 7, 9), (5, 3, 3, 2), {}),
+    "3d transposed groups": (F.conv_transpose3d, (1, 4, 3, 2, 4), (4, 3, 2, 1, 3), {"groups": 2}),
+    "1d transposed dilated": (F.conv_transpose1d, (2, 4, 5), (4, 3, 3), {"stride": 2, "dilation": 2}),
+    "time first": (lambda x, w: torch.conv_tbc(x, w, w.new_zeros(6)), (9, 2, 4), (3, 4, 6), {}),
 }
 PRODUCTS = {
     "matmul": (torch.matmul, (4, 5), (5, 3)),
@@ -87,6 +90,53 @@ def test_products_and_their_gradients_equal_sums_of_ones(case):
     assert totals.macs == expected
     if case not in ("vector", "dot"):  # whose gradients are outer products: elementwise
         assert totals.backward_flops == 2 * 2 * expected
+
+
+def test_deformable_convolution_counts_as_a_convolution(monkeypatch):
+    """By operators of the same signature: torchvision's own may not be there."""
+    for table in (flops_module._MACS, flops_module._BACKWARD):
+        monkeypatch.setattr(table, "_rules", dict(table._rules))
+    macs_rule("convscopetest_deform")(flops_module.deformable_convolution)
+    backward_rule("convscopetest_deform_backward")(flops_module.deformable_convolution_backward)
+
+    @torch.library.custom_op("convscopetest::deform", mutates_args=())
+    def deform(input: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    @torch.library.custom_op("convscopetest::deform_backward", mutates_args=())
+    def deform_backward(
+        grad: torch.Tensor, input: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
+    deform.register_fake(lambda x, weight, offset: x.new_empty(len(x), len(weight), 4, 4))
+    deform_backward.register_fake(lambda grad, x, weight: (torch.empty_like(x), torch.empty_like(weight)))
+    deform.register_autograd(
+        lambda context, grad: (*torch.ops.convscopetest.deform_backward(grad, *context.saved_tensors), None),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2]),
+    )
+
+    class Deformable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(8, 3, 3, 3))
+
+        def forward(self, x):
+            return torch.ops.convscopetest.deform(x, self.weight, x.new_zeros(2, 18, 4, 4))
+
+    found = cost(Deformable(), (2, 6, 6, 6), TrainingPlan(loss=_sum))
+    macs = 2 * 4 * 4 * 8 * 3 * 9  # two groups of three channels
+    assert found.uncounted == ()
+    assert found.totals.macs == macs
+    assert (found.totals.backward_input_flops, found.totals.backward_weight_flops) == (2 * macs, 2 * macs)
+
+
+def test_bilinear_layer_counts_every_term_once():
+    net = nn.Bilinear(3, 4, 5, bias=False)
+    terms = 2 * 3 * 4 * 5
+    totals = cost(net, ((2, 3), (2, 4)), TrainingPlan(loss=_sum)).totals
+    assert (totals.macs, totals.backward_weight_flops) == (terms, 2 * terms)
+    assert totals.backward_input_flops == 0
 
 
 def test_frozen_layers_have_no_weight_gradient_and_nothing_below_them_an_input_gradient():

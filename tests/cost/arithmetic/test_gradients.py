@@ -166,6 +166,38 @@ def test_a_differentiable_backward_pass_is_not_taken_for_recomputation():
     assert totals.backward_flops > 2 * BATCH * WIDTH * OUT
 
 
+def test_a_table_made_by_a_network_of_its_own_still_splits_by_layer():
+    """Both layers see nothing but buffers and parameters, as those of learnt position tables do."""
+
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("places", torch.zeros(7, 2))
+            self.first, self.second = nn.Linear(2, WIDTH), nn.Linear(WIDTH, OUT)
+
+        def forward(self, x):
+            return x.sum() + self.second(F.relu(self.first(self.places), inplace=True))
+
+    found = cost(Table(), (BATCH, WIDTH))
+    first, second = found.row("first"), found.row("second")
+    assert (first.backward_input_flops, first.backward_weight_flops) == (0, 2 * 7 * 2 * WIDTH)
+    assert (second.backward_input_flops, second.backward_weight_flops) == (2 * 7 * WIDTH * OUT,) * 2
+
+
+def test_an_operand_made_from_parameters_and_constants_is_a_weight():
+    class Gathered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.table = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(9, WIDTH))
+
+        def forward(self, x):
+            places = torch.arange(OUT) + 1
+            return (x * self.scale) @ self.table[places].t()
+
+    flops = 2 * BATCH * WIDTH * OUT
+    assert _split(Gathered()) == (flops, flops, flops)
+
+
 def test_convolution_made_from_activations_still_splits_by_operand():
     class Dynamic(nn.Module):
         def __init__(self):

@@ -3,7 +3,8 @@
 Each addition, multiplication, division, comparison and each elementary function (exp, log, sqrt, tanh, erf …)
 of one element counts as one operation, by the formula beside the rule, whatever a kernel makes of it. These
 numbers are for comparing layers; they are never mixed into MACs. Views, allocations and copies do no
-arithmetic: zero by rule. Random numbers, sorting and reading memory aren't counted.
+arithmetic: zero by rule. Random numbers and reading memory aren't counted. Attention's softmax, recurrent
+layers' gates, Fourier transforms and sorting have their rules beside this file.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ _NO_WORK_NAMES = """
     empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros zero
     ones ones_like new_ones full full_like new_full scalar_tensor arange linspace eye fill tensor
     _efficientzerotensor sym_storage_offset is_same_size result_type promote_types can_cast
-    _assert_async _assert_scalar _assert_tensor_metadata
+    _assert_async _assert_scalar _assert_tensor_metadata _linalg_check_errors
 """
 # Data moves, nothing is computed.
 _MOVES_NAMES = """
@@ -32,10 +33,11 @@ _MOVES_NAMES = """
     _unsafe_index _index_put_impl masked_fill where masked_select take embedding repeat repeat_interleave tile
     roll flip rot90 tril triu constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d
     replication_pad1d replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d
-    upsample_nearest3d _upsample_nearest_exact2d pixel_shuffle pixel_unshuffle channel_shuffle
-    native_channel_shuffle im2col max_unpool2d max_unpool3d slice_scatter select_scatter as_strided_copy
-    expand_copy permute_copy view_copy
-    rand rand_like randn randn_like bernoulli uniform normal randint randperm
+    upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+    pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle im2col max_unpool2d max_unpool3d
+    slice_scatter select_scatter as_strided_copy expand_copy permute_copy view_copy complex
+    rand rand_like randn randn_like randint randint_like randperm bernoulli uniform normal log_normal
+    exponential geometric cauchy random poisson multinomial
 """
 _NO_WORK = frozenset(_NO_WORK_NAMES.split())
 _MOVES = frozenset(_MOVES_NAMES.split())
@@ -46,10 +48,13 @@ _PER_RESULT: dict[int, str] = {
           minimum fmax fmin exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square pow tanh erf erfc
           sin cos tan atan atan2 sinh cosh floor ceil round trunc frac eq ne lt le gt ge logical_and
           logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor isnan isinf
-          remainder fmod floor_divide true_divide ldexp polar cumsum cumprod cumsum_backward hardshrink""",
+          remainder fmod floor_divide true_divide ldexp polar cumsum cumprod cumsum_backward hardshrink
+          asin acos asinh acosh atanh erfinv cummax cummin copysign hypot xlogy signbit angle heaviside
+          __lshift__ __rshift__ bitwise_left_shift bitwise_right_shift""",
     2: """hardtanh addcmul addcdiv native_dropout leaky_relu _prelu_kernel prelu outer addr softshrink
           logaddexp nan_to_num""",
-    3: "lerp isfinite elu celu selu rrelu_with_noise softsign",  # a + w (b − a); compare, exp, subtract
+    # a + w (b − a); compare, exp, subtract
+    3: "upsample_linear1d lerp isfinite elu celu selu rrelu_with_noise softsign",
     4: "sigmoid hardsigmoid softplus log_sigmoid_forward",  # 1 / (1 + exp(−x)); x + 3, clamp twice, / 6
     5: "silu gelu hardswish glu",  # x sigmoid(x); x/2 · (1 + erf(x/√2)); x · hardsigmoid(x)
     6: "mish",  # x tanh(log(1 + exp(x)))
@@ -99,8 +104,9 @@ def clamp(call: OperatorShapes) -> int:
 
 
 @elementwise_rule(
-    "sum", "mean", "amax", "amin", "max", "min", "prod", "any", "all", "argmax", "argmin", "nansum"
-)
+    "sum", "mean", "amax", "amin", "max", "min", "prod", "any", "all", "argmax", "argmin", "nansum",
+    "count_nonzero",
+)  # fmt: skip
 def reduction(call: OperatorShapes) -> int:
     """One per element read (two tensors: one per element of the result)."""
     return max(call.num_inputs, call.num_outputs)

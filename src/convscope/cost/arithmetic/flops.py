@@ -23,11 +23,14 @@ class Gradients:
         input: for the gradients with respect to the layer's inputs.
         weight: for the gradients with respect to its weights.
         recomputed: for forward values that it computes again.
+        operands: for the gradients with respect to tensor arguments, by name, of an operator without a
+            weight; such an argument counts as a weight where it is computed from parameters alone.
     """
 
     input: int = 0
     weight: int = 0
     recomputed: int = 0
+    operands: tuple[tuple[str, int], ...] = ()
 
 
 _MACS: RuleTable[Callable[[OperatorShapes], int]] = RuleTable()
@@ -42,6 +45,7 @@ backward_rule = _BACKWARD.register
 PRODUCTS: dict[str, tuple[str, str]] = {
     "mm": ("self", "mat2"),
     "_int_mm": ("self", "mat2"),
+    "_scaled_mm": ("self", "mat2"),
     "addmm": ("mat1", "mat2"),
     "_addmm_activation": ("mat1", "mat2"),
     "bmm": ("self", "mat2"),
@@ -89,6 +93,44 @@ def convolution(call: OperatorShapes) -> int:
     return _convolution_macs(call, call.output)
 
 
+@macs_rule("torchvision_deform_conv2d")
+def deformable_convolution(call: OperatorShapes) -> int:
+    """As a convolution; finding the values between pixels isn't counted."""
+    return call.num_outputs * prod(call.shape("weight")[1:])
+
+
+@backward_rule("torchvision__deform_conv2d_backward")
+def deformable_convolution_backward(call: OperatorShapes) -> Gradients:
+    """As much as the forward pass for each kind of gradient; the operator computes both, asked for or not."""
+    each = prod(call.shape("grad")) * prod(call.shape("weight")[1:])
+    return Gradients(input=each, weight=each)
+
+
+@macs_rule("conv_tbc")
+def time_batch_channels(call: OperatorShapes) -> int:
+    """(Output elements) · (kernel length) · (input channels)."""
+    return call.num_outputs * prod(call.shape("weight")[:2])
+
+
+@backward_rule("conv_tbc_backward")
+def time_batch_channels_backward(call: OperatorShapes) -> Gradients:
+    """Both gradients, as much as the forward pass each."""
+    each = prod(call.shape("self")) * prod(call.shape("weight")[:2])
+    return Gradients(each, each)
+
+
+@macs_rule("_trilinear")
+def trilinear(call: OperatorShapes) -> int:
+    """A bilinear layer, y_o = Σ x_i w_oij z_j: one per term, whose second multiplication isn't counted."""
+    sizes: dict[int, int] = {}
+    for name, expanded in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
+        axes, shape = set(call.argument(expanded)), list(call.shape(name))
+        for axis in range(len(axes) + len(shape)):
+            if axis not in axes:
+                sizes[axis] = max(sizes.get(axis, 1), shape.pop(0))
+    return prod(sizes.values())
+
+
 @macs_rule("cudnn_convolution_transpose")
 def transposed_convolution(call: OperatorShapes) -> int:
     """Every input element is multiplied with its group's whole kernel."""
@@ -125,45 +167,3 @@ def matrix_product(call: OperatorShapes) -> int:
 def summed_products(call: OperatorShapes) -> int:
     """As a batch of products, which are then added up."""
     return prod(call.shape("batch1")) * call.shape("batch2")[-1]
-
-
-@macs_rule("attention", "_scaled_dot_product_fused_attention_overrideable")
-def attention(call: OperatorShapes) -> int:
-    """Scores Q Kᵀ and mixture P V, over all pairs of positions; softmax excluded."""
-    scores, mixture = _attention_products(call)
-    return scores + mixture
-
-
-@backward_rule(
-    "_scaled_dot_product_flash_attention_backward",
-    "_scaled_dot_product_flash_attention_for_cpu_backward",
-    "_scaled_dot_product_efficient_attention_backward",
-    "_scaled_dot_product_cudnn_attention_backward",
-    "_scaled_dot_product_fused_attention_overrideable_backward",
-)
-def attention_backward(call: OperatorShapes) -> Gradients:
-    """A mixture each for dV and dP, the scores each for dQ and dK; the scores are computed again."""
-    scores, mixture = _attention_products(call)
-    return Gradients(input=2 * scores + 2 * mixture, recomputed=scores)
-
-
-def _attention_products(call: OperatorShapes) -> tuple[int, int]:
-    *batch, queries, depth = call.shape("query")
-    keys, value_depth = call.shape("key")[-2], call.shape("value")[-1]
-    pairs = prod(batch) * queries * keys
-    return pairs * depth, pairs * value_depth
-
-
-@macs_rule("mkldnn_rnn_layer")
-def recurrent_layer(call: OperatorShapes) -> int:
-    """One direction of one layer: every step multiplies the input and the state with their weights."""
-    steps, batch = call.shape("input")[:2]
-    return steps * batch * (prod(call.shape("weight0")) + prod(call.shape("weight1")))
-
-
-@backward_rule("mkldnn_rnn_layer_backward")
-def recurrent_layer_backward(call: OperatorShapes) -> Gradients:
-    """As much as the forward pass for each of the two kinds of gradients."""
-    steps, batch = call.shape("input")[:2]
-    each = steps * batch * (prod(call.shape("weight1")) + prod(call.shape("weight2")))
-    return Gradients(input=each, weight=each)

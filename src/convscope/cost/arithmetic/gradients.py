@@ -1,17 +1,18 @@
-"""Which gradient a matrix product in the backward pass computes: of the layer's input, or of its weight.
+"""Which gradient a product in the backward pass computes: of a layer's input, or of its weight.
 
-Decided from the data flow. For y = x W the input's gradient multiplies dy with W and the weight's multiplies
-it with x: a product that reads a parameter computes an input gradient; one that reads none, in the backward
-of a layer that does, computes a weight gradient; and where the forward product had no parameter (attention)
-both are gradients of inputs.
+Decided from the data flow. A gradient is a weight's if its operand is computed from parameters alone (views,
+casts, normalised weights, tables made by a small network), and an input's otherwise; where both factors of
+a product are, the second is the weight, as in every linear layer. For y = x W the gradient of x multiplies dy
+with W, and that of W multiplies it with x: the factor which the product in backward reads again tells that
+it computes the gradient of the other one.
 """
 
-from convscope.cost.arithmetic.flops import factors
+from convscope.cost.arithmetic.flops import Gradients, factors
 from convscope.tape import OperatorCall, Tape
 
 
 class ParameterFlow:
-    """Knows which values of a tape are computed from parameters alone (views, casts, weight norms).
+    """Knows which values of a tape are computed from parameters (with buffers and constants) alone.
 
     Args:
         tape: the recording.
@@ -20,8 +21,11 @@ class ParameterFlow:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._derived: set[int] = set()
+        self._constant: set[int] = set()
         for call in tape.in_phase("forward", "loss", "recompute", "backward"):
-            if call.inputs and self._only_parameters(call.inputs):
+            if all(map(self._is_constant, call.inputs)):
+                self._constant.update(value for value in call.outputs if value is not None)
+            elif all(self._is_constant(value) or self.from_parameters(value) for value in call.inputs):
                 self._derived.update(value for value in call.outputs if value is not None)
 
     def from_parameters(self, value: int) -> bool:
@@ -36,15 +40,50 @@ class ParameterFlow:
 
     def is_weight_gradient(self, call: OperatorCall) -> bool:
         """Whether a product in the backward pass computes the gradient of a weight, not of an input."""
-        if call.forward is None or self.reads_parameter(call):
+        if call.forward is None:
             return False
-        return self.reads_parameter(self._tape.calls[call.forward])
+        forward = self._tape.calls[call.forward]
+        differentiated = self._differentiated(call, forward)
+        if differentiated is not None:
+            return self._weights(forward)[differentiated]
+        return not self.reads_parameter(call) and self.reads_parameter(forward)
 
-    def _only_parameters(self, values: tuple[int, ...]) -> bool:
-        storages = (self._tape.storages[self._tape.values[value].storage] for value in values)
-        others = [
-            value
-            for value, storage in zip(values, storages)
-            if storage.role not in ("buffer", "constant") and not self.from_parameters(value)
-        ]
-        return not others and any(self.from_parameters(value) for value in values)
+    def split(self, call: OperatorCall, found: Gradients) -> Gradients:
+        """Return gradients with those of named operands added to the inputs' or to the weights'."""
+        weight = found.weight
+        for name, macs in found.operands:
+            value = call.tensor(name)
+            weight += macs if value is not None and self.from_parameters(value) else 0
+        total = found.input + found.weight + sum(macs for _, macs in found.operands)
+        return Gradients(total - weight, weight, found.recomputed)
+
+    def _differentiated(self, call: OperatorCall, forward: OperatorCall) -> int | None:
+        """Which factor of a forward product one in backward differentiates: 0, 1, or None if unclear."""
+        first, second = self._factor_storages(forward)
+        read = self._factor_storages(call)
+        if None in read or first is None or second is None or (first in read) == (second in read):
+            return None
+        return 1 if first in read else 0
+
+    def _factor_storages(self, call: OperatorCall) -> tuple[int | None, int | None]:
+        names = factors(call.op)
+        if names is None:
+            return None, None
+        first, second = (call.tensor(name) for name in names)
+        if first is None or second is None:
+            return None, None
+        return self._tape.values[first].storage, self._tape.values[second].storage
+
+    def _weights(self, product: OperatorCall) -> tuple[bool, bool]:
+        """Whether the first and the second factor of a product is its weight; at most one is."""
+        names = factors(product.op)
+        assert names is not None
+        first, second = (
+            call is not None and self.from_parameters(call) for call in map(product.tensor, names)
+        )
+        return first and not second, second
+
+    def _is_constant(self, value: int) -> bool:
+        """Whether a value is a buffer, a constant, or made without any tensor."""
+        role = self._tape.storages[self._tape.values[value].storage].role
+        return value in self._constant or role in ("buffer", "constant")

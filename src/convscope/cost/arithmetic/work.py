@@ -60,8 +60,9 @@ def work_by_layer(tape: Tape, layers: Layers, flow: ParameterFlow) -> dict[int, 
 
 
 def _add_backward(share: Work, shapes: OperatorShapes, flow: ParameterFlow) -> None:
-    split = gradients(shapes)
-    if split is not None:
+    found = gradients(shapes)
+    if found is not None:
+        split = flow.split(shapes.call, found)
         share.input_macs += split.input
         share.weight_macs += split.weight
         share.recomputed_macs += split.recomputed

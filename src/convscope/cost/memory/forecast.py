@@ -1,103 +1,211 @@
-"""Memory over a step, from when every tensor is born and freed.
+"""How much memory does a step need, when, and for what?
 
-A storage is alive from the operator call that makes it to the last one before it is freed, and takes its
-size rounded up to 512 B, as CUDA's caching allocator hands out. Parameters, buffers, inputs and optimizer
-states are there all the time. The peak is the highest sum.
+The tape says when every tensor is born and freed (``schedule``). Run through the caching allocator
+(``replay``) that gives what PyTorch's statistics will say: allocated memory with the remainders that the
+allocator doesn't split off, and reserved memory. cuBLAS's workspace is part of both. cuDNN's convolutions
+take workspaces of which only bounds are known (``workspace``), so that ``allocated_range_bytes`` and
+``reserved_range_bytes`` are ranges: over replays without workspaces, with half of the largest, and with the
+largest. The CUDA context lies outside of PyTorch's statistics, and is a range too (``constants``).
 
-Limits: memory that operators take and give back inside themselves, blocks that the allocator doesn't
-split, the libraries' workspaces, what the allocator reserves, and the CUDA context aren't forecast:
-``not_forecast`` says so. ``allocated_peak_bytes`` is what the tensors need, so a lower bound.
+Reserved memory depends on where blocks happen to come to lie: a workspace more or less moves it by several
+percent in either direction.
+
+On CPU the peak is the sum of the tensors, of which PyTorch's allocator takes the exact bytes.
+
+Limits: one stream; no CUDA graphs, no ``torch.compile``, no ``cudnn.benchmark``. Batches that are loaded
+ahead, and outputs that the training loop keeps, aren't in the recorded step. See also the modules named.
 """
 
 from collections import Counter
-from itertools import accumulate
+from collections.abc import Iterable
+from dataclasses import replace
 
+from convscope.cost.allocator.caching import AllocatorConfig
+from convscope.cost.memory.constants import GpuFigures, gpu_figures
+from convscope.cost.memory.replay import (
+    Alive,
+    Replay,
+    alive_at,
+    block_sizes,
+    plain_bytes,
+    replay,
+    rounded,
+    standing_in_steady_steps,
+)
+from convscope.cost.memory.schedule import Schedule, schedule_of
 from convscope.cost.memory.values import Forecast, LiveTensor, TimelinePoint
+from convscope.cost.memory.workspace import Workspace, workspaces
 from convscope.tape import Storage, Tape
 
-BLOCK_BYTES = 512
 _NUM_POINTS = 240
 _NUM_LARGEST = 12
-_NOT_FORECAST = (
-    "reserved_peak_bytes: what the caching allocator takes from the device isn't forecast yet",
-    "workspace_bytes: scratch memory of cuDNN and cuBLAS isn't forecast yet",
-    "context_bytes: memory of the CUDA context isn't forecast yet",
+_WORKSPACE_UNKNOWN = (
+    "allocated_peak_bytes: leaves out workspaces of cuDNN's convolutions, of which only bounds are known; "
+    "they are in allocated_range_bytes and reserved_range_bytes"
+)
+_CONTEXT_UNKNOWN = (
+    "context_bytes: nothing was published for {gpu}; context_range_bytes spans what other GPUs' contexts take"
+)
+_ON_CPU = (
+    "reserved_peak_bytes: PyTorch's allocator for CPU tensors reserves nothing ahead",
+    "workspace_bytes: scratch memory of oneDNN and of other libraries isn't forecast",
+    "context_bytes: memory of the Python process and its libraries isn't forecast",
 )
 
 
-def forecast(tape: Tape, block_bytes: int = BLOCK_BYTES) -> Forecast:
+def forecast(
+    tape: Tape,
+    *,
+    gpu: str = "sm90",
+    allocator: AllocatorConfig | None = None,
+    torch_version: str | None = None,
+) -> Forecast:
     """Return the memory of a recorded step over time, and what is alive at its peak.
 
     Args:
-        tape: the recording.
-        block_bytes: what sizes are rounded up to; 1 for the bytes of the tensors themselves.
+        tape: the recording, of a training step or of inference.
+        gpu: architecture or model of the GPU, such as ``"sm80"`` or ``"T4"``; unused for a tape of the CPU.
+        allocator: settings of the caching allocator; None: PyTorch's defaults.
+        torch_version: whose library workspaces to count; None: the installed one.
+
+    Raises:
+        ConvscopeError: the GPU isn't known.
     """
-    storages = [storage for storage in tape.storages if storage.nbytes and not _on_host(tape, storage)]
-    live = _live_bytes(storages, len(tape.calls), block_bytes)
-    if not live:
-        standing = sum(_rounded(storage.nbytes, block_bytes) for storage in storages if storage.birth < 0)
-        return Forecast(standing, None, None, None, "", "", {}, (), (), _NOT_FORECAST)
-    peak = max(range(len(live)), key=live.__getitem__)
-    at_peak = [storage for storage in storages if _is_alive(storage, peak)]
-    by_role: Counter[str] = Counter()
-    for storage in at_peak:
-        by_role[storage.role] += _rounded(storage.nbytes, block_bytes)
-    largest = sorted(at_peak, key=lambda storage: -storage.nbytes)[:_NUM_LARGEST]
+    schedule = schedule_of(tape)
+    if tape.device != "cuda":
+        return _on_cpu(tape, schedule)
+    figures = gpu_figures(gpu, torch_version)
+    low, high = workspaces(tape, figures)
+    half = replace(high, convolution_bytes=tuple(size // 2 for size in high.convolution_bytes))
+    replays = [replay(schedule, config=allocator, workspace=taken) for taken in (low, half, high)]
+    return _on_cuda(tape, schedule, figures, (low, high), replays)
+
+
+def _on_cuda(
+    tape: Tape,
+    schedule: Schedule,
+    figures: GpuFigures,
+    ends: tuple[Workspace, Workspace],
+    replays: list[Replay],
+) -> Forecast:
+    low, high = ends
+    without, most = replays[0], replays[-1]
+    sizes = [rounded(size) for size in block_sizes(schedule, low)]
+    peak = without.peak_call
+    alive = _alive(schedule, peak, sizes)
+    live = _live_tensors(tape, schedule, alive, sizes)
+    by_role = _by_role(live)
+    inside = sum(sizes[block] for block in alive.inside)
+    cublas = sum(sizes[block] for block in alive.products)
+    num_tensors = schedule.num_storages + len(schedule.added)
+    tensors = [size if block < num_tensors else 0 for block, size in enumerate(sizes)]
+    allocated = without.allocated_peak_bytes
+    context = figures.context_range_bytes
+    unknown = () if figures.context_measured else (_CONTEXT_UNKNOWN.format(gpu=figures.gpu),)
     return Forecast(
-        allocated_peak_bytes=live[peak],
-        reserved_peak_bytes=None,
-        workspace_bytes=None,
-        context_bytes=None,
-        peak_phase=tape.calls[peak].phase,
-        peak_op=str(tape.calls[peak].address),
-        live_by_role=dict(by_role.most_common()),
-        live_at_peak=tuple(_live_tensor(tape, storage, block_bytes) for storage in largest),
-        timeline=_timeline(tape, live, peak),
-        not_forecast=_NOT_FORECAST,
+        allocated_peak_bytes=allocated,
+        reserved_peak_bytes=without.reserved_peak_bytes,
+        workspace_bytes=(0, _workspace_at_peak(schedule, most, high)),
+        context_bytes=context[1],
+        peak_phase="" if peak is None else tape.calls[peak].phase,
+        peak_op="" if peak is None else str(tape.calls[peak].address),
+        live_by_role=by_role,
+        live_at_peak=live[:_NUM_LARGEST],
+        timeline=_timeline(tape, without.allocated_by_call, peak),
+        not_forecast=(_WORKSPACE_UNKNOWN, *unknown) if schedule.kernels else unknown,
+        device="cuda",
+        gpu=figures.gpu,
+        tensor_peak_bytes=max(plain_bytes(schedule, tensors), default=sum(by_role.values())),
+        scratch_bytes=inside,
+        cublas_workspace_bytes=cublas,
+        unsplit_bytes=allocated - sum(by_role.values()) - inside - cublas,
+        allocated_range_bytes=_range(found.allocated_peak_bytes for found in replays),
+        reserved_range_bytes=_range(found.reserved_peak_bytes for found in replays),
+        context_range_bytes=context,
     )
 
 
-def _live_bytes(storages: list[Storage], num_calls: int, block_bytes: int) -> list[int]:
-    """Bytes alive while each call finishes, its results and its arguments included."""
-    changes = [0] * (num_calls + 1)
-    for storage in storages:
-        birth = max(storage.birth, 0)
-        death = num_calls if storage.death is None else storage.death
-        if birth < death:
-            changes[birth] += _rounded(storage.nbytes, block_bytes)
-            changes[death] -= _rounded(storage.nbytes, block_bytes)
-    return list(accumulate(changes))[:num_calls]
+def _on_cpu(tape: Tape, schedule: Schedule) -> Forecast:
+    sizes = block_sizes(schedule, Workspace())
+    highs = plain_bytes(schedule, sizes)
+    peak = max(range(len(highs)), key=highs.__getitem__, default=None)
+    alive = _alive(schedule, peak, sizes)
+    live = _live_tensors(tape, schedule, alive, sizes)
+    by_role = _by_role(live)
+    total = sum(by_role.values())
+    return Forecast(
+        allocated_peak_bytes=total,
+        reserved_peak_bytes=None,
+        workspace_bytes=None,
+        context_bytes=None,
+        peak_phase="" if peak is None else tape.calls[peak].phase,
+        peak_op="" if peak is None else str(tape.calls[peak].address),
+        live_by_role=by_role,
+        live_at_peak=live[:_NUM_LARGEST],
+        timeline=_timeline(tape, tuple(highs), peak),
+        not_forecast=_ON_CPU,
+        device="cpu",
+        tensor_peak_bytes=total,
+        allocated_range_bytes=(total, total),
+    )
 
 
-def _is_alive(storage: Storage, call: int) -> bool:
-    return storage.birth <= call and (storage.death is None or call < storage.death)
+def _alive(schedule: Schedule, peak: int | None, sizes: list[int]) -> Alive:
+    if peak is not None:
+        return alive_at(schedule, peak, sizes)
+    return Alive(tuple(b for b in standing_in_steady_steps(schedule) if sizes[b]), (), (), ())
 
 
-def _on_host(tape: Tape, storage: Storage) -> bool:
-    """Adam's step counters are scalars in host memory."""
-    if storage.role != "optimizer-state" or storage.nbytes > 8:
-        return False
-    return any(parameter.name == storage.name and parameter.numel > 1 for parameter in tape.parameters)
+def _workspace_at_peak(schedule: Schedule, most: Replay, high: Workspace) -> int:
+    if most.peak_call is None:
+        return 0
+    sizes = block_sizes(schedule, high)
+    return sum(rounded(sizes[block]) for block in alive_at(schedule, most.peak_call, sizes).kernels)
 
 
-def _rounded(nbytes: int, block_bytes: int) -> int:
-    return -(-nbytes // block_bytes) * block_bytes
+def _range(found: Iterable[int]) -> tuple[int, int]:
+    numbers = list(found)
+    return min(numbers), max(numbers)
 
 
-def _live_tensor(tape: Tape, storage: Storage, block_bytes: int) -> LiveTensor:
-    born = storage.birth if 0 <= storage.birth < len(tape.calls) else None
-    address = "" if born is None else str(tape.calls[born].address)
-    return LiveTensor(_rounded(storage.nbytes, block_bytes), storage.role, storage.name, address)
+def _by_role(live: tuple[LiveTensor, ...]) -> dict[str, int]:
+    by_role: Counter[str] = Counter()
+    for tensor in live:
+        by_role[tensor.role] += tensor.nbytes
+    return dict(by_role.most_common())
 
 
-def _timeline(tape: Tape, live: list[int], peak: int) -> tuple[TimelinePoint, ...]:
+def _live_tensors(tape: Tape, schedule: Schedule, alive: Alive, sizes: list[int]) -> tuple[LiveTensor, ...]:
+    """The tensors alive at the peak, largest first."""
+    blocks = sorted(alive.tensors, key=lambda block: (-sizes[block], block))
+    live = []
+    for block in blocks:
+        is_added = block >= schedule.num_storages
+        storage = tape.storages[schedule.added[block - schedule.num_storages] if is_added else block]
+        live.append(_live_tensor(tape, storage, sizes[block], "temporary" if is_added else storage.role))
+    return tuple(live)
+
+
+def _live_tensor(tape: Tape, storage: Storage, nbytes: int, role: str) -> LiveTensor:
+    made = 0 <= storage.birth < len(tape.calls)
+    call = tape.calls[storage.birth] if made else None
+    if storage.name and storage.role != "input":
+        module = storage.name.rpartition(".")[0]
+    else:
+        module = "" if call is None or call.module is None else tape.modules[call.module].address.path
+    return LiveTensor(nbytes, role, storage.name, "" if call is None else str(call.address), module)
+
+
+def _timeline(tape: Tape, highs: tuple[int, ...], peak: int | None) -> tuple[TimelinePoint, ...]:
     """Highest point of each of many short stretches, and the last call of each phase's stretch."""
-    stretch = -(-len(live) // _NUM_POINTS)
-    starts = range(0, len(live), stretch)
-    chosen = {max(range(start, min(start + stretch, len(live))), key=live.__getitem__) for start in starts}
+    if peak is None:
+        return ()
+    stretch = -(-len(highs) // _NUM_POINTS)
+    starts = range(0, len(highs), stretch)
+    chosen = {max(range(start, min(start + stretch, len(highs))), key=highs.__getitem__) for start in starts}
     phases = [call.phase for call in tape.calls]
-    ends = {index for index in range(len(live) - 1) if phases[index] != phases[index + 1]}
+    ends = {index for index in range(len(highs) - 1) if phases[index] != phases[index + 1]}
     if len(ends) > _NUM_POINTS:  # recomputation alternates with backward
-        ends = {max((i for i in ends if phases[i] == phase), default=0) for phase in set(phases)}
-    points = sorted(chosen | ends | {peak, len(live) - 1})
-    return tuple(TimelinePoint(i, phases[i], str(tape.calls[i].address), live[i]) for i in points)
+        ends = {max(i for i in ends if phases[i] == phase) for phase in {phases[i] for i in ends}}
+    points = sorted(chosen | ends | {peak, len(highs) - 1})
+    return tuple(TimelinePoint(i, phases[i], str(tape.calls[i].address), highs[i]) for i in points)

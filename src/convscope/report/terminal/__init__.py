@@ -3,6 +3,32 @@
 ``print(result)`` and ``rich.print(result)`` use them, and so does a notebook. Every table states its units.
 """
 
-from convscope.report.terminal import checkup, cost, fold, networks, sight, train, whole
+from convscope.report.terminal import (
+    checkup,
+    compared,
+    cost,
+    fold,
+    max_batch,
+    networks,
+    remedies,
+    sight,
+    timing,
+    train,
+    verification,
+    whole,
+)
 
-__all__ = ["checkup", "cost", "fold", "networks", "sight", "train", "whole"]
+__all__ = [
+    "checkup",
+    "compared",
+    "cost",
+    "fold",
+    "max_batch",
+    "networks",
+    "remedies",
+    "sight",
+    "timing",
+    "train",
+    "verification",
+    "whole",
+]

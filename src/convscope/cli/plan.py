@@ -1,0 +1,52 @@
+"""Flags that say how a training step is made."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from convscope.tape import TrainingPlan
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PlanOptions:
+    """The step that is read.
+
+    Attributes:
+        optimizer: Of the training step: sgd, sgd-momentum, adam, adamw or rmsprop.
+        precision: Of the training step: fp32, amp-fp16, amp-bf16 (autocast) or bf16 (everything).
+        foreach: The optimizer's kernels: over many tensors at once (PyTorch's default on GPUs),
+            --no-foreach for one after the other, or --foreach fused.
+        clip_grad_norm: Clip the gradients' norm to this before the optimizer's step.
+        keep_gradients: Gradients are set to zero, not to None, so that they stay allocated.
+        channels_last: Parameters and inputs with four axes lie in channels_last order.
+        inference: A forward pass without gradients in place of a training step.
+    """
+
+    optimizer: str = "sgd-momentum"
+    precision: str = "fp32"
+    foreach: Annotated[Literal["fused"] | bool, Parameter(negative="--no-foreach")] = True
+    clip_grad_norm: float | None = None
+    keep_gradients: Annotated[bool, Parameter(negative="")] = False
+    channels_last: Annotated[bool, Parameter(negative="")] = False
+    inference: Annotated[bool, Parameter(negative="")] = False
+
+    def plan(self) -> "TrainingPlan | None":
+        """Return the plan; None for inference.
+
+        Raises:
+            ConvscopeError: a word isn't one of those above.
+        """
+        from convscope.tape import TrainingPlan
+
+        plan = TrainingPlan(
+            self.optimizer,  # type: ignore[arg-type]
+            self.precision,  # type: ignore[arg-type]
+            self.foreach,
+            zero_grad_set_to_none=not self.keep_gradients,
+            clip_grad_norm=self.clip_grad_norm,
+            channels_last=self.channels_last,
+        )
+        return None if self.inference else plan

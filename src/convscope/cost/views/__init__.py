@@ -1,0 +1,1 @@
+"""The table seen in other ways: rolled up, sorted, as CSV, side by side, over sweeps."""

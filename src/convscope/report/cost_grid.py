@@ -1,0 +1,174 @@
+"""The table of layers as texts in a grid, for the terminal and for notebooks alike.
+
+Which rows and columns are shown is decided here: long tables are rolled up, and whatever is left out is
+said with the way to see it.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from convscope.core.units import format_bytes, format_count
+from convscope.cost import COLUMNS, Cost, Row, Selection
+from convscope.report.formats import counted, percent, window
+
+MOST_ROWS = 60
+_FEWEST_ROWS = 5
+_NUM_TOP = 40
+_TITLES = {
+    "params": "Params",
+    "activations": "Activations",
+    "macs": "MACs",
+    "backward_flops": "Backward FLOPs",
+    "elementwise_ops": "Elementwise ops",
+    "saved_bytes": "Saved bytes",
+}
+_BACKWARD = ("backward_flops", "saved_bytes")
+OPTIONAL = ("elementwise_ops", "backward_flops", "sees")
+"""Columns that a narrow place leaves out, the first one first."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Texts in rows and columns.
+
+    Attributes:
+        columns: titles; one that ends with ``#`` is of numbers, to be aligned to the right.
+        rows: their cells.
+        footer: rows of sums.
+        note: a sentence below.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    footer: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A column: its key, title, and how it writes a row."""
+
+    key: str
+    title: str
+    cell: Callable[[Row], str]
+
+
+def overview(cost: Cost) -> tuple[Selection, str]:
+    """Return the rows that a reader sees first, and a sentence on what they are if they aren't all calls.
+
+    A table of more than 60 rows is rolled up as deep as 60 rows allow; where modules aren't nested enough
+    for that, its most expensive rows are taken.
+    """
+    whole = cost.select()
+    if len(whole.rows) <= MOST_ROWS:
+        return whole, ""
+    best = whole.rolled_up(1)
+    for depth in range(2, 2 + max(row.path.count(".") for row in whole.rows)):
+        deeper = whole.rolled_up(depth)
+        if len(deeper.rows) > MOST_ROWS:
+            break
+        best = deeper
+    every = "every call: --all, or print(cost.select())"
+    if _FEWEST_ROWS <= len(best.rows) <= MOST_ROWS:
+        return best, f"{counted(len(whole.rows), 'calls')}, rolled up to depth {best.depth}; {every}"
+    top = whole.sorted_by("step_flops").top(_NUM_TOP)
+    return top, f"the {_NUM_TOP} of {counted(len(whole.rows), 'rows')} with most step FLOPs; {every}"
+
+
+def described(selection: Selection) -> str:
+    """Return what was selected, in words; empty for all rows in order of execution."""
+    words = []
+    if selection.patterns:
+        words.append("matching " + " or ".join(selection.patterns))
+    if selection.rolled:
+        deep = "" if selection.depth is None else f" to depth {selection.depth}"
+        words.append(f"rolled up per module{deep}")
+    if selection.order:
+        words.append(f"sorted by {selection.order}")
+    if len(selection.rows) < selection.num_rows:
+        words.append(f"the first {len(selection.rows)} of {counted(selection.num_rows, 'rows')}")
+    return ", ".join(words)
+
+
+def grid_of(selection: Selection, hidden: Collection[str] = (), note: str = "") -> Grid:
+    """Return the rows of a selection as texts, with their sums.
+
+    Args:
+        selection: what to show.
+        hidden: keys of columns to leave out, of those in :data:`OPTIONAL`.
+        note: a sentence below.
+    """
+    possible = _columns(selection)
+    left_out = [each for each in possible if each.key in hidden and each.key != selection.order]
+    columns = [each for each in possible if each not in left_out]
+    rows = tuple(tuple(column.cell(row) for column in columns) for row in selection.rows)
+    return Grid(
+        tuple(column.title for column in columns),
+        rows,
+        _footer(selection, columns),
+        without(note, [each.title for each in left_out]),
+    )
+
+
+def without(note: str, titles: Sequence[str]) -> str:
+    """Return a note that also names columns which were left out.
+
+    Example:
+        >>> without("2 rows", ["Sees px#"])
+        '2 rows; too narrow here for: Sees px'
+    """
+    named = ", ".join(title.removesuffix("#") for title in titles)
+    return "; ".join(filter(None, (note, named and f"too narrow here for: {named}")))
+
+
+def _columns(selection: Selection) -> list[_Shown]:
+    trained = any(selection.totals[name] for name in _BACKWARD)
+    names = [name for name in _TITLES if trained or name not in _BACKWARD]
+    if selection.order and selection.order not in names:
+        names.append(selection.order)
+    return [
+        _Shown("layer", "Layer", _layer),
+        _Shown("kind", "", lambda row: row.op or row.type_name),
+        _Shown("output", "Output", _output),
+        _Shown(
+            "sees", "Sees px#", lambda row: window(row.receptive_field.size) if row.receptive_field else ""
+        ),
+        *map(_numbers, names),
+    ]
+
+
+def _numbers(name: str) -> _Shown:
+    return _Shown(name, f"{_TITLES.get(name, name)}#", lambda row: amount(name, getattr(row, name)))
+
+
+def amount(name: str, number: float) -> str:
+    """Return a number of the column of that name, in the form that its unit asks for.
+
+    Example:
+        >>> amount("saved_bytes", 2048), amount("macs", 2048)
+        ('2.00 KiB', '2.05 k')
+    """
+    return format_bytes(number) if COLUMNS[name].unit == "B" else format_count(number)
+
+
+def _layer(row: Row) -> str:
+    return row.address + (f" (×{row.calls:,})" if row.calls > 1 else "")
+
+
+def _output(row: Row) -> str:
+    if row.phase == "unused":
+        return ""
+    return "×".join(map(str, row.output_shape)) or "scalar"
+
+
+def _footer(selection: Selection, columns: list[_Shown]) -> tuple[tuple[str, ...], ...]:
+    """One line for the whole table; three for a part of it: the part, its share, the whole network."""
+
+    def line(title: str, write: Callable[[str], str]) -> tuple[str, ...]:
+        return (title, *(write(column.key) if column.key in COLUMNS else "" for column in columns[1:]))
+
+    whole = line("Total" if selection.is_whole else "Whole network", lambda n: amount(n, selection.totals[n]))
+    if selection.is_whole:
+        return (whole,)
+    shown = line("Shown", lambda name: amount(name, selection.shown[name]))
+    return shown, line("Share", lambda name: percent(selection.share(name))), whole

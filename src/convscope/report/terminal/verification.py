@@ -1,0 +1,72 @@
+"""A memory forecast beside the memory that a real step took, in the terminal."""
+
+from rich.console import RenderableType
+
+from convscope.core.result import renders
+from convscope.core.units import format_bytes
+from convscope.cost.memory.verification import Verification
+from convscope.report.formats import MISSING, shape
+from convscope.report.terminal.tables import facts, sections, table, title
+
+_COLUMNS = ("", "Measured#", "Forecast#", "Error#")
+_NOTE = "error = forecast / measured − 1; whole batch; 1 MiB = 1,048,576 B"
+
+
+@renders(Verification)
+def render_verification(found: Verification) -> RenderableType:
+    """Return the peaks, the phases, what operators took inside themselves, and where it was measured."""
+    inputs = ", ".join(map(shape, found.input_shapes))
+    return sections(
+        title(f"{found.network}: memory of a real step ({inputs}), {found.plan}, on {found.device}"),
+        table(_COLUMNS, _rows(found), note=_NOTE),
+        facts(_remarks(found)),
+    )
+
+
+def _rows(found: Verification) -> list[tuple[object, ...]]:
+    inside = "workspaces" if found.device == "cuda" else "blocks inside operators"
+    rows = [
+        _row("peak of allocated memory", found.measured_bytes, found.forecast_bytes, found.error),
+        _row(f"  without {inside}", found.measured_tensors_bytes, found.forecast_bytes, found.tensors_error),
+    ]
+    if found.device == "cuda":
+        rows.append(
+            _row(
+                "peak of reserved memory",
+                found.measured_reserved_bytes,
+                found.forecast_reserved_bytes,
+                found.reserved_error,
+            )
+        )
+    rows += [
+        _row(f"peak in {phase.phase}", phase.measured_bytes, phase.forecast_bytes, phase.error)
+        for phase in found.phases
+    ]
+    return rows
+
+
+def _row(name: str, measured: int | None, forecast: int | None, error: float | None) -> tuple[object, ...]:
+    return (
+        name,
+        MISSING if measured is None else format_bytes(measured),
+        MISSING if forecast is None else format_bytes(forecast),
+        MISSING if error is None else f"{100 * error:+.2f} %",
+    )
+
+
+def _remarks(found: Verification) -> list[tuple[str, str]]:
+    low, high = map(format_bytes, found.forecast_range_bytes)
+    inside = ", ".join(f"{name} {format_bytes(size)}" for name, size in found.inside_operators.items())
+    return [
+        ("forecast range", f"{low} to {high}: the measured peak is {_place(found)}"),
+        ("inside operators", f"{inside} at the peak" if inside else "nothing at the peak"),
+        ("peak", f"measured in {found.measured_peak_phase}, forecast in {found.forecast_peak_phase}"),
+        ("on", found.machine),
+        ("versions", ", ".join(f"{name} {version}" for name, version in found.versions.items() if version)),
+    ]
+
+
+def _place(found: Verification) -> str:
+    if found.is_in_range:
+        return "in it"
+    return "above it" if found.measured_bytes > found.forecast_range_bytes[1] else "below it"

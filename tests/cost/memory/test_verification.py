@@ -1,0 +1,62 @@
+"""The forecast beside a real step, and what is said where there is no such device."""
+
+import pytest
+import torch
+from torch import nn
+
+from cases import ResidualNet, state_of
+from convscope.core.errors import ConvscopeError
+from convscope.cost.memory.verification import verify
+from convscope.tape import TrainingPlan
+
+NET = (4, 3, 17, 13)
+
+
+def test_the_cpu_by_hand():
+    """Two linear layers without bias in inference: three tensors and two weights are alive at most."""
+    net = nn.Sequential(nn.Linear(30, 40, bias=False), nn.Linear(40, 50, bias=False))
+    found = verify(net, (7, 30), None, device="cpu")
+    assert found.measured_bytes == 4 * (30 * 40 + 40 * 50 + 7 * (30 + 40 + 50))
+    assert found.forecast_bytes == found.measured_bytes
+    assert found.error == found.tensors_error == 0
+    assert found.is_in_range
+    assert found.measured_reserved_bytes is found.forecast_reserved_bytes is found.reserved_error is None
+    assert [(p.phase, p.measured_bytes, p.error) for p in found.phases] == [
+        ("forward", found.measured_bytes, 0.0)
+    ]
+
+
+def test_a_training_step_on_the_cpu():
+    net = ResidualNet()
+    before = state_of(net)
+    found = verify(net, NET, TrainingPlan("adamw", foreach=False), device="cpu")
+    assert state_of(net) == before
+    assert abs(found.tensors_error) < 1e-3
+    assert found.error == found.forecast_bytes / found.measured_bytes - 1
+    assert found.measured_bytes - found.measured_tensors_bytes <= sum(found.inside_operators.values())
+    assert [phase.phase for phase in found.phases] == ["forward", "loss", "backward", "optimizer"]
+    assert max(phase.measured_bytes for phase in found.phases) == found.measured_bytes
+    assert max(phase.forecast_bytes for phase in found.phases) == found.forecast_bytes
+    assert found.versions["PyTorch"] == torch.__version__
+    assert '"tensors_error"' in found.to_json()
+    assert "memory of a real step" in str(found)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_one_line_says_so():
+    with pytest.raises(ConvscopeError, match="no CUDA device") as raised:
+        verify(ResidualNet(), NET, device="cuda")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_step_on_cuda():
+    found = verify(ResidualNet(), NET, device="cuda")
+    assert found.measured_reserved_bytes >= found.measured_bytes
+    assert {phase.phase for phase in found.phases} == {"forward", "loss", "backward", "optimizer"}
+    assert "CUDA" in found.versions
+
+
+def test_unknown_devices_are_refused():
+    with pytest.raises(ConvscopeError, match="device 'tpu'"):
+        verify(nn.ReLU(), (1, 3), None, device="tpu")

@@ -1,0 +1,84 @@
+"""The largest batch and the remedies in the terminal, from made-up numbers."""
+
+from dataclasses import replace
+
+import pytest
+
+from convscope.cost.batch.values import Assumptions, BatchBound, Binding, LargestBatch
+from convscope.cost.remedies.values import Explanation, Remedy
+
+MIB, GIB = 2**20, 2**30
+
+
+def _bound(batch, holes=(), exact=True):
+    assumed = Assumptions("where they fit", 300 * MIB, 0, 0)
+    peaks = (3 * GIB, 4 * GIB, 5 * MIB) if batch else (None, None, None)
+    return BatchBound(batch, batch + 1, batch // 8 * 8, holes, 2000, exact, assumed, 7 * GIB, *peaks)
+
+
+@pytest.fixture
+def fit():
+    binds = Binding(900, "activations", "backward", "conv2#1:x.1", 3 * GIB, GIB, {"activation": 3 * GIB})
+    return LargestBatch(
+        "net", "adamw, fp32", 8 * GIB, "cuda", "sm90",
+        _bound(512), _bound(1045, (1042,)), _bound(1119, (), False), binds,
+        1, 918 * MIB, 65536, (512, 513), "",
+    )  # fmt: skip
+
+
+def test_largest_batch(fit):
+    text = str(fit)
+    assert "net: the largest batch in 8.00 GiB on cuda (sm90), adamw, fp32" in text
+    for word in (
+        "1,045",
+        "1,046",
+        "1,040",
+        "3.00 GiB",
+        "5.00 MiB",
+        "workspaces where they fit, context 300 MiB",
+    ):
+        assert word in text, word
+    assert "3.00 GiB (75.0 %) of 4.00 GiB in tensors grow with the batch, 1.00 GiB don't" in text
+    assert "in pieces there): 1042" in text
+    assert "between 1,127 and 2,000 not every batch was tried" in text
+    assert "equal to recordings at 512, 513" in text
+    assert "every batch was recorded, because of it" in str(replace(fit, recorded_because="of it"))
+
+
+def test_largest_batch_on_cpu_and_none(fit):
+    none = replace(fit, device="cpu", gpu=None, safe=_bound(0), likely=_bound(0), optimistic=_bound(0))
+    text = str(none)
+    assert "on cpu, adamw" in text
+    assert "context" not in text
+    assert "a batch of 1 needs at least 918 MiB" in text
+
+
+@pytest.mark.parametrize("kind", ["activations", "parameters", "optimizer"])
+def test_what_binds_is_said_in_words(fit, kind):
+    said = {
+        "activations": "activation-bound",
+        "parameters": "parameter-bound",
+        "optimizer": "optimizer-bound",
+    }
+    assert said[kind] in str(replace(fit, binds=replace(fit.binds, kind=kind)))
+
+
+def _remedy(name, saved, note="", impossible=""):
+    if impossible:
+        return Remedy(name, "does it", "write it", True, note, None, None, None, None, None, None, impossible)
+    return Remedy(name, "does it", "write it", True, note, GIB - saved, GIB, saved, 0, saved / GIB, 0.241)
+
+
+def test_remedies():
+    found = Explanation("net", 32, GIB, 2 * GIB, "backward", "conv1#1:x.1", (
+        _remedy("checkpoint:layer1", 512 * MIB, "statistics twice"), _remedy("fused", 0),
+        _remedy("group-norm", -MIB), _remedy("amp-fp16", 0, impossible="no autocast"),
+    ))  # fmt: skip
+    text = str(found)
+    assert "net: what would lower the peak of 1.00 GiB at a batch of 32, in backward at conv1#1:x.1" in text
+    for word in ("512 MiB", "50.0 %", "+24.1 %", "yes", "checkpoint:layer1: write it", "statistics twice"):
+        assert word in text, word
+    assert "no effect: fused" in text
+    assert "1.00 MiB more: group-norm" in text
+    assert "not possible: amp-fp16: no autocast" in text
+    assert "nothing that was tried" in str(replace(found, remedies=found.remedies[1:]))
