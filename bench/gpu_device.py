@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from convscope.core.units import MIB
-from convscope.cost.memory.cuda_device import device_in_use, require_cuda
+from convscope.cost.measured.cuda_device import device_in_use, require_cuda
 
 
 def described() -> dict[str, Any]:

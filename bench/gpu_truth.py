@@ -1,9 +1,10 @@
 """Memory of training steps measured on a GPU, and the forecast beside it.
 
 ``python -m bench.gpu_truth measure`` measures the steps of :mod:`bench.gpu_rows`, each in a process of its
-own, by the protocol of :mod:`convscope.cost.memory.truth`, and writes ``bench/truth/<gpu>-<torch>.json``
-after every step: started again, it goes on where it stopped. Several processes share the GPU, which changes
-nothing that is measured; a step that doesn't fit beside others is repeated alone.
+own, by the protocol of :mod:`convscope.cost.measured.cuda_truth`, and writes
+``bench/truth/<gpu>-<torch>.json`` after every step: started again, it goes on where it stopped. Several
+processes share the GPU, which changes nothing that is measured; a step that doesn't fit beside others is
+repeated alone.
 ``python -m bench.gpu_truth compare FILE`` needs no GPU.
 """
 
@@ -28,8 +29,8 @@ from bench.gpu_device import described
 from bench.gpu_rows import Row, fields_of, row_of, rows
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
-from convscope.cost.memory.cuda_device import require_cuda
-from convscope.cost.memory.truth import measure as measure_step
+from convscope.cost.measured.cuda_device import require_cuda
+from convscope.cost.measured.cuda_truth import measure as measure_step
 from convscope.networks import load
 
 TRUTH = Path(__file__).with_name("truth")

@@ -1,4 +1,4 @@
-"""A fixed sample of timm's and torchvision's networks, one per family, at a small size that it takes."""
+"""Networks of timm and torchvision: hundreds chosen by rule; a fixed sample, one per family, made small."""
 
 import torch
 from torch import nn
@@ -18,6 +18,19 @@ TORCHVISION = {
     "mobilenet_v3_small": 64, "resnet18": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_1": 64, "vit_b_16": 224,
 }  # fmt: skip
 SAMPLE = [f"timm:{name}" for name in TIMM] + [f"torchvision:{name}" for name in TORCHVISION]
+# What is unlike in their arithmetic: every kind of convolution, attention and recurrence.
+DIVERSE = [
+    "timm:coat_lite_tiny", "timm:convit_tiny", "timm:convnext_atto", "timm:crossvit_tiny_240",
+    "timm:davit_tiny", "timm:edgenext_xx_small", "timm:focalnet_tiny_srf", "timm:gcvit_xxtiny",
+    "timm:halonet26t", "timm:lambda_resnet26t", "timm:levit_128s", "timm:mixnet_s", "timm:mobilevitv2_050",
+    "timm:mvitv2_tiny", "timm:resnest14d", "timm:sequencer2d_s", "timm:swinv2_cr_tiny_224",
+    "timm:tf_efficientnet_cc_b0_4e", "timm:tnt_s_patch16_224", "timm:volo_d1_224",
+    "timm:xcit_nano_12_p16_224", "torchvision:googlenet", "torchvision:lraspp_mobilenet_v3_large",
+    "torchvision:mvit_v2_s", "torchvision:raft_small", "torchvision:retinanet_resnet50_fpn",
+    "torchvision:s3d", "torchvision:swin_v2_t",
+]  # fmt: skip
+BATCH = 2
+PER_FILE = 4
 
 
 def make(reference: str) -> tuple[nn.Module, tuple[int, ...]]:
@@ -33,3 +46,83 @@ def make(reference: str) -> tuple[nn.Module, tuple[int, ...]]:
     size = TORCHVISION[name]
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, **options), (2, 3, size, size)
+
+
+def chosen_networks() -> list[str]:
+    """The rule: all that torchvision lists, and of every model file of timm's up to four networks, the first
+    and the last in the order of their names and those at equal distances between."""
+    import timm
+    import torchvision
+
+    names = []
+    for module in timm.list_modules():
+        listed = timm.list_models(module=module)
+        last, steps = len(listed) - 1, min(PER_FILE, len(listed)) - 1
+        names += [f"timm:{listed[step * last // steps if steps else 0]}" for step in range(steps + 1)]
+    return names + [f"torchvision:{name}" for name in torchvision.models.list_models()]
+
+
+def make_default(reference: str, device: str = "meta") -> tuple[nn.Module, tuple[tuple[int, ...], ...]]:
+    """Any network in training mode, as its library builds it, and the shapes of its inputs: a batch of two of
+    the size that it is made for. On the meta device it has no memory, and its weights no values."""
+    try:
+        with torch.device(device):
+            net = _built(reference)
+    except NotImplementedError:  # a constructor that reads numbers out of tensors
+        net = _built(reference).to(device)
+    library, _, name = reference.partition(":")
+    shapes = (
+        ((BATCH, *net.default_cfg["input_size"]),) if library == "timm" else _torchvision_inputs(name, net)
+    )
+    return net.train(), shapes
+
+
+def _built(reference: str) -> nn.Module:
+    library, _, name = reference.partition(":")
+    if library == "torchvision":
+        return _torchvision(name)
+    import timm
+
+    return timm.create_model(name, pretrained=False)
+
+
+class DenseDetector(nn.Module):
+    """What of a detector runs from images alone: backbone and dense head; no anchors, boxes or regions."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.backbone = detector.backbone
+        self.head = detector.rpn.head if hasattr(detector, "rpn") else detector.head
+
+    def forward(self, images: torch.Tensor):
+        features = self.backbone(images)
+        return features, self.head(list(features.values()))
+
+
+def _torchvision(name: str) -> nn.Module:
+    import torchvision
+
+    builder = torchvision.models.get_model_builder(name)
+    options: dict = {"weights": None}
+    if any(kind in builder.__module__ for kind in ("segmentation", "detection")):
+        options["weights_backbone"] = None
+    if any(kind in name for kind in ("googlenet", "inception")):
+        options["init_weights"] = False
+    net = builder(**options)
+    return DenseDetector(net) if "detection" in builder.__module__ else net
+
+
+def _torchvision_inputs(name: str, net: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """One input of the size that the published weights were made for; two images for optical flow."""
+    import torchvision
+
+    module = torchvision.models.get_model_builder(name).__module__
+    if "optical_flow" in module:
+        return ((BATCH, 3, 128, 128),) * 2  # the smallest that its four levels take
+    if "detection" in module or "segmentation" in module:
+        return ((BATCH, 3, 320, 320),)
+    weights = next(iter(torchvision.models.get_model_weights(name)))
+    size = getattr(net, "image_size", weights.transforms().crop_size[0])
+    if "video" in module:
+        return ((BATCH, 3, 16, size, size),)
+    return ((BATCH, 3, size, size),)

@@ -65,7 +65,7 @@ class IndependentCount(TorchFunctionMode):
         super().__init__()
         self.products, self.unknown = [], Counter()
         # Held, so that no other tensor gets the place of one that the network replaces.
-        self._standing = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        self._buffers = {id(tensor): tensor for tensor in model.buffers()}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -83,13 +83,20 @@ class IndependentCount(TorchFunctionMode):
                 product.to_input = product.to_weight = 0
             self.products.append(product)
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        origins = {self._origin(tensor) for tensor in given}
         for tensor in tensors:
-            tensor._of_parameters = all(map(self.of_parameters, given))
+            # None wins over parameters, and these over constants, which is what comes from nothing.
+            tensor._origin = None if None in origins else max(origins, default="constant")
         return result
 
     def of_parameters(self, tensor):
-        """Whether a tensor is computed from parameters, buffers and constants alone."""
-        return isinstance(tensor, nn.Parameter) or id(tensor) in self._standing or _marked(tensor)
+        """Whether a tensor is computed from parameters, with buffers and constants, alone."""
+        return self._origin(tensor) == "parameter"
+
+    def _origin(self, tensor):
+        if isinstance(tensor, nn.Parameter):
+            return "parameter"
+        return "constant" if id(tensor) in self._buffers else getattr(tensor, "_origin", None)
 
     def _product(self, name, args, kwargs):
         """A function from the call's results to its product, or None."""
@@ -229,10 +236,6 @@ def count(model, *inputs, loss=None):
 def needs(tensor):
     """Whether autograd will compute a gradient with respect to a tensor."""
     return isinstance(tensor, torch.Tensor) and tensor.requires_grad
-
-
-def _marked(tensor):
-    return getattr(tensor, "_of_parameters", False)
 
 
 def _named(args, kwargs, *names):

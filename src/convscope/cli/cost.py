@@ -13,9 +13,49 @@ from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
     from convscope.cost import Cost, Selection, SideBySide, Sweep
+    from convscope.networks import Loaded
     from convscope.tape import TrainingPlan
 
     Shown = Cost | Selection | SideBySide | Sweep
+
+
+Reading = dict[str, Any]
+"""Keywords of the cost reading."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MoreOptions:
+    """What is added to the reading of one network.
+
+    Attributes:
+        measure: Run real steps on this machine, and show each row's time beside its FLOPs.
+        explain: Try what would lower the peak of memory, each change simulated anew.
+        verify: Run real steps on --device, and show their memory beside the forecast.
+    """
+
+    measure: Annotated[bool, Parameter(negative="")] = False
+    explain: Annotated[bool, Parameter(negative="")] = False
+    verify: Annotated[bool, Parameter(negative="")] = False
+
+    @property
+    def given(self) -> list[str]:
+        """The flags that were given."""
+        return [f"--{name}" for name, value in vars(self).items() if value]
+
+    def added(self, cost: "Cost", loaded: "Loaded", plan: "TrainingPlan | None", reading: Reading) -> "Cost":
+        """Return the reading with what the flags ask for."""
+        from convscope.cost import explain, measure, verify
+
+        model, inputs, device, name = loaded.model, loaded.inputs, reading["device"], cost.network
+        where = {key: reading[key] for key in ("device", "gpu") if key in reading}
+        if self.verify:
+            cost = replace(cost, verification=replace(verify(model, inputs, plan, device), network=name))
+        if self.measure:
+            cost = replace(cost, timings=replace(measure(model, inputs, plan), network=name))
+        if self.explain:
+            cost = replace(cost, explanation=replace(explain(model, inputs, plan, **where), network=name))
+        return cost
 
 
 @Parameter(name="*")
@@ -73,8 +113,10 @@ def cost(
     options: NetworkOptions = NetworkOptions(),
     step: PlanOptions = PlanOptions(),
     rows: RowOptions = RowOptions(),
+    more: MoreOptions = MoreOptions(),
     device: str = "cuda",
     gpu: str | None = None,
+    real: Annotated[bool, Parameter(negative="")] = False,
     sweep: str | None = None,
     plot: str | None = None,
     csv: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -82,19 +124,24 @@ def cost(
 ) -> None:
     """Show what every layer costs: parameters, activations, FLOPs forward and backward, saved bytes, memory.
 
-    Nothing is allocated: any batch size works on any machine.
+    Nothing is allocated: any batch size works on any machine (but for --measure, --verify and --real).
 
     Args:
         device: Whose memory rules to follow: cuda or cpu.
-        gpu: Whose constants to use, such as sm90.
+        gpu: Whose figures to use: an architecture such as sm80, or a GPU such as T4 or RTX4090.
+        real: Run the step for real on the CPU, for networks that decide by their data; give a small batch.
         sweep: Read at several values: batch=1:256 (doubling), batch=1,8,32, resolution=128,160,224 or
             width=0.25,0.5,1.
         plot: Draw the sweep into this file: .html (opens offline), .svg or .png.
         csv: Write the table to this file; - for standard output, in place of the table.
     """
-    reading: dict[str, Any] = {"device": device, **({} if gpu is None else {"gpu": gpu})}
+    reading: Reading = {"device": device, **({} if gpu is None else {"gpu": gpu})}
+    if real:
+        reading["real"] = True
     several = bool(others)
-    _check_flags(several=several, sweep=sweep, plot=plot, csv=csv, json=json, rows=rows.given)
+    _check_flags(
+        several=several, sweep=sweep, plot=plot, csv=csv, json=json, rows=rows.given, more=more.given
+    )
     plan = step.plan()
     if sweep is not None:
         from convscope.cli.sweeping import swept
@@ -102,23 +149,26 @@ def cost(
 
         if plot is not None:
             check_format(plot)  # before the work, not after it
-        found = replace(swept(network, options, sweep, plan, reading), network=network)
+        curve = replace(swept(network, options, sweep, plan, reading), network=network)
         if plot is not None:
-            note(f"the plot is in {write_plot(found, plot)}")
-        _present(found, csv, json)
+            note(f"the plot is in {write_plot(curve, plot)}")
+        _present(curve, csv, json)
     elif several:
         _compare((network, *others), options, plan, reading, csv, json)
     else:
         rows.check()
-        _present(rows.select(_read(network, options, plan, reading)), csv, json)
+        loaded = options.load(network)
+        found = more.added(_read(network, loaded, plan, reading), loaded, plan, reading)
+        _present(rows.select(found), csv, json)
+        if rows.given:
+            for addition in (found.timings, found.explanation, found.verification):
+                if addition is not None:
+                    show(addition, as_json=False)
 
 
-def _read(
-    network: str, options: NetworkOptions, plan: "TrainingPlan | None", reading: dict[str, Any]
-) -> "Cost":
+def _read(network: str, loaded: "Loaded", plan: "TrainingPlan | None", reading: Reading) -> "Cost":
     from convscope.cost import cost
 
-    loaded = options.load(network)
     return replace(cost(loaded.model, loaded.inputs, plan=plan, **reading), network=network)
 
 
@@ -126,7 +176,7 @@ def _compare(
     networks: tuple[str, ...],
     options: NetworkOptions,
     plan: "TrainingPlan | None",
-    reading: dict[str, Any],
+    reading: Reading,
     csv: str | None,
     json: bool,
 ) -> None:
@@ -136,7 +186,7 @@ def _compare(
     costs: dict[str, Cost | ConvscopeError] = {}
     for network in networks:
         try:
-            costs[network] = _read(network, options, plan, reading)
+            costs[network] = _read(network, options.load(network), plan, reading)
         except ConvscopeError as error:
             costs[network] = error
     found = side_by_side(costs)
@@ -164,7 +214,14 @@ def _present(result: "Shown", csv: str | None, json: bool) -> None:
 
 
 def _check_flags(
-    *, several: bool, sweep: str | None, plot: str | None, csv: str | None, json: bool, rows: list[str]
+    *,
+    several: bool,
+    sweep: str | None,
+    plot: str | None,
+    csv: str | None,
+    json: bool,
+    rows: list[str],
+    more: list[str],
 ) -> None:
     """Refuse flags that say nothing together."""
     clashes = (
@@ -172,6 +229,13 @@ def _check_flags(
         (plot is not None and sweep is None, "--plot without --sweep", "add --sweep, such as batch=1:256"),
         (csv not in (None, "-") and str(csv).startswith("-"), f"--csv {csv}", "give a file, or - alone"),
         (csv == "-" and json, "--csv - with --json", "leave one of them out"),
+        (bool(more) and several, f"{', '.join(more)} with several networks", "ask for one network"),
+        (bool(more) and sweep is not None, f"{', '.join(more)} with --sweep", "leave one of them out"),
+        (
+            bool(more and rows) and (json or csv == "-"),
+            f"{', '.join(more + rows)} in one file",
+            "leave some out",
+        ),
         (bool(rows) and several, f"{', '.join(rows)} with several networks", "ask for one network's table"),
         (bool(rows) and sweep is not None, f"{', '.join(rows)} with --sweep", "leave it out"),
         ("--all" in rows and "--depth" in rows, "--all with --depth", "leave one of them out"),

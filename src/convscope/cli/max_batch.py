@@ -13,7 +13,7 @@ def max_batch(
     network: Network,
     /,
     *,
-    memory: str,
+    memory: Annotated[str, Parameter(allow_leading_hyphen=True)],
     options: NetworkOptions = NetworkOptions(),
     step: PlanOptions = PlanOptions(),
     device: str = "cuda",

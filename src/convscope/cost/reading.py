@@ -1,7 +1,5 @@
 """``cost``: the table of layers, the totals, the estimates of memory and the trends of any network."""
 
-from dataclasses import asdict
-
 from torch import nn
 
 from convscope.cost.allocator.caching import AllocatorConfig
@@ -14,6 +12,7 @@ from convscope.cost.trends import trends
 from convscope.cost.views.rollup import modules_of
 from convscope.tape import Tape, TrainingPlan, record
 from convscope.tape.device import Device
+from convscope.tape.plan import describe
 from convscope.tape.step import Step
 from convscope.tape.substrate import Inputs
 
@@ -93,20 +92,3 @@ def cost_of(
         assumptions=tape.assumptions,
         modules=modules_of(tape),
     )
-
-
-def describe(plan: TrainingPlan | None) -> str:
-    """Return a plan in words: what differs from the default is named.
-
-    Example:
-        >>> describe(TrainingPlan("adamw", clip_grad_norm=1.0))
-        'adamw, fp32, clip_grad_norm=1.0'
-    """
-    if plan is None:
-        return "inference"
-    changed = [
-        f"{name}={getattr(value, '__name__', value)}"
-        for name, value in asdict(plan).items()
-        if name not in ("optimizer", "precision") and value != getattr(_DEFAULT_PLAN, name)
-    ]
-    return ", ".join([plan.optimizer, plan.precision, *changed])

@@ -116,3 +116,53 @@ class Totals:
     elementwise_ops: int
     saved_bytes: int
     index_bytes: int
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """An operator without a rule: its work is in no number of the table.
+
+    Attributes:
+        op: the tape's name of the operator.
+        calls: how often it ran.
+        phase: ``"forward"``, ``"loss"``, ``"backward"`` or ``"recompute"``.
+        address: its first call.
+    """
+
+    op: str
+    calls: int
+    phase: str
+    address: str
+
+
+@dataclass(frozen=True)
+class UnusedParameter:
+    """A parameter that no operator of the recorded forward pass reads.
+
+    Attributes:
+        name: its (first) name.
+        params: its elements.
+    """
+
+    name: str
+    params: int
+
+
+@dataclass(frozen=True)
+class RuleOfThumb:
+    """The estimate of training memory that courses teach, as a lower bound.
+
+    Attributes:
+        activations: elements of the outputs of convolution, linear and pooling layers, whole batch.
+        values_per_activation: 2 (value and gradient); 1 for inference.
+        activation_bytes: bytes of those outputs times ``values_per_activation``.
+        values_per_parameter: value and gradient, and the optimizer's state: 2 for SGD, 3 with momentum,
+            4 for Adam; 1 for inference. Parameters that don't require gradients take 1.
+        parameter_bytes: bytes of the parameters times that.
+    """
+
+    activations: int
+    values_per_activation: int
+    activation_bytes: int
+    values_per_parameter: int
+    parameter_bytes: int

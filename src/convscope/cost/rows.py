@@ -7,8 +7,8 @@ from convscope.cost.arithmetic.gradients import ParameterFlow
 from convscope.cost.arithmetic.work import Work, work_by_layer
 from convscope.cost.layers import Layer, Layers
 from convscope.cost.parameters import distinct_parameters, nbytes, parameters_by_layer, region
+from convscope.cost.row import Row, Totals, UnusedParameter
 from convscope.cost.saved import Kept, kept_by_layer
-from convscope.cost.table import Row, Totals, UnusedParameter
 from convscope.tape import Tape, TensorInfo
 from convscope.tape.receptive_field import ReceptiveField, receptive_fields
 

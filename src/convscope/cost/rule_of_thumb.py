@@ -7,7 +7,7 @@ libraries' memory, and it counts gradients of activations that never live at one
 """
 
 from convscope.cost.parameters import distinct_parameters, nbytes
-from convscope.cost.table import Row, RuleOfThumb
+from convscope.cost.row import Row, RuleOfThumb
 from convscope.tape import Tape, TrainingPlan
 
 _COUNTED = ("convolution", "transposed_convolution", "linear")

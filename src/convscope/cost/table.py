@@ -7,62 +7,18 @@ from dataclasses import dataclass, field
 
 from convscope.core.finding import Finding
 from convscope.core.result import Result
+from convscope.cost.measured.values import Timings
+from convscope.cost.measured.verification import Verification
 from convscope.cost.memory.values import Forecast
+from convscope.cost.remedies.values import Explanation
 from convscope.cost.row import ModuleCalls as ModuleCalls
 from convscope.cost.row import Row as Row
+from convscope.cost.row import RuleOfThumb as RuleOfThumb
 from convscope.cost.row import Totals as Totals
+from convscope.cost.row import Uncounted as Uncounted
+from convscope.cost.row import UnusedParameter as UnusedParameter
 from convscope.cost.views.csv_table import rows_csv
 from convscope.cost.views.selection import Selection, selection_of
-
-
-@dataclass(frozen=True)
-class Uncounted:
-    """An operator without a rule: its work is in no number of the table.
-
-    Attributes:
-        op: the tape's name of the operator.
-        calls: how often it ran.
-        phase: ``"forward"``, ``"loss"``, ``"backward"`` or ``"recompute"``.
-        address: its first call.
-    """
-
-    op: str
-    calls: int
-    phase: str
-    address: str
-
-
-@dataclass(frozen=True)
-class UnusedParameter:
-    """A parameter that no operator of the recorded forward pass reads.
-
-    Attributes:
-        name: its (first) name.
-        params: its elements.
-    """
-
-    name: str
-    params: int
-
-
-@dataclass(frozen=True)
-class RuleOfThumb:
-    """The estimate of training memory that courses teach, as a lower bound.
-
-    Attributes:
-        activations: elements of the outputs of convolution, linear and pooling layers, whole batch.
-        values_per_activation: 2 (value and gradient); 1 for inference.
-        activation_bytes: bytes of those outputs times ``values_per_activation``.
-        values_per_parameter: value and gradient, and the optimizer's state: 2 for SGD, 3 with momentum,
-            4 for Adam; 1 for inference. Parameters that don't require gradients take 1.
-        parameter_bytes: bytes of the parameters times that.
-    """
-
-    activations: int
-    values_per_activation: int
-    activation_bytes: int
-    values_per_parameter: int
-    parameter_bytes: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +40,9 @@ class Cost(Result):
         findings: trends, each with its numbers.
         assumptions: what the simulation had to assume.
         modules: the modules that ran, in order of their first call.
+        timings: the rows' real times, where they were measured; see :func:`convscope.cost.measure`.
+        explanation: what would lower the peak, where it was asked for; see :func:`convscope.cost.explain`.
+        verification: the forecast beside a real step, where one ran; see :func:`convscope.cost.verify`.
     """
 
     network: str
@@ -100,6 +59,9 @@ class Cost(Result):
     findings: tuple[Finding, ...]
     assumptions: tuple[str, ...] = field(default=())
     modules: tuple[ModuleCalls, ...] = field(default=())
+    timings: Timings | None = None
+    explanation: Explanation | None = None
+    verification: Verification | None = None
 
     def row(self, address: str) -> Row | None:
         """Return the row with this address or, for a bare module path, of that module's first call."""
@@ -128,4 +90,4 @@ class Cost(Result):
 
     def to_csv(self) -> str:
         """Return the table as CSV, one row per call; see :mod:`convscope.cost.views.csv_table`."""
-        return rows_csv(self.rows)
+        return rows_csv(self.rows, self.timings)

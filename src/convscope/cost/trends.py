@@ -10,10 +10,9 @@ from itertools import accumulate
 from convscope.core.finding import Evidence, Finding
 from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count
 from convscope.cost.most import most_expensive
-from convscope.cost.row import Row, Totals
+from convscope.cost.row import Row, RuleOfThumb, Totals
 from convscope.cost.rule_of_thumb import is_pool
 from convscope.cost.shares import CONVOLUTIONS, counted_outputs, linear_rows, share, stem_of, sum_of
-from convscope.cost.table import RuleOfThumb
 
 _SOURCE = "course notes, 'Successful Architectures', AlexNet: trends to note"
 _TABLE = "the table's rows"

@@ -1,7 +1,7 @@
 """The training step that a recording simulates."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -84,6 +84,23 @@ class TrainingPlan:
             "rmsprop": torch.optim.RMSprop,
         }
         return classes[self.optimizer](parameters, lr=0.01, **kernels)  # type: ignore[call-arg]
+
+
+def describe(plan: TrainingPlan | None) -> str:
+    """Return a plan in words: what differs from the default is named.
+
+    Example:
+        >>> describe(TrainingPlan("adamw", clip_grad_norm=1.0))
+        'adamw, fp32, clip_grad_norm=1.0'
+    """
+    if plan is None:
+        return "inference"
+    changed = [
+        f"{name}={getattr(value, '__name__', value)}"
+        for name, value in asdict(plan).items()
+        if name not in ("optimizer", "precision") and value != getattr(TrainingPlan(), name)
+    ]
+    return ", ".join([plan.optimizer, plan.precision, *changed])
 
 
 def _check(field: str, value: object, allowed: tuple[object, ...]) -> None:

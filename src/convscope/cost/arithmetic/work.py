@@ -9,7 +9,7 @@ from convscope.cost.arithmetic.flops import gradients, has_gradients, has_macs, 
 from convscope.cost.arithmetic.gradients import ParameterFlow
 from convscope.cost.arithmetic.rules import OperatorShapes
 from convscope.cost.layers import Layers
-from convscope.cost.table import Uncounted
+from convscope.cost.row import Uncounted
 from convscope.tape import OperatorCall, Tape
 
 # Names whose forward operator isn't what is left without "_backward".

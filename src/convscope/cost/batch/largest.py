@@ -31,8 +31,8 @@ from convscope.cost.batch.scaling import batch_of, with_batch
 from convscope.cost.batch.steps import BatchSteps
 from convscope.cost.batch.values import LargestBatch
 from convscope.cost.memory.constants import gpu_figures
-from convscope.cost.reading import describe
 from convscope.tape import Tape, TrainingPlan, record
+from convscope.tape.plan import describe
 from convscope.tape.step import Step
 from convscope.tape.substrate import Inputs
 

@@ -1,8 +1,8 @@
 """CSV of results: a header whose names say the units, then plain numbers, for spreadsheets and pandas.
 
 ``params`` and ``activations`` are elements, ``*_bytes`` bytes, ``macs`` multiply–accumulates, ``*_flops``
-FLOPs (2 per MAC), all for the whole batch. Shapes and windows are sizes joined by ``x``; what isn't there
-is an empty field.
+FLOPs (2 per MAC), ``*_seconds`` medians, all for the whole batch. Shapes and windows are sizes joined by
+``x``; what isn't there is an empty field.
 """
 
 import csv
@@ -10,11 +10,13 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from convscope.cost.measured.values import RowTiming, Timings
 from convscope.cost.row import Row
 from convscope.cost.views.columns import COLUMNS
 
 _WORDS = ("address", "path", "type_name", "op", "phase", "calls")
 _WINDOW = ("size", "stride", "offset")
+_TIMES = ("forward_seconds", "backward_seconds", "flops_per_second", "share_of_seconds")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -31,10 +33,19 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
-def rows_csv(rows: Iterable[Row]) -> str:
-    """Return the table's rows as CSV, one line each, in their order."""
-    header = (*_WORDS, "output_shape", *COLUMNS, *(f"receptive_field_{name}_px" for name in _WINDOW))
-    return csv_text(header, ([*_cells(row)] for row in rows))
+def rows_csv(rows: Iterable[Row], timings: Timings | None = None) -> str:
+    """Return the table's rows as CSV, one line each, in their order; with measured seconds, if there are."""
+    header = [*_WORDS, "output_shape", *COLUMNS, *(f"receptive_field_{name}_px" for name in _WINDOW)]
+    if timings is None:
+        return csv_text(header, ([*_cells(row)] for row in rows))
+    times = {row.address: row for row in timings.rows}
+    return csv_text([*header, *_TIMES], ([*_cells(row), *_times(times.get(row.address))] for row in rows))
+
+
+def _times(row: RowTiming | None) -> Iterable[Any]:
+    if row is None:
+        return [None] * len(_TIMES)
+    return row.forward.median, row.backward.median, row.flops_per_second, row.share
 
 
 def _cells(row: Row) -> Iterable[Any]:

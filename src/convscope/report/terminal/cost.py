@@ -16,7 +16,10 @@ from convscope.report.cost_facts import (
 )
 from convscope.report.cost_grid import OPTIONAL, Grid, described, grid_of, overview
 from convscope.report.terminal.fitting import Fitting, grid_table
+from convscope.report.terminal.remedies import render_explanation
 from convscope.report.terminal.tables import UNITS_NOTE, facts, label, sections, title
+from convscope.report.terminal.timing import render_timings
+from convscope.report.terminal.verification import render_verification
 
 
 @renders(Cost)
@@ -32,6 +35,9 @@ def render_cost(cost: Cost) -> RenderableType:
         grid_table(blocks) if blocks.rows else None,
         Group(*(label(line, "dim") for line in left_out(cost))),
         Group(title("Where it goes"), *_trends(cost)),
+        None if cost.timings is None else render_timings(cost.timings),
+        None if cost.explanation is None else render_explanation(cost.explanation),
+        None if cost.verification is None else render_verification(cost.verification),
     )
 
 

@@ -4,7 +4,7 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.core.units import format_count
-from convscope.cost.timed import RowTiming, Seconds, Timings
+from convscope.cost.measured.values import RowTiming, Seconds, Timings
 from convscope.report.formats import MISSING, counted, percent, seconds, shape
 from convscope.report.terminal.tables import facts, sections, table, title
 

@@ -4,12 +4,14 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
-from convscope.cost.memory.verification import Verification
+from convscope.cost.measured.verification import Verification
 from convscope.report.formats import MISSING, shape
 from convscope.report.terminal.tables import facts, sections, table, title
 
 _COLUMNS = ("", "Measured#", "Forecast#", "Error#")
 _NOTE = "error = forecast / measured − 1; whole batch; 1 MiB = 1,048,576 B"
+
+_NOT_ON_CPU = "; what they take depends on the processor, and isn't forecast on the CPU"
 
 
 @renders(Verification)
@@ -57,9 +59,13 @@ def _row(name: str, measured: int | None, forecast: int | None, error: float | N
 def _remarks(found: Verification) -> list[tuple[str, str]]:
     low, high = map(format_bytes, found.forecast_range_bytes)
     inside = ", ".join(f"{name} {format_bytes(size)}" for name, size in found.inside_operators.items())
+    spread = f"{low} to {high}: the measured peak is {_place(found)}"
     return [
-        ("forecast range", f"{low} to {high}: the measured peak is {_place(found)}"),
-        ("inside operators", f"{inside} at the peak" if inside else "nothing at the peak"),
+        *([] if found.device == "cpu" else [("forecast range", spread)]),
+        (
+            "inside operators",
+            f"{inside or 'nothing'} at the peak{_NOT_ON_CPU if found.device == 'cpu' else ''}",
+        ),
         ("peak", f"measured in {found.measured_peak_phase}, forecast in {found.forecast_peak_phase}"),
         ("on", found.machine),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.versions.items() if version)),

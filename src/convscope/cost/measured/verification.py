@@ -1,7 +1,7 @@
 """``verify``: is the memory forecast right, for this network, here?
 
-A real step is measured (:mod:`convscope.cost.memory.cpu_truth` on the CPU,
-:mod:`convscope.cost.memory.truth` on a CUDA device) and put beside the forecast of the same step.
+A real step is measured (:mod:`convscope.cost.measured.cpu_truth` on the CPU,
+:mod:`convscope.cost.measured.cuda_truth` on a CUDA device) and put beside the forecast of the same step.
 
 What operators take inside themselves (layouts that oneDNN reorders into, workspaces of cuDNN) depends on the
 processor and the library's version and isn't forecast as one number. The forecast is therefore compared with
@@ -20,12 +20,13 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.result import Result
-from convscope.cost.machine import device_name
-from convscope.cost.memory import cpu_truth, truth
-from convscope.cost.memory.cuda_device import device_in_use, require_cuda
+from convscope.cost.measured import cpu_truth, cuda_truth
+from convscope.cost.measured.cuda_device import device_in_use, require_cuda
+from convscope.cost.measured.machine import device_name
 from convscope.cost.memory.forecast import forecast
 from convscope.cost.memory.values import Forecast
 from convscope.tape import Tape, TrainingPlan, record
+from convscope.tape.plan import describe
 from convscope.tape.substrate import Inputs
 
 _DEFAULT_PLAN = TrainingPlan()
@@ -57,7 +58,7 @@ class Verification(Result):
     Attributes:
         network: its class name.
         input_shapes: shapes of its input tensors.
-        plan: optimizer and precision; ``"inference"`` without a plan.
+        plan: the training plan in words; ``"inference"`` without one.
         device: ``"cpu"`` or ``"cuda"``.
         machine: the device's name.
         versions: of PyTorch and what it runs on, by name.
@@ -160,7 +161,7 @@ def _on_cpu(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None) -> _Mea
 
 
 def _on_cuda(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None) -> _Measured:
-    found = truth.measure(model, inputs, plan)
+    found = cuda_truth.measure(model, inputs, plan)
     peaks: dict[str, int] = {}
     for name, peak in found.phase_peaks.items():
         phase = _TAPES_PHASES.get(name, name)
@@ -189,7 +190,7 @@ def _compared(
     return Verification(
         network=type(model).__name__,
         input_shapes=tuple(tape.values[value].shape for value in tape.inputs),
-        plan="inference" if plan is None else f"{plan.optimizer}, {plan.precision}",
+        plan=describe(plan),
         device=expected.device,
         machine=found.machine,
         versions=found.versions,

@@ -8,7 +8,7 @@ from torch import nn
 
 from cases import CASES, state_of
 from convscope.core.preserved import preserved_rng
-from convscope.cost.real_step import real_step
+from convscope.cost.measured.real_step import real_step
 from convscope.tape import TrainingPlan
 
 PLANS = (
@@ -72,7 +72,7 @@ def test_parameters_stay_what_they_were_while_states_grow():
         before = net.weight.detach().clone()
         step.run()
         assert torch.equal(net.weight, before)
-        assert set(step._optimizer.state[net.weight]) == {"step", "exp_avg", "exp_avg_sq"}
+        assert set(step.optimizer.state[net.weight]) == {"step", "exp_avg", "exp_avg_sq"}
 
 
 def test_recurrent_layers_use_the_copies():

@@ -8,10 +8,11 @@
 3. ``torch.cuda.reset_peak_memory_stats()``, two steps, and both peaks are read.
 4. One more step, in which the peak is reset where each phase begins and read where it ends.
 5. Everything goes, and steps 1 to 3 are repeated with the history of memory being recorded, from which the
-   workspace of cuDNN at the peak is told apart; see :mod:`convscope.cost.memory.history`.
+   workspace of cuDNN at the peak is told apart; see :mod:`convscope.cost.measured.history`.
 
-The step is :class:`convscope.cost.real_step.RealStep`: ``zero_grad``, forward, loss, backward, optimizer;
-its locals die when it ends. Random numbers are the input. Python's cycle collector rests during the steps.
+The step is :class:`convscope.cost.measured.real_step.RealStep`: ``zero_grad``, forward, loss, backward,
+optimizer; its locals die when it ends. Random numbers are the input. Python's cycle collector rests during
+the steps.
 
 Limits: one device and one stream; if the process already holds memory on the device, it counts too.
 """
@@ -28,9 +29,9 @@ from torch import nn
 
 from convscope.core.preserved import preserved_rng
 from convscope.core.result import Result
-from convscope.cost.memory.cuda_device import Device, device_in_use, require_cuda
-from convscope.cost.memory.history import History, UnreadableHistory, read_history
-from convscope.cost.real_step import RealStep, real_step
+from convscope.cost.measured.cuda_device import Device, device_in_use, require_cuda
+from convscope.cost.measured.history import History, UnreadableHistory, read_history
+from convscope.cost.measured.real_step import RealStep, real_step
 from convscope.tape import TrainingPlan
 from convscope.tape.substrate import Inputs
 
@@ -158,7 +159,7 @@ def _history(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None) -> tup
 
 def _run_until_states_stand(step: RealStep) -> int:
     """Run steps until the optimizer has made one of its own; return how many."""
-    optimizer = step._optimizer
+    optimizer = step.optimizer
     if optimizer is None or step.plan is None or not step.plan.state_values_per_parameter:
         return 0
     for number in range(_MAX_WARM_UP_STEPS):

@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 import zoo
 from cases import CASES, CheckpointedNet, state_of
-from convscope.cost.memory.cpu_truth import measure
+from convscope.cost.measured.cpu_truth import measure
 from convscope.cost.memory.forecast import forecast
 from convscope.tape import TrainingPlan, record
 

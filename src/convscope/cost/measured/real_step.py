@@ -49,7 +49,7 @@ class RealStep:
     plan: TrainingPlan | None
     device: torch.device
     _parameters: list[nn.Parameter] = field(default_factory=list)
-    _optimizer: torch.optim.Optimizer | None = None
+    optimizer: torch.optim.Optimizer | None = None
     _scaler: torch.amp.GradScaler | None = None
 
     def __post_init__(self) -> None:
@@ -57,8 +57,8 @@ class RealStep:
             return
         self._parameters = trainable(self.model)
         if self._parameters:
-            self._optimizer = self.plan.make_optimizer(self._parameters)
-            for group in self._optimizer.param_groups:
+            self.optimizer = self.plan.make_optimizer(self._parameters)
+            for group in self.optimizer.param_groups:
                 group["lr"] = 0.0
         if self.plan.precision == "amp-fp16":
             self._scaler = torch.amp.GradScaler(self.device.type)
@@ -83,11 +83,11 @@ class RealStep:
             self._update(self.plan)
 
     def _zero_gradients(self, plan: TrainingPlan) -> None:
-        if self._optimizer is not None:
-            self._optimizer.zero_grad(set_to_none=plan.zero_grad_set_to_none)
+        if self.optimizer is not None:
+            self.optimizer.zero_grad(set_to_none=plan.zero_grad_set_to_none)
 
     def _update(self, plan: TrainingPlan) -> None:
-        optimizer, scaler = self._optimizer, self._scaler
+        optimizer, scaler = self.optimizer, self._scaler
         if optimizer is None or all(parameter.grad is None for parameter in self._parameters):
             return
         if plan.clip_grad_norm is not None:

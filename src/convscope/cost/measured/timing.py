@@ -27,13 +27,14 @@ from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.cost.arithmetic.gradients import ParameterFlow
 from convscope.cost.layers import Layers
-from convscope.cost.machine import device_name
-from convscope.cost.real_step import RealStep, collector_at_rest, device_of, real_step
+from convscope.cost.measured.machine import device_name
+from convscope.cost.measured.real_step import RealStep, collector_at_rest, device_of, real_step
+from convscope.cost.measured.stopwatch import Laps, Stopwatch, clock_of
+from convscope.cost.measured.values import Between, RowTiming, Seconds, Timings
 from convscope.cost.rows import table_of
-from convscope.cost.stopwatch import Laps, Stopwatch, clock_of
-from convscope.cost.timed import Between, RowTiming, Seconds, Timings
 from convscope.tape import Site, Tape, TrainingPlan, record
 from convscope.tape.calls import OperatorCall
+from convscope.tape.plan import describe
 from convscope.tape.substrate import Inputs
 
 _WATCHED = ("forward", "loss", "backward")
@@ -170,7 +171,7 @@ class _Measurement:
         return Timings(
             network=type(self._model).__name__,
             input_shapes=tuple(tape.values[value].shape for value in tape.inputs),
-            plan="inference" if step.plan is None else f"{step.plan.optimizer}, {step.plan.precision}",
+            plan=describe(step.plan),
             device=device_name(step.device),
             num_threads=torch.get_num_threads(),
             dtype=_dtype(step),

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.cost.memory import cuda_device, truth
-from convscope.cost.memory.history import History
-from convscope.cost.real_step import real_step
+from convscope.cost.measured import cuda_device
+from convscope.cost.measured import cuda_truth as truth
+from convscope.cost.measured.history import History
+from convscope.cost.measured.real_step import real_step
 from convscope.tape import TrainingPlan
 
 

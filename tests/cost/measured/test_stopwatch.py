@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from convscope.cost.stopwatch import Clock, Stopwatch
+from convscope.cost.measured.stopwatch import Clock, Stopwatch
 
 
 class Hand(Clock):

@@ -10,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from cases import CASES, CheckpointedNet, FunctionalNet, SharedNet, state_of
 from convscope.core.errors import ConvscopeError
+from convscope.cost.measured.timing import measure
 from convscope.cost.rows import table_of
-from convscope.cost.timing import measure
 from convscope.tape import TrainingPlan, record
 
 PLANS = (None, TrainingPlan("adamw", clip_grad_norm=1.0))

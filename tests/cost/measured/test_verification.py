@@ -6,7 +6,7 @@ from torch import nn
 
 from cases import ResidualNet, state_of
 from convscope.core.errors import ConvscopeError
-from convscope.cost.memory.verification import verify
+from convscope.cost.measured.verification import verify
 from convscope.tape import TrainingPlan
 
 NET = (4, 3, 17, 13)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from convscope.cost.allocator.caching import CachingAllocator
-from convscope.cost.memory.history import UnreadableHistory, kind_of, read_history
+from convscope.cost.measured.history import UnreadableHistory, kind_of, read_history
 
 MIB = 2**20
 SMALL, LARGE, OWN = 0x7F00_0000_0000, 0x7F00_0100_0000, 0x7F00_0800_0000
