@@ -1,4 +1,4 @@
-"""Run benchmarks and write what they measured to ``bench/RESULTS.md``: ``make bench``, ``python -m bench NAME …``.
+"""Run benchmarks and write what they measured to ``bench/RESULTS.md``: ``python -m bench [NAME …]``.
 
 Each file measures one thing side by side with a peer, interleaved in one process, and reports ratios of
 medians: absolute times on shared machines say little. Sections of benchmarks that aren't run stay.
