@@ -15,6 +15,7 @@ from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved
 from convscope.tape import Attribution, Frame, Site, decompose, operator_name, require_module
+from convscope.tape.attention import attention_in_parts
 
 
 @dataclass(frozen=True)
@@ -207,19 +208,8 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
         elif not model.training:
             model.train()
         probe = Probe(model)
-        with _unfused_attention(), probe.attribution, probe:
+        with attention_in_parts(), probe.attribution, probe:
             yield probe
-
-
-@contextmanager
-def _unfused_attention() -> Iterator[None]:
-    """Let ``nn.MultiheadAttention`` run the operators that the tape has, not one fused for inference."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def unknown_module(path: str, paths: set[str]) -> ConvscopeError:

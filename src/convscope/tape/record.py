@@ -1,13 +1,12 @@
 """``record``: one step of any network, run on simulated tensors and written down."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, get_args
 
 import torch
 from torch import nn
 
+from convscope.core.collector import collector_at_rest
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
 from convscope.tape.attention import attention_in_parts
@@ -65,7 +64,8 @@ def record(
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
     with ExitStack() as modes:
         modes.enter_context(outside_inference_mode())
-        modes.enter_context(_no_collection())
+        # It would decide when storages die, and walk PyTorch's heap.
+        modes.enter_context(collector_at_rest(collect_first=False))
         modes.enter_context(attention_in_parts())
         state = modes.enter_context(
             simulated(
@@ -88,18 +88,6 @@ def record(
         except Exception as error:
             raise network_failed(recorder.attribution.failed_in, error, real=real) from error
         return recorder.tape(outputs, training=plan is not None, device=device)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python's cycle collector from deciding when storages die, and from walking PyTorch's heap."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _run(

@@ -11,14 +11,14 @@ from torch import nn
 from cases import ResidualNet, state_of
 from convscope.core.errors import ConvscopeError
 from convscope.cost.remedies.changes import Situation
-from convscope.cost.remedies.trials import PROPOSALS, explain, remedies
+from convscope.cost.remedies.trials import PROPOSALS, explain
 from convscope.tape import TrainingPlan, record
 
 MIB = 2**20
 
 
 def _found(model, inputs, plan, **kwargs):
-    return {each.name: each for each in remedies(model, inputs, plan, **kwargs)}
+    return {each.name: each for each in explain(model, inputs, plan, **kwargs).remedies}
 
 
 def _changes(model, inputs, plan, peak_call):
@@ -279,7 +279,7 @@ def test_inference_has_remedies_too():
 
 
 def test_remedies_are_ranked_and_complete():
-    found = remedies(Stages(), (8, 3, 32, 32), TrainingPlan("adamw"))
+    found = explain(Stages(), (8, 3, 32, 32), TrainingPlan("adamw")).remedies
     effects = [each.saved_bytes for each in found]
     able = [effect for effect in effects if effect is not None]
     assert able == sorted(able, reverse=True)
@@ -322,7 +322,7 @@ def test_the_model_comes_back_as_it_was(make, fails, monkeypatch):
             raise ConvscopeError("a step that breaks", "one that doesn't", "mend it")
 
         monkeypatch.setattr(module, "record", failing)
-        assert all(each.impossible for each in remedies(model, (4, 3, 19, 19), TrainingPlan("adamw")))
+        assert all(each.impossible for each in explain(model, (4, 3, 19, 19), TrainingPlan("adamw")).remedies)
     else:
-        remedies(model, (4, 3, 19, 19), TrainingPlan("adamw"))
+        explain(model, (4, 3, 19, 19), TrainingPlan("adamw"))
     assert _state(model) == before

@@ -26,8 +26,9 @@ from torch import nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from convscope.core.collector import collector_at_rest
 from convscope.core.preserved import preserved_rng
-from convscope.cost.measured.real_step import Phase, collector_at_rest, real_step
+from convscope.cost.measured.real_step import Phase, real_step
 from convscope.tape import TrainingPlan
 from convscope.tape.substrate import Inputs
 

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from convscope.core.collector import collector_at_rest
 from convscope.core.preserved import preserved_rng
 from convscope.core.result import Result
 from convscope.cost.measured.cuda_device import Device, device_in_use, require_cuda
@@ -92,7 +93,7 @@ def measure(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = _DEFAU
         torch.OutOfMemoryError: the step doesn't fit.
     """
     require_cuda()
-    with preserved_rng(), _collector_at_rest():
+    with preserved_rng(), collector_at_rest(collect_first=False):
         _empty_device()
         peaks = _peaks(model, inputs, plan)
         _empty_device()
@@ -182,17 +183,6 @@ def _empty_device() -> None:
     torch.cuda.synchronize()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager

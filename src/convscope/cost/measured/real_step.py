@@ -11,7 +11,6 @@ Limits: hooks that the user registered on tensors aren't on the copies; hooks on
 keeps outside its parameters, buffers, and plain lists and dicts of tensors is its own.
 """
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from torch.utils._pytree import tree_map
 from convscope.core.inference import outside_inference_mode
 from convscope.core.preserved import preserved_structure
 from convscope.tape import TrainingPlan
+from convscope.tape.attention import attention_in_parts
 from convscope.tape.step import autocast_of, loss_of, run_inference, trainable
 from convscope.tape.substrate import Inputs
 
@@ -126,7 +126,7 @@ def real_step(
     place = device or device_of(model)
     copy = _Copier(place, _dtype_of(plan), channels_last=plan is not None and plan.channels_last)
     eager = torch.compiler.set_stance("force_eager")
-    with preserved_structure(model), outside_inference_mode(), eager, _plain_attention():
+    with preserved_structure(model), outside_inference_mode(), eager, attention_in_parts():
         if plan is None:
             model.eval()
         elif not model.training:
@@ -224,27 +224,3 @@ def _floating_dtype(model: nn.Module) -> torch.dtype:
 
 def _dtype_of(plan: TrainingPlan | None) -> torch.dtype | None:
     return torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Let ``nn.MultiheadAttention`` run the operators that the tape has, not one fused for inference."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """Collect reference cycles now, and not again during the block."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

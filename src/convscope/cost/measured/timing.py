@@ -23,12 +23,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from convscope.core.collector import collector_at_rest
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.cost.arithmetic.gradients import ParameterFlow
 from convscope.cost.layers import Layers
 from convscope.cost.measured.machine import device_name
-from convscope.cost.measured.real_step import RealStep, collector_at_rest, device_of, real_step
+from convscope.cost.measured.real_step import RealStep, device_of, real_step
 from convscope.cost.measured.stopwatch import Laps, Stopwatch, clock_of
 from convscope.cost.measured.values import Between, RowTiming, Seconds, Timings
 from convscope.cost.rows import table_of

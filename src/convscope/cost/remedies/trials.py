@@ -51,26 +51,6 @@ PROPOSALS: tuple[Proposal, ...] = (
 """What is tried, in the order in which remedies of equal effect are listed."""
 
 
-def remedies(
-    model: nn.Module,
-    inputs: Inputs,
-    plan: TrainingPlan | None = None,
-    *,
-    device: Literal["cuda", "cpu"] = "cuda",
-    gpu: str = "sm90",
-    step: Step | None = None,
-) -> tuple[Remedy, ...]:
-    """Return what would lower the peak, largest effect first; see :func:`explain` for the arguments.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10))
-        >>> found = {each.name: each for each in remedies(net, (1024, 64), TrainingPlan("adam"))}
-        >>> found["half-batch"].saved_bytes > 2**23
-        True
-    """
-    return explain(model, inputs, plan, device=device, gpu=gpu, step=step).remedies
-
-
 def explain(
     model: nn.Module,
     inputs: Inputs,
@@ -92,6 +72,12 @@ def explain(
 
     Raises:
         ConvscopeError: the step itself can't be recorded.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10))
+        >>> found = explain(net, (1024, 64), TrainingPlan("adam"))
+        >>> found.remedies[0].saved_bytes > 2**23
+        True
     """
     tape = record(model, inputs, plan, step, device=device)
     now = forecast(tape, gpu=gpu)
