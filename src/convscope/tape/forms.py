@@ -14,18 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_
 
 from convscope.tape.calls import Ref, Value
 from convscope.tape.operators import Operator
+from convscope.tape.stated_forms import Fresh, stated
 
 _MOST = 200_000
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class _Fresh:
-    """A result with a storage of its own."""
-
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class _Given:
     position: int
 
 
-_Form = _Fresh | _View | _Given | None
+_Form = Fresh | _View | _Given | None
 
 
 @dataclass(frozen=True)
@@ -88,13 +80,34 @@ def key_of(
     return key
 
 
-def recall(key: Any, mode: FakeTensorMode, tensors: list[torch.Tensor]) -> tuple[bool, Any]:
-    """Return whether a call like this one was seen, and its result on these tensors."""
-    known = _remembered.get(key) if key is not None else None
-    if known is None:
+def recall(
+    key: Any, known: Operator, arguments: dict[str, Any], mode: FakeTensorMode, tensors: list[torch.Tensor]
+) -> tuple[bool, Any]:
+    """Return whether the forms of a call's results are known, and its result on these tensors."""
+    if key is None:
         return False, None
-    made = [_make(form, mode, tensors) for form in known.forms]
-    return True, made[0] if known.container is None else known.container(made)
+    forms = _remembered.get(key) or _plain(key, known, arguments, tensors)
+    if forms is None:
+        return False, None
+    made = [_make(form, mode, tensors) for form in forms.forms]
+    return True, made[0] if forms.container is None else forms.container(made)
+
+
+def _plain(
+    key: Any, known: Operator, arguments: dict[str, Any], tensors: list[torch.Tensor]
+) -> _Forms | None:
+    found = stated(known.overload, arguments, tensors)
+    if found is None:
+        return None
+    forms = _Forms(tuple, found) if isinstance(found, tuple) else _Forms(None, (found,))
+    _keep(key, forms)
+    return forms
+
+
+def _keep(key: Any, forms: _Forms) -> None:
+    if len(_remembered) >= _MOST:
+        _remembered.clear()
+    _remembered[key] = forms
 
 
 def remember(key: Any, result: Any, tensors: list[torch.Tensor]) -> None:
@@ -106,9 +119,7 @@ def remember(key: Any, result: Any, tensors: list[torch.Tensor]) -> None:
         forms = tuple(_form_of(leaf, tensors) for leaf in ([result] if single else result))
     except _NotAForm:
         return
-    if len(_remembered) >= _MOST:
-        _remembered.clear()
-    _remembered[key] = _Forms(None if single else type(result), forms)
+    _keep(key, _Forms(None if single else type(result), forms))
 
 
 def detached(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
@@ -148,7 +159,7 @@ def _form_of(leaf: Any, tensors: list[torch.Tensor]) -> _Form:
             return _View(position, shape, stride, offset)
     if offset or storage.nbytes() != _extent(shape, stride) * leaf.dtype.itemsize or leaf.dtype.is_complex:
         raise _NotAForm
-    return _Fresh(shape, stride, leaf.dtype)
+    return Fresh(shape, stride, leaf.dtype)
 
 
 def _extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
@@ -162,7 +173,7 @@ def _make(form: _Form, mode: FakeTensorMode, tensors: list[torch.Tensor]) -> tor
     if isinstance(form, _Given):
         return tensors[form.position]
     with in_kernel_invocation_manager(mode):
-        if isinstance(form, _Fresh):
+        if isinstance(form, Fresh):
             meta = torch.empty_strided(form.shape, form.stride, dtype=form.dtype, device="meta")
         else:
             meta = torch.as_strided(tensors[form.of], form.shape, form.stride, form.offset)

@@ -74,7 +74,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         site = self.attribution.locate(known.name)
         arguments, inputs, tensors = named_arguments(known, args, kwargs, registry.read)
         key = None if self._real else key_of(known, arguments, registry.values, tensors)
-        seen, result = recall(key, self._mode, tensors)
+        seen, result = recall(key, known, arguments, self._mode, tensors)
         if not seen and (self._real or not known.changes_values_only):
             try:
                 result = func(*args, **kwargs)
