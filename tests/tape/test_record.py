@@ -326,3 +326,27 @@ def test_results_that_their_own_node_saves_are_freed():
     assert len(dropped) == 2
     multiplication = next(call.index for call in tape.calls if call.op == "mul")
     assert all(tape.storages[index].death <= multiplication for index in dropped)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_views_of_one_storage_stay_in_one_storage(device, precision):
+    """A weight tied to its transpose, and two halves of a flat parameter: as many bytes as there are."""
+    first, second = nn.Linear(3, 5, bias=False, device=device), nn.Linear(5, 3, bias=False, device=device)
+    second.weight = nn.Parameter(first.weight.detach().t())
+    flat = torch.zeros(12, device=device)
+    halves = [nn.Linear(3, 2, bias=False) for _ in range(2)]
+    for number, half in enumerate(halves):
+        half.weight = nn.Parameter(flat[6 * number : 6 * number + 6].view(2, 3))
+    tape = record(
+        nn.Sequential(first, second, halves[0], nn.Linear(2, 3, bias=False, device=device), halves[1]),
+        (4, 3),
+        TrainingPlan("sgd", precision=precision),
+    )
+    storages = {info.name: info.storage for info in tape.parameters}
+    assert storages["0.weight"] == storages["1.weight"]
+    assert storages["2.weight"] == storages["4.weight"] != storages["3.weight"]
+    itemsize = 2 if precision == "bf16" else 4
+    assert tape.storages[storages["2.weight"]].nbytes == 12 * itemsize
+    assert tape.storages[storages["0.weight"]].nbytes == 15 * itemsize
+    assert [info.offset for info in tape.parameters] == [0, 0, 0, 0, 6]

@@ -104,6 +104,7 @@ class _Converter:
         self._formats = {4: torch.channels_last, 5: torch.channels_last_3d} if channels_last else {}
         self.mode, self.dtype, self.real = mode, dtype, real
         self._copied: dict[Any, Any] = {}
+        self._storages: dict[Any, torch.Tensor] = {}
         self._twins: dict[int, torch.Tensor] = {}
         self._originals: list[torch.Tensor] = []
 
@@ -147,12 +148,21 @@ class _Converter:
         plain = plain and tensor.dim() not in self._formats
         if tensor.device.type == "cpu" and not recast and plain:
             return self.mode.from_tensor(tensor)
-        dtype = self.dtype if recast else tensor.dtype
         with self.mode:
-            twin = torch.empty_strided(tensor.shape, self._stride(tensor), dtype=dtype, device="cpu")
+            twin = self._empty_twin(tensor, self.dtype if recast else tensor.dtype)
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+    def _empty_twin(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+        """A simulated tensor that lies in its storage's twin as the tensor does in its storage."""
+        storage = tensor.untyped_storage() if tensor.layout is torch.strided else None
+        if storage is None or tensor.dim() in self._formats:
+            return torch.empty_strided(tensor.shape, self._stride(tensor), dtype=dtype, device="cpu")
+        key = storage._cdata, tensor.dtype
+        if key not in self._storages:
+            self._storages[key] = torch.empty(storage.nbytes() // tensor.itemsize, dtype=dtype, device="cpu")
+        return self._storages[key].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).detach()
 
 
 def _replace_tensors(module: nn.Module, path: str, convert: _Converter, state: Simulated) -> None:
