@@ -89,3 +89,35 @@ def test_meta_tensors_cannot_run_for_real():
         model = nn.Linear(3, 2)
     with pytest.raises(ConvscopeError, match="meta"):
         record(model, (2, 3), real=True)
+
+
+def test_a_custom_operator_without_a_simulation_is_named():
+    @torch.library.custom_op("convscope_test::halved", mutates_args=())
+    def halved(x: torch.Tensor) -> torch.Tensor:
+        return x / 2
+
+    class Halves(nn.Module):
+        def forward(self, x):
+            return torch.ops.convscope_test.halved(x)
+
+    with pytest.raises(ConvscopeError, match=r"convscope_test_halved\.1 has no simulated kernel .*--real"):
+        record(Halves(), (2, 3))
+    assert [call.op for call in record(Halves(), (2, 3), real=True).calls] == ["convscope_test_halved"]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called")
+def test_operators_over_functions_are_refused_in_one_line():
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Flexible(nn.Module):
+        def forward(self, x):
+            return flex_attention(x, x, x)
+
+    with pytest.raises(ConvscopeError, match=r"calls flex_attention in self#1, .*scaled_dot_product"):
+        record(Flexible(), (1, 2, 16, 16))
+
+
+def test_no_memory_asks_for_a_smaller_batch():
+    net = nn.Sequential(nn.Conv2d(1, 1 << 20, 1), nn.Flatten())
+    with pytest.raises(ConvscopeError, match=r"0#1:convolution\.1 finds no memory .*smaller batch"):
+        record(net, (1 << 12, 1, 64, 64), real=True)
