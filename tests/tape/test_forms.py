@@ -61,3 +61,58 @@ def test_a_shape_that_fails_once_fails_again():
     for _ in range(2):
         with pytest.raises(ConvscopeError, match=r"2#1:addmm\.1"):
             record(net, (2, 3, 9, 9))
+
+
+class Odd(nn.Module):
+    """Results whose form the arguments' forms don't tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x):
+        y = self.layer(x)
+        with torch.no_grad():
+            for _ in range(2):
+                resized = torch.empty(0)
+                torch.mm(y, y.t(), out=resized)
+        complex_ = y * 1j
+        return resized, torch.view_as_real(complex_), torch.fft.fft(y).conj().imag * 2
+
+
+def test_resized_results_complex_factors_and_lazy_negation(monkeypatch):
+    forms._remembered.clear()
+    tapes = [record(Odd(), (4, 6)) for _ in range(3)]
+    plain = without_memory(monkeypatch, Odd(), (4, 6))
+    assert tapes[0] == tapes[1] == tapes[2] == plain
+    real = Odd()(torch.randn(4, 6))
+    shapes = [(plain.values[v].shape, plain.values[v].dtype) for v in plain.outputs]
+    assert shapes == [(tuple(out.shape), out.dtype) for out in real]
+
+
+def test_other_devices_fail_every_time():
+    class Mixes(nn.Module):
+        def forward(self, x):
+            return x + torch.zeros(4, device="cuda")
+
+    for _ in range(3):
+        with pytest.raises(ConvscopeError):
+            record(Mixes(), (2, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_factors_are_recorded():
+    class Sparse(nn.Module):
+        def forward(self, x):
+            places = torch.tensor([[0, 1], [1, 2]])
+            return torch.sparse.mm(torch.sparse_coo_tensor(places, torch.ones(2), (5, 4)), x)
+
+    for _ in range(2):
+        assert record(Sparse(), (4, 3)).calls
+
+
+def test_recurrent_layers_have_one_tape(monkeypatch):
+    net = nn.LSTM(4, 5, 2, bidirectional=True)
+    forms._remembered.clear()
+    tapes = [record(net, (3, 2, 4), TrainingPlan()) for _ in range(3)]
+    assert tapes[0] == tapes[1] == tapes[2] == without_memory(monkeypatch, net, (3, 2, 4), TrainingPlan())

@@ -1,7 +1,9 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,8 +16,11 @@ from convscope.core.errors import ConvscopeError
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes that name if the block ends without an exception.
 
+    A link stays, and the file that it points to is replaced, with the permissions that it had. What is there
+    but is no regular file (a device, a pipe) can't be replaced: the block then writes straight into it.
+
     Raises:
-        ConvscopeError: the folder can't be made or written.
+        ConvscopeError: the file or its folder can't be made or written, or ``path`` is a folder.
 
     Example:
         >>> import tempfile
@@ -27,20 +32,23 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        mode = _mode_of(path)
+        final = path.resolve() if mode is None or stat.S_ISREG(mode) else None
+        temporary = path if final is None else _beside(final)
     except OSError as error:
         raise _unwritable(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except IsADirectoryError as error:
+        if final is not None:
+            temporary.chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
+            temporary.replace(final)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise  # of another file, which the block reads
         raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if final is not None:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -96,7 +104,7 @@ def check_replaceable(folder: str | Path, own: Collection[str], what: str) -> No
         raise ConvscopeError(
             f"output {str(folder)!r} holds other files ({', '.join(foreign[:3])}), which would be lost",
             f"a new folder, an empty one, or an older {what}",
-            "choose another one with out= or --out",
+            "choose another one",
         )
 
 
@@ -114,6 +122,27 @@ def _exchange(new: Path, final: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _mode_of(path: Path) -> int | None:
+    """The mode of what ``path`` leads to, or None if nothing is there; refused if it can't be written."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "you may not write to it")
+    return mode
+
+
+def _beside(path: Path) -> Path:
+    """A new file in the folder of ``path``, which is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -123,6 +152,6 @@ def _umask() -> int:
 def _unwritable(path: Path, error: OSError) -> ConvscopeError:
     return ConvscopeError(
         f"output {str(path)!r} can't be written ({error.strerror or error})",
-        "a path in a folder that you may write to",
-        "choose another one with out= or --out",
+        "a file or folder that you may write to",
+        "choose another one",
     )

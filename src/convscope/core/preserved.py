@@ -60,7 +60,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
         finally:
             with torch.no_grad():
                 for tensor, content, requires_grad, gradient in contents:
-                    if not _same_bits(tensor, content):
+                    if not same_bits(tensor, content):
                         tensor.copy_(content)
                     if tensor.requires_grad != requires_grad:
                         tensor.requires_grad_(requires_grad)
@@ -125,7 +125,8 @@ def _is_lazy(tensor: torch.Tensor) -> bool:
     return nn.parameter.is_lazy(tensor)
 
 
-def _same_bits(tensor: torch.Tensor, content: torch.Tensor) -> bool:
+def same_bits(tensor: torch.Tensor, content: torch.Tensor) -> bool:
+    """Return whether two tensors hold the same bits, NaNs included."""
     if tensor.shape != content.shape or tensor.dtype != content.dtype:
         return False
     whole_numbers = _WHOLE_NUMBERS.get(tensor.itemsize, torch.uint8)

@@ -43,6 +43,16 @@ def format_bytes(num_bytes: float) -> str:
     return f"{num_bytes:,.0f} B"
 
 
+def format_percent(share: float) -> str:
+    """Return a share (1 is all) in percent with one decimal; two for shares below 1 %.
+
+    Example:
+        >>> format_percent(0.9398), format_percent(0.00123), format_percent(0)
+        ('94.0 %', '0.12 %', '0.0 %')
+    """
+    return f"{100 * share:.{2 if 0 < abs(share) < 0.01 else 1}f} %"
+
+
 def parse_bytes(text: str) -> int:
     """Return the number of bytes that a text such as ``"24GiB"`` or ``"512 MB"`` names.
 

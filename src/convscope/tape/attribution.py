@@ -10,6 +10,7 @@ on CUDA, backward runs in autograd's own threads, which see the same node object
 """
 
 import sys
+import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -46,6 +47,7 @@ _ONE_NAME = {
     "_scaled_dot_product_efficient_attention": "attention",
     "_scaled_dot_product_cudnn_attention": "attention",
 }
+_COUNTING_OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 # Operators that compute nothing and name no new value.
 _BOOKKEEPING = {"detach", "detach_", "lift_fresh", "alias", "device", "sym_size", "sym_stride", "sym_numel"}
 
@@ -131,11 +133,12 @@ class Attribution:
         self.restart()
 
     def __enter__(self) -> "Attribution":
+        self._thread = threading.get_ident()
         hooks = (
             register_module_forward_pre_hook(self._enter_module),
             register_module_forward_hook(self._leave_module, always_call=True),
-            register_optimizer_step_pre_hook(lambda *_: self._set_optimizer(True)),
-            register_optimizer_step_post_hook(lambda *_: self._set_optimizer(False)),
+            register_optimizer_step_pre_hook(lambda optimizer, *_: self._set_optimizer(optimizer)),
+            register_optimizer_step_post_hook(lambda *_: self._set_optimizer(None)),
         )
         for hook in hooks:
             self._hooks.callback(hook.remove)
@@ -153,7 +156,7 @@ class Attribution:
         self._sites: list[Site] = []
         self._sequences: list[int] = []
         self._first_at: list[int] = []
-        self._in_optimizer = False
+        self._optimizer: torch.optim.Optimizer | None = None
         self._after_backward = self._in_backward = self._keeps_graph = False
         self._failed_in: str | None = None
 
@@ -174,9 +177,9 @@ class Attribution:
         return str(self._frame.address) if self._frame else ROOT
 
     @property
-    def in_optimizer(self) -> bool:
-        """Whether an optimizer is making its step."""
-        return self._in_optimizer
+    def reads_counters(self) -> bool:
+        """Whether an optimizer is making its step that reads no other numbers than its step counters."""
+        return type(self._optimizer) in _COUNTING_OPTIMIZERS
 
     @property
     def failed_in(self) -> str:
@@ -223,7 +226,7 @@ class Attribution:
         self._in_backward = False
         if self._frame:
             return "forward"
-        return "optimizer" if self._in_optimizer or self._after_backward else "loss"
+        return "optimizer" if self._optimizer is not None or self._after_backward else "loss"
 
     def _owner(self, node: Any, phase: Phase) -> tuple[int | None, Address, int | None]:
         """The module call, its address and the forward call which an operator belongs to."""
@@ -244,6 +247,7 @@ class Attribution:
         if path is None:
             return
         recompute = torch._C._current_autograd_node() is not None
+        self._after_backward = self._after_backward and recompute  # another forward pass begins
         call = self._module_calls[path, recompute] = self._module_calls.get((path, recompute), 0) + 1
         self._frame = Frame(self._num_frames, Address(path, call), module, self._frame, recompute)
         self._num_frames += 1
@@ -259,5 +263,6 @@ class Attribution:
             self._failed_in = self._failed_in or str(frame.address)
         return self._on_leave(frame, result) if self._on_leave else None
 
-    def _set_optimizer(self, running: bool) -> None:
-        self._in_optimizer = running
+    def _set_optimizer(self, running: torch.optim.Optimizer | None) -> None:
+        if threading.get_ident() == self._thread:
+            self._optimizer = running

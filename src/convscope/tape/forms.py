@@ -67,6 +67,8 @@ def key_of(
     for tensor in tensors:
         if type(tensor) is not FakeTensor or tensor.constant is not None or tensor.dtype.is_complex:
             return None
+        if tensor.layout is not torch.strided or tensor.fake_device != _CPU:
+            return None
 
     try:
         key = (
@@ -119,6 +121,9 @@ def remember(key: Any, result: Any, tensors: list[torch.Tensor]) -> None:
         forms = tuple(_form_of(leaf, tensors) for leaf in ([result] if single else result))
     except _NotAForm:
         return
+    fresh = [leaf for leaf, form in zip([result] if single else result, forms) if isinstance(form, Fresh)]
+    if len({leaf.untyped_storage()._cdata for leaf in fresh}) < len(fresh):
+        return  # results that share a storage
     _keep(key, _Forms(None if single else type(result), forms))
 
 
@@ -146,6 +151,8 @@ def _form_of(leaf: Any, tensors: list[torch.Tensor]) -> _Form:
     if leaf is None:
         return None
     if type(leaf) is not FakeTensor or leaf.constant is not None or leaf.layout is not torch.strided:
+        raise _NotAForm
+    if leaf.fake_device != _CPU or leaf.is_neg() or leaf.is_conj():
         raise _NotAForm
     for position, tensor in enumerate(tensors):
         if leaf is tensor:

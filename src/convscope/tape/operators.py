@@ -54,7 +54,8 @@ def operator(func: Any) -> Operator:
         tuple(written),
         changes_values_only=in_place_lists and not func._schema.returns,
         follows_from_forms=func.namespace in ("aten", "convscope")
-        and not _FOLLOWS_FROM_DATA & set(func.tags),
+        and not _FOLLOWS_FROM_DATA & set(func.tags)
+        and not any(item.is_out for item in arguments),  # they may be resized
     )
 
 

@@ -1,5 +1,6 @@
 """``record``: one step of any network, run on simulated tensors and written down."""
 
+import threading
 from contextlib import ExitStack
 from typing import Any, get_args
 
@@ -20,6 +21,8 @@ from convscope.tape.rewrites import DeviceRewrites
 from convscope.tape.states import create_states
 from convscope.tape.step import LossScaler, Step, autocast_of, loss_of, run_inference, trainable
 from convscope.tape.substrate import Inputs, Simulated, simulated
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def record(
@@ -63,6 +66,7 @@ def record(
         raise ConvscopeError(f"device {device!r}", "'cuda' or 'cpu'", "choose one of them")
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
     with ExitStack() as modes:
+        modes.enter_context(_ONE_AT_A_TIME)  # some switches of PyTorch are the whole process's
         modes.enter_context(outside_inference_mode())
         # It would decide when storages die, and walk PyTorch's heap.
         modes.enter_context(collector_at_rest(collect_first=False))
@@ -76,9 +80,12 @@ def record(
         recorder = Recorder(model, state, device)
         if not real:
             modes.enter_context(state.mode)
+        if device == "cpu":  # the plan says what the precision is, not the caller's context
+            modes.enter_context(torch.autocast("cpu", enabled=False))
         if device == "cuda":
             modes.enter_context(CudaAutocast())
             modes.enter_context(DeviceRewrites())
+        modes.enter_context(recorder.own)
         modes.enter_context(recorder.attribution)
         modes.enter_context(recorder)
         try:

@@ -18,7 +18,9 @@ from convscope.tape.device import Device
 from convscope.tape.failures import operator_failed
 from convscope.tape.forms import detached, key_of, recall, remember
 from convscope.tape.operators import Operator, named_arguments, operator, results, written_tensors
+from convscope.tape.own_tensors import OwnTensors
 from convscope.tape.registry import Registry, tensors_in
+from convscope.tape.step import plain
 from convscope.tape.substrate import Simulated
 
 
@@ -35,6 +37,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.attribution = Attribution(model, self._enter_module, self._leave_module)
         self.listening = True
         self._real, self._mode = simulated.real, simulated.mode
+        self._copied = simulated.copied
+        self.own = OwnTensors(
+            simulated.originals, simulated.twin_of, self._standing_copy, real=simulated.real
+        )
         self._on_cuda = device == "cuda" and not simulated.real
         self._calls: list[OperatorCall] = []
         self._modules: list[ModuleCall] = []
@@ -74,6 +80,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         site = self.attribution.locate(known.name)
         arguments, inputs, tensors = named_arguments(known, args, kwargs, registry.read)
         key = None if self._real else key_of(known, arguments, registry.values, tensors)
+        self._note_outside(tensors, written_tensors(known, args, kwargs), str(site.address))
         seen, result = recall(key, known, arguments, self._mode, tensors)
         if not seen and (self._real or not known.changes_values_only):
             try:
@@ -103,7 +110,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note a tensor that autograd keeps; a pack hook for ``saved_tensors_hooks``."""
         node = torch._C._autograd._get_sequence_nr() - 1
         if self.listening and tensor.layout is torch.strided:
-            self._saved.setdefault(node, []).append(self._registry.value(tensor))
+            self._saved.setdefault(node, []).append(self._registry.read(tensor))
         own_result = tensor.grad_fn is not None and tensor.grad_fn._sequence_nr() == node
         # A node that holds its own result would keep itself alive for ever.
         return tensor.detach() if own_result else tensor
@@ -135,7 +142,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             else call
             for call in self._calls
         )
-        final = self._registry.values_in(outputs)
+        final = self._registry.values_in(plain(outputs))
         return Tape(
             calls=calls,
             modules=tuple(self._modules),
@@ -150,6 +157,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             assumptions=tuple(self._assumptions),
         )
 
+    def _note_outside(self, tensors: list[torch.Tensor], written: list[torch.Tensor], address: str) -> None:
+        """See to the tensors of a call that are neither the simulation's nor made in the step."""
+        for tensor in tensors:
+            if (self._real or tensor.requires_grad) and self._is_outside(tensor):
+                self.own.met(tensor)
+        for tensor in written:
+            if self._is_outside(tensor):
+                self.own.written(tensor, address)
+
+    def _is_outside(self, tensor: torch.Tensor) -> bool:
+        return self._registry.is_outside(tensor) and (self._real or not isinstance(tensor, FakeTensor))
+
+    def _standing_copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A twin of what an optimizer made before the step keeps."""
+        self.listening = False
+        twin = self._copied(tensor)
+        self._registry.mark([("", twin)], "optimizer-state", standing=True)
+        self.listening = True
+        return twin
+
     def _unheard(self, func: Any, args: Any, kwargs: Any) -> Any:
         result = func(*args, **kwargs)
         for tensor in results(result):
@@ -162,7 +189,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         value: bool | int | float = (
             False if tensor.dtype is torch.bool else 1.0 if tensor.is_floating_point() else 1
         )
-        if self.attribution.in_optimizer:
+        if self.attribution.reads_counters:
             return value
         where = self.attribution.running
         self._assumptions[f"{where} reads a number out of a tensor (.item()); {value!r} was assumed"] = None

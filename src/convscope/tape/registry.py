@@ -89,6 +89,11 @@ class Registry:
         storage = self._storage(tensor)
         self._writes[storage] = (self._writes.get(storage, (0, None))[0] + 1, call)
 
+    def is_outside(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor was there before the step and is no parameter, buffer or input."""
+        index = self._block_index.get(tensor.untyped_storage()._cdata)
+        return index is not None and self._blocks[index].role == "constant"
+
     def made(self, tensor: torch.Tensor) -> None:
         """Note a tensor that an operator made which isn't recorded."""
         self._storage(tensor)
@@ -131,7 +136,12 @@ class Registry:
 
 
 def tensors_in(tree: Any) -> Iterator[torch.Tensor]:
-    """Yield the dense tensors in nested containers, in order."""
+    """Yield the dense tensors in nested containers, in order, but for ``torch.func``'s wrappers."""
     for leaf in tree_leaves(tree):
-        if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided:
+        if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided and not _is_wrapped(leaf):
             yield leaf
+
+
+def _is_wrapped(tensor: torch.Tensor) -> bool:
+    """Whether a tensor stands for others, inside ``torch.func``'s transforms: it has no storage."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))

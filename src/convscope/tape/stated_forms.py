@@ -38,7 +38,21 @@ def stated(overload: str, arguments: dict[str, Any], tensors: Tensors) -> Stated
         tensors: those among them, in schema order.
     """
     rule = _RULES.get(overload)
-    return None if rule is None or not tensors or not _is_dense(tensors[0]) else rule(arguments, tensors)
+    if (
+        rule is None
+        or not tensors
+        or not _is_dense(tensors[0])
+        or not all(map(_is_plain, arguments.values()))
+    ):
+        return None
+    return rule(arguments, tensors)
+
+
+def _is_plain(argument: Any) -> bool:
+    """Whether an argument is what a network gives: complex factors make results complex."""
+    return not isinstance(argument, complex) and (
+        not isinstance(argument, str) or argument in ("none", "tanh")
+    )
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
@@ -72,7 +86,7 @@ def _elementwise(_: dict[str, Any], tensors: Tensors) -> Stated:
 
 
 def _batch_norm(arguments: dict[str, Any], tensors: Tensors) -> Stated:
-    if arguments["training"] is not True or not _one_dtype(tensors) or tensors[0].dim() < 2:
+    if arguments["training"] is not True or not _fit(tensors[0], tensors[1:]):
         return None
     x = _form(tensors[0])
     channels = Fresh((x.shape[1],), (1,), x.dtype)
@@ -81,16 +95,19 @@ def _batch_norm(arguments: dict[str, Any], tensors: Tensors) -> Stated:
 
 def _batch_norm_backward(arguments: dict[str, Any], tensors: Tensors) -> Stated:
     given, x = tensors[:2]
-    if arguments["train"] is not True or _form(given) != _form(x) or not _one_dtype(tensors) or x.dim() < 2:
+    if arguments["train"] is not True or _form(given) != _form(x) or not _fit(x, tensors[2:]):
         return None
     channels = Fresh((x.shape[1],), (1,), x.dtype)
     forms = (_form(x), channels, channels)
     return tuple(form if asked else None for form, asked in zip(forms, arguments["output_mask"]))
 
 
-def _one_dtype(tensors: Tensors) -> bool:
-    return all(tensor.dtype in (torch.float32, torch.float64) for tensor in tensors) and (
-        len({tensor.dtype for tensor in tensors}) == 1
+def _fit(x: torch.Tensor, vectors: Tensors) -> bool:
+    """Whether a batch norm's vectors have one number per channel, in the input's own dtype (not a half)."""
+    return (
+        x.dtype in (torch.float32, torch.float64)
+        and x.dim() >= 2
+        and all(vector.dtype == x.dtype and tuple(vector.shape) == (x.shape[1],) for vector in vectors)
     )
 
 

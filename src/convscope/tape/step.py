@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -25,14 +26,14 @@ def loss_of(outputs: Any, plan: TrainingPlan) -> torch.Tensor:
         return plan.loss(outputs)
     terms = [
         _cross_entropy(output)
-        for output in tree_leaves(_plain(outputs))
+        for output in tree_leaves(plain(outputs))
         if isinstance(output, torch.Tensor) and output.is_floating_point() and output.requires_grad
     ]
     if not terms:
         raise ConvscopeError(
             "a model none of whose floating outputs depends on a trainable parameter",
             "a trainable model for a training plan",
-            "set requires_grad, or record inference with plan=None",
+            "set requires_grad, or record inference with plan=None (--inference)",
         )
     total = terms[0]
     for term in terms[1:]:
@@ -84,11 +85,26 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _plain(outputs: Any) -> Any:
-    """Model output objects that are mappings or hold attributes, as containers that can be walked."""
-    if isinstance(outputs, torch.Tensor | list | tuple | dict):
+def plain(outputs: Any, within: tuple[int, ...] = ()) -> Any:
+    """Return a network's outputs as nested lists, whatever holds them: mappings, dataclasses, other objects.
+
+    Args:
+        outputs: what the network returned.
+        within: the ids of the containers around it, for objects that hold one another.
+    """
+    if isinstance(outputs, torch.Tensor):
         return outputs
-    return dict(outputs.items()) if hasattr(outputs, "items") else list(vars(outputs).values())
+    if id(outputs) in within or isinstance(outputs, nn.Module):
+        return []
+    if isinstance(outputs, list | tuple | set):
+        items = list(outputs)
+    elif hasattr(outputs, "items"):
+        items = [item for _, item in outputs.items()]
+    elif is_dataclass(outputs):
+        items = [getattr(outputs, field.name) for field in fields(outputs)]
+    else:
+        items = list(vars(outputs).values()) if hasattr(outputs, "__dict__") else []
+    return [plain(item, (*within, id(outputs))) for item in items]
 
 
 def _cross_entropy(output: torch.Tensor) -> torch.Tensor:

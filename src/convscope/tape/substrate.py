@@ -7,13 +7,13 @@ on every host, so that tapes agree across machines.
 import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorException
 from torch.utils._pytree import tree_leaves, tree_map
 
 from convscope.core.errors import ConvscopeError
@@ -33,6 +33,9 @@ class Simulated:
         real: whether the tensors are copies on the CPU instead.
         args, kwargs: the fake inputs.
         parameters, buffers: the fake tensors by name, tied names included.
+        originals: the real parameters.
+        twin_of: returns the fake twin of a real parameter or buffer, or None for other tensors.
+        copied: returns a fake twin of any tensor.
     """
 
     mode: FakeTensorMode
@@ -41,6 +44,9 @@ class Simulated:
     kwargs: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    originals: list[torch.Tensor] = field(default_factory=list)
+    twin_of: Callable[[torch.Tensor], torch.Tensor | None] = lambda _: None
+    copied: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
 
 
 @contextlib.contextmanager
@@ -71,15 +77,17 @@ def simulated(
     require_values(model) if real else require_shapes(model)
     require_eager(model)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode.cache_enabled = False  # the recorder remembers more; this one forgets that results share a storage
     convert = _Converter(mode, dtype, real, channels_last)
     with preserved_rng(), preserved_structure(model), torch.compiler.set_stance("force_eager"), _quiet():
-        if not training:
-            model.eval()
-        elif not model.training:
-            model.train()
-        state = Simulated(mode, real)
+        state = Simulated(mode, real, originals=list(model.parameters()))
+        state.twin_of, state.copied = convert.known, convert
         for path, module in model.named_modules(remove_duplicate=False):
-            _replace_tensors(module, path, convert, state)
+            _replace_tensors(module, path, convert)
+        with contextlib.nullcontext() if real else mode:  # networks that write to their weights there
+            _set_modes(model, training=training)
+        state.parameters = dict(model.named_parameters(remove_duplicate=False))
+        state.buffers = dict(model.named_buffers(remove_duplicate=False))
         state.args, state.kwargs = _fake_inputs(inputs, convert, _floating_dtype(model))
         yield state
 
@@ -107,6 +115,11 @@ class _Converter:
         self._storages: dict[Any, torch.Tensor] = {}
         self._twins: dict[int, torch.Tensor] = {}
         self._originals: list[torch.Tensor] = []
+
+    def known(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the twin of a tensor that has one already, and isn't one."""
+        twin = self._twins.get(id(tensor))
+        return None if twin is tensor else twin
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) in self._twins:
@@ -147,7 +160,9 @@ class _Converter:
         plain = tensor.layout is torch.strided and not tensor.is_inference()
         plain = plain and tensor.dim() not in self._formats
         if tensor.device.type == "cpu" and not recast and plain:
-            return self.mode.from_tensor(tensor)
+            if tensor.is_leaf:
+                return self.mode.from_tensor(tensor)
+            return self.mode.from_tensor(tensor.detach()).requires_grad_(tensor.requires_grad)
         with self.mode:
             twin = self._empty_twin(tensor, self.dtype if recast else tensor.dtype)
         if isinstance(tensor, nn.Parameter):
@@ -165,15 +180,26 @@ class _Converter:
         return self._storages[key].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).detach()
 
 
-def _replace_tensors(module: nn.Module, path: str, convert: _Converter, state: Simulated) -> None:
-    for kind, named in (("_parameters", state.parameters), ("_buffers", state.buffers)):
-        replaced = {
-            name: None if tensor is None else convert(tensor)
-            for name, tensor in getattr(module, kind).items()
-        }
+def _set_modes(model: nn.Module, *, training: bool) -> None:
+    if not training:
+        model.eval()
+    elif not model.training:
+        model.train()
+
+
+def _replace_tensors(module: nn.Module, path: str, convert: _Converter) -> None:
+    for kind in ("_parameters", "_buffers"):
+        replaced = {}
+        for name, tensor in getattr(module, kind).items():
+            try:
+                replaced[name] = None if tensor is None else convert(tensor)
+            except UnsupportedFakeTensorException as error:
+                raise ConvscopeError(
+                    f"tensor {'.'.join(filter(None, (path, name)))!r} can't be simulated ({error})",
+                    "dense tensors of numbers",
+                    "record the network before it is quantised or made sparse",
+                ) from error
         module.__dict__[kind] = replaced
-        prefix = f"{path}." if path else ""
-        named.update({prefix + name: tensor for name, tensor in replaced.items() if tensor is not None})
 
 
 def _floating_dtype(model: nn.Module) -> torch.dtype:
@@ -188,6 +214,10 @@ def _fake_inputs(
 
     def fake(item: Any) -> Any:
         if isinstance(item, torch.Tensor):
+            if not item.numel():
+                raise ConvscopeError(
+                    f"an input of shape {tuple(item.shape)}", "sizes of at least 1", "give at least one item"
+                )
             return convert(item)
         if _is_shape(item):
             return convert.empty(tuple(item), convert.dtype or dtype)
