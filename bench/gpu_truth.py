@@ -191,9 +191,10 @@ def _answer(question: str) -> dict[str, Any]:
         found = measure_step(model, shape, row.plan).to_dict()
         del found["schema_version"], found["device"]
         return {"input_shape": list(shape), **found}
-    except torch.OutOfMemoryError as error:
-        return {"failure": f"{_NO_FIT}: {str(error).splitlines()[0]}"[:300]}
     except Exception as error:  # one step's failure is a line in the file, not the end of the others
+        cause = error.__cause__ or error
+        if isinstance(cause, torch.OutOfMemoryError):
+            return {"failure": f"{_NO_FIT}: {str(cause).splitlines()[0]}"[:300]}
         return {"failure": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
 
 

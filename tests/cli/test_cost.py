@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +130,117 @@ def test_steps_of_many_kinds(run):
     assert json.loads(run(f"cost alexnet {TINY} --inference --json")[1])["plan"] == "inference"
 
 
+def test_every_call_comes_with_the_rest_of_the_reading(run):
+    code, out, _ = run("cost timm:resnet18 --all")
+    assert code == 0
+    for word in (
+        "layer1.0.conv1#1",
+        "Memory",
+        "allocated peak",
+        "Where it goes",
+        "nothing is left uncounted",
+    ):
+        assert word in out, word
+    assert "rolled up" not in out
+    found = json.loads(run("cost timm:resnet18 --all --json")[1])
+    assert "forecast" in found
+    assert any(row["address"] == "layer1.0.conv1#1" for row in found["rows"])
+
+
+def test_a_part_of_the_table_still_says_what_is_not_counted(run, tmp_path):
+    (tmp_path / "strange.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(4, 4)\n\n"
+        "    def forward(self, x):\n        return torch.special.bessel_j0(self.layer(x))\n"
+    )
+    base = "cost strange.py:Net --input 4 --inference --device cpu"
+    for flags in ("--only linear", "--depth 1", "--sort macs", "--sweep batch=1,2"):
+        code, out, err = run(f"{base} {flags}")
+        assert code == 0, err
+        assert "not counted: " in out, flags
+        assert "bessel_j0" in out, flags
+        assert "on cpu" in out, flags
+    points = json.loads(run(f"{base} --sweep batch=1,2 --json")[1])["points"]
+    assert "bessel_j0" in points[1]["summary"]["uncounted"][0]["op"]
+
+
+@pytest.mark.parametrize("flags", ["", "--json", "--csv -"])
+def test_points_of_a_sweep_that_fail_are_named_and_the_code_says_so(run, flags):
+    code, out, err = run(f"cost alexnet --width 0.0625 --sweep resolution=32,67 --inference {flags}")
+    assert code == 2
+    assert "67" in out
+    assert "1 of 2 points couldn't be read: resolution 32; expected points that can" in err
+    # A CSV has no place for the reason.
+    assert ("67 pixels" in " ".join(err.split())) == (flags == "--csv -")
+    assert ("67 pixels" in " ".join(out.split())) == (flags != "--csv -")
+
+
+def test_networks_that_fail_have_their_reasons_beside_a_csv(run):
+    code, out, err = run(f"cost alexnet zfent {TINY} --csv -")
+    assert code == 2
+    assert [row["network"] for row in csv.DictReader(io.StringIO(out))] == ["alexnet"]
+    assert "did you mean 'zfnet'" in " ".join(err.split())
+
+
+def test_the_channels_of_a_resolution_are_those_of_the_input(run, tmp_path):
+    (tmp_path / "grey.py").write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    code, out, err = run("cost grey.py:net --input 1x28x28 --sweep resolution=3,4 --inference --json")
+    assert (code, err) == (0, "")
+    points = json.loads(out)["points"]
+    assert [point["summary"]["input_shapes"] for point in points] == [[[1, 1, 3, 3]], [[1, 1, 4, 4]]]
+    assert [point["summary"]["macs"] for point in points] == [18, 4 * 18]
+
+
+def test_a_real_step_is_recorded_and_measured_though_it_decides_by_data(run, tmp_path):
+    (tmp_path / "decides.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(4, 3)\n\n"
+        "    def forward(self, x):\n        y = self.layer(x)\n        return y[y.mean(1) > -99]\n"
+    )
+    line = "cost decides.py:Net --input 4 --batch 2 --inference --measure"
+    assert run(line)[0] == 2
+    for device in ("cpu", "cuda"):
+        code, out, err = run(f"{line} --device {device} --real --json")
+        assert code == 0, err
+        timed = [row["address"] for row in json.loads(out)["timings"]["rows"]]
+        assert timed[0] == "layer#1"
+
+
+def test_standard_output_by_its_name_is_standard_output(run):
+    text = run(f"cost alexnet {TINY} --csv -")[1]
+    assert run(f"cost alexnet {TINY} --csv /dev/stdout") == (0, text, "")
+
+
+def test_a_csv_goes_through_links_and_pipes(run, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "there" / "rows.csv")
+    assert run(f"cost alexnet {TINY} --csv link.csv")[0] == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "there" / "rows.csv").read_text().startswith("address,")
+    assert run(f"cost alexnet {TINY} --csv /dev/null")[0] == 0
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    code, out, err = run(f"cost alexnet {TINY} --csv there")
+    assert (code, out) == (2, "")
+    assert "output 'there' can't be written (it is a folder)" in err
+
+
+def test_an_empty_name_of_a_csv_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["cost", "alexnet", "--csv", ""])
+    assert capsys.readouterr().err.startswith(
+        "convscope: --csv ''; expected a file, or - for standard output"
+    )
+
+
+def test_a_filter_is_one_word(run):
+    out = run("cost --help")[1]
+    assert "--only STR" in out
+    assert "STR..." not in out
+
+
 def test_doubling_starts_anywhere_and_stops_in_time():
     assert sweep_values("batch=3:20") == ("batch", (3, 6, 12))
     assert sweep_values("width=0.25:1") == ("width", (0.25, 0.5, 1.0))
@@ -165,6 +278,16 @@ BAD = {
     "cost alexnet zfnet --sweep batch=1,2": "one network at a time",
     f"cost alexnet {TINY} --csv - --json": "--csv - with --json",
     "cost alexnte zfent": "alexnte",
+    f"cost alexnet alexnet {TINY}": "network 'alexnet' twice",
+    f"cost alexnet {TINY} --inference --precision bf16": "--precision with --inference",
+    f"cost alexnet {TINY} --inference --channels-last --no-foreach": "--no-foreach, --channels-last with",
+    f"cost alexnet {TINY} --batch 7 --sweep batch=1,2": "--batch 7 with --sweep batch",
+    f"cost zfnet {TINY} --sweep width=0.5,1": "--width 0.0625 with --sweep width",
+    f"cost alexnet {TINY} --device cpu --gpu t4": "--device cpu with --gpu t4",
+    f"cost alexnet {TINY} --measure --depth 1 --csv rows.csv": "a part of the table has no times",
+    f"cost alexnet {TINY} --real --explain": "--real with --explain",
+    f"cost alexnet {TINY} --real --verify": "--real with --verify",
+    f"cost alexnet {TINY} --csv .": "can't be written (it is a folder)",
     f"cost timm:resnet18 {TINY}": "width",
 }
 

@@ -1,6 +1,7 @@
 """Every command as a user types it: exit codes, JSON, one line for bad input, nothing half-written."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -55,6 +56,24 @@ def test_every_command_has_help_with_an_example(capsys, command):
     assert f"convscope {command}" in out
     assert "Examples" in out
     assert "--json" in out
+
+
+def test_an_interruption_is_one_line_and_exit_code_130(in_tmp_path):
+    """Ctrl-C while a network is being built, in a process of its own."""
+    (in_tmp_path / "slow.py").write_text(
+        "import sys, time\ndef build():\n    print('READY', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from convscope.cli.main import main; main(['cost', 'slow.py:build'])"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "READY\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (130, "convscope: interrupted; nothing is left half-written\n")
 
 
 def test_cost_prints_the_notes_figures(capsys):

@@ -37,6 +37,23 @@ def test_json(capsys):
     assert found["memory_bytes"] == 2**30
 
 
+def test_the_cap_is_named(capsys):
+    code, out, _ = run(capsys, f"{TINY} --memory 1GiB --most 100 --inference")
+    assert code == 0
+    words = " ".join(out.split())
+    assert "safe, likely, optimistic the search ends at --most 100 (max_batch), which fits" in words
+    assert "tensors alone" not in words
+    assert "ends at --most" not in run(capsys, f"{TINY} --memory 300MiB")[1]
+
+
+def test_help_doesnt_offer_a_batch(capsys):
+    code, out, _ = run(capsys, "max-batch --help")
+    assert code == 0
+    assert "--batch" not in out
+    assert "--most" in out
+    assert "Shape of one input" in out  # the other flags keep their words
+
+
 def test_no_batch_fits_is_exit_code_1(capsys):
     code, out, err = run(capsys, f"{TINY} --memory 145MiB")
     assert (code, err) == (1, "")
@@ -56,6 +73,7 @@ def test_no_batch_fits_is_exit_code_1(capsys):
         ("--memory 1GiB --precision fp8", "TrainingPlan(precision='fp8')"),
         ("--memory 1GiB --device tpu", "device 'tpu'"),
         ("--memory 1GiB --most 0", "max_batch=0"),
+        ("--memory 1GiB --batch 8", "--batch 8; expected none: the batch is what is sought"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, flags, words):

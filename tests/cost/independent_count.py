@@ -136,16 +136,12 @@ class IndependentCount(TorchFunctionMode):
             (args[position] for position in _FACTORS[name]) if not kwargs else _keywords(args, kwargs)
         )
         split, length = self._split(first, second), first.shape[-1]
-        outer = min(first.dim(), second.dim()) == 1
         rows = prod(first.shape[:-1]) * prod(second.shape[-1:]) if name == "addbmm" else None
 
         def finish(results):
             macs = (results[0].numel() if rows is None else rows) * length
             if name == "inner":
                 macs = prod(first.shape) * prod(second.shape[:-1])
-            # With a vector: its gradient is a product, the matrix's an outer one; a dot's are multiples.
-            if outer:
-                return Product(name, macs, *_vector_gradients(first, second, macs, split))
             return Product(name, macs, macs * split.count("input"), macs * split.count("weight"))
 
         return finish
@@ -249,13 +245,6 @@ def _keywords(args, kwargs):
 
 def _sum(parts, kind):
     return sum(macs for name, macs in parts if name == kind)
-
-
-def _vector_gradients(first, second, macs, split):
-    if first.dim() == second.dim() == 1:
-        return 0, 0
-    kind = split[0] if first.dim() == 1 else split[1]
-    return macs * (kind == "input"), macs * (kind == "weight")
 
 
 def _contraction(equation, first, second):

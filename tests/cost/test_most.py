@@ -36,7 +36,15 @@ def test_three_rows_with_their_shares():
     # Four rows have outputs, of 64, 32, 32 and 5 elements, and the loss 5 and 1.
     assert (made["0#1"], made["1#1"], made["2#1"]) == (64, 32, 32)
     assert made["share of them all"] == pytest.approx(128 / 139)
-    assert "belong to 3 of 6 rows" in found["most-activations"].why
+    assert found["most-activations"].why.startswith("3 of 6 rows have 92.1 % of the activations: 0#1 64 (")
+
+
+def test_a_single_row_has_not_have():
+    found = most(nn.Conv2d(3, 4, 1, bias=False), (1, 3, 2, 2), None)
+    # 4 positions, 4 channels, three products each, two FLOPs a product.
+    assert found["most-forward-flops"].why == (
+        "1 of 1 rows has 100.0 % of the forward FLOPs: self#1 96 (100.0 %)"
+    )
 
 
 def test_kinds_that_a_network_has_nothing_of_are_absent():

@@ -33,12 +33,29 @@ def test_shares_of_a_small_network_by_hand():
     operations = 2 * (conv_macs + fc_macs) + 2 * 4 * 36 + pool + 5 * 20 + 2
     assert _value(trends["pooling-share"], "share of operations") == pytest.approx(pool / operations)
     assert _value(trends["pooling-share"], "indices") == 8 * 2 * 4 * 9
-    assert _value(trends["largest-activations"], "kept for backward") == sum(
-        row.saved_bytes for row in found.rows if row.phase == "forward"
-    )
+    # Both findings that tell of kept bytes count the same rows, the loss among them.
+    kept = _value(trends["largest-activations"], "kept for backward")
+    most = trends["most-saved-bytes"]
+    assert kept == sum(row.saved_bytes for row in found.rows)
+    assert kept == pytest.approx(_value(most, most.address) / _value(most, f"share of {most.address}"))
+    rows = len(found.rows)
+    assert f"of {rows} rows" in trends["largest-activations"].why
+    assert f"of {rows} rows" in most.why
     # The convolution keeps the image, 2·3·64 numbers; ReLU its result, 2·4·36.
     assert trends["largest-activations"].address == "0#1"
     assert {finding.severity for finding in found.findings} == {"info"}
+
+
+def test_words_agree_with_their_numbers():
+    # The linear layer keeps its input, 64 KiB, the loss its 2 × 2 logarithms.
+    _, trends = _trends(nn.Linear(8192, 2, bias=False), (2, 8192))
+    assert "belongs to the first of 3 rows" in trends["largest-activations"].why
+    many = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.ReLU()) for _ in range(4)))
+    _, trends = _trends(many, (2, 64))
+    # 512 B each: the input, by the first row, and the outputs of four ReLUs and the softmax; 20 B of classes.
+    assert "belongs to the first 6 of 10 rows" in trends["largest-activations"].why
+    for finding in trends.values():
+        assert "%" not in finding.why.replace(" %", "")  # one spelling of percent
 
 
 MOST = {"most-activations", "most-parameters", "most-forward-flops", "most-saved-bytes"}

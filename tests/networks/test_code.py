@@ -83,7 +83,7 @@ def test_a_module_path_is_imported_also_from_the_working_folder(tmp_path, monkey
         ("nte", "no 'nte' in it; .*did you mean 'net'"),
         ("broken", "ZeroDivisionError"),
         ("number", "TypeError"),
-        ("Settings", "gives a Settings; expected a torch.nn.Module"),
+        ("Settings", "gives Settings; expected a torch.nn.Module"),
     ],
 )
 def test_what_is_no_network_is_refused(file, name, message):

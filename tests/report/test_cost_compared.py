@@ -1,13 +1,15 @@
 """Networks side by side and sweeps, as a reader sees them."""
 
+import csv
 import io
+import json
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from convscope.cost import NetworkCost, Refused, SideBySide, Summary, Sweep, SweepPoint
-from convscope.report.cost_compared import side_by_side_grids, sweep_grid
+from convscope.cost import NetworkCost, Refused, SideBySide, Summary, Sweep, SweepPoint, Uncounted
+from convscope.report.cost_compared import left_out_beside, side_by_side_grids, sweep_grid
 
 MIB = 2**20
 
@@ -20,6 +22,7 @@ def summary(batch=1, peak=100 * MIB, trained=True):
         saved_bytes=MIB * batch * trained, rule_of_thumb_bytes=50 * MIB, allocated_peak_bytes=peak,
         allocated_high_bytes=peak + MIB, reserved_peak_bytes=None, reserved_high_bytes=None,
         peak_phase="backward", peak_op="conv#1:convolution_backward.1", stem_share=0.25, linear_share=None,
+        device="cuda", uncounted=(), assumptions=(),
     )  # fmt: skip
 
 
@@ -60,7 +63,7 @@ def test_many_networks_take_several_tables():
 
 def test_text_names_what_failed(pair):
     text = str(pair)
-    assert "2 networks, sgd, fp32" in text
+    assert "2 networks, sgd, fp32, on cuda" in text
     assert "zfent" in text
     assert "unknown network" in text
     assert "× is relative to net1" in text
@@ -74,22 +77,53 @@ def test_a_sweep_has_one_line_a_point_with_units():
     found = Sweep("net", "batch", "sgd, fp32", "cuda", points, (Refused("batch 32", "too large"),))
     grid = sweep_grid(found)
     lines = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
-    assert [line["Batch#"] for line in lines] == ["1", "2", "16"]
+    assert [line["Batch, inputs#"] for line in lines] == ["1", "2", "16"]
     assert [line["Allocated peak#"] for line in lines] == ["100 MiB", "200 MiB", "1.56 GiB"]
     assert {line["Peak in"] for line in lines} == {"backward"}
     assert "batch 32" in str(found)
     assert "1 MAC = 2 FLOPs" in str(found)
 
 
+def test_what_is_not_counted_is_said_with_where(pair):
+    strange = replace(
+        summary(2),
+        uncounted=(Uncounted("aten::strange", 3, "forward", "a#1:strange.1"),),
+        assumptions=("a size was assumed",),
+    )
+    first, second = pair.networks
+    assert left_out_beside(pair) == ["nothing is left uncounted"]
+    found = replace(pair, networks=(first, replace(second, summary=strange)))
+    expected = ["not counted: aten::strange in forward (net2)", "assumed: a size was assumed (net2)"]
+    assert left_out_beside(found) == expected
+    for text in (str(found), found._repr_html_()):
+        assert all(line in text for line in expected)
+    summary_of_json = json.loads(found.to_json())["networks"][1]["summary"]
+    assert summary_of_json["uncounted"][0]["calls"] == 3
+    assert summary_of_json["device"] == "cuda"
+    line = list(csv.DictReader(io.StringIO(found.to_csv())))[1]
+    assert (line["uncounted"], line["assumptions"]) == ("forward:aten::strange", "a size was assumed")
+
+
+def test_what_no_point_of_a_sweep_counts_is_said_once():
+    strange = replace(summary(), uncounted=(Uncounted("aten::strange", 1, "forward", "a#1:strange.1"),))
+    points = (SweepPoint(1, strange), SweepPoint(2, strange))
+    found = Sweep("net", "batch", "sgd, fp32", "cpu", points, ())
+    for text in (str(found), found._repr_html_()):
+        assert text.count("not counted: aten::strange in forward") == 1
+        assert "on cpu" in text
+    half = replace(found, points=(points[0], SweepPoint(2, summary(2))))
+    assert "not counted: aten::strange in forward (batch 1)" in str(half)
+
+
 def test_inference_has_no_columns_of_backward():
     points = (SweepPoint(0.25, summary(trained=False)),)
     grid = sweep_grid(Sweep("net", "width", "inference", "cuda", points, ()))
-    assert grid.columns[0] == "Width factor#"
+    assert grid.columns[0] == "Width, factor#"
     assert grid.rows[0][0] == "0.25"
     assert not any("ackward" in title or "Step" in title for title in grid.columns)
 
 
-@pytest.mark.parametrize("width", [70, 100, 160])
+@pytest.mark.parametrize("width", [60, 70, 80, 100, 160])
 def test_no_word_is_cut_however_narrow(width):
     points = (SweepPoint(16, summary(16)),)
     for found in (
@@ -99,7 +133,7 @@ def test_no_word_is_cut_however_narrow(width):
         console = Console(width=width, record=True, file=io.StringIO())
         console.print(found)
         text = console.export_text()
-        for word in ("Parameters", "Allocated peak", "Rule of thumb"):
+        for word in ("Peak in", "Parameters", "Allocated peak", "Rule of thumb"):
             assert word in text, word
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= width

@@ -38,14 +38,14 @@ def test_the_forecast_and_the_notes_estimate_are_beside_one_another(on_gpu):
     )
     assert lines["rule of thumb"].endswith("105 KiB for parameters (3 values each)")
     assert lines["allocated peak"] == (
-        f"100 MiB in {peak.peak_phase} at {peak.peak_op}; 100 MiB to 130 MiB with cuDNN's workspaces"
+        f"100 MiB in {peak.peak_phase} at {peak.peak_op}; 100 MiB to 130 MiB with cuDNN workspaces"
     )
     assert lines["of which"] == (
-        "activation 80.0 MiB, parameter 10.0 MiB, cuBLAS' workspace 8.00 MiB, "
-        "remainders that aren't split off 2.00 MiB"
+        "activation 80.0 MiB, parameter 10.0 MiB, cuBLAS workspaces 8.00 MiB, "
+        "remainders not split off 2.00 MiB"
     )
     assert lines["reserved peak"] == "120 MiB"  # the workspaces fit into what is reserved anyway
-    assert lines["cuDNN's workspaces"] == "0 B to 30.0 MiB at the peak"
+    assert lines["cuDNN workspaces"] == "0 B to 30.0 MiB at the peak"
     assert lines["CUDA context"] == "300 MiB to 500 MiB, outside PyTorch's statistics (figures of sm90)"
 
 

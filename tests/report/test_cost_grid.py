@@ -1,7 +1,9 @@
 """Which rows and columns of a cost reading a reader sees, and that what is left out is said."""
 
 import io
+from collections import OrderedDict
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -111,6 +113,47 @@ def test_narrow_terminals_lose_columns_not_digits(deep, width, columns):
     assert "Saved bytes" in text
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
+
+
+class Deep(nn.Sequential):
+    """Names of 40 characters, operators of the network's own, and a kind of 19."""
+
+    def __init__(self):
+        block = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), pool=nn.AdaptiveAvgPool2d(1)))
+        stage = nn.Sequential(OrderedDict(denselayer12=block))
+        features = nn.Sequential(OrderedDict(denseblock3=stage))
+        super().__init__(OrderedDict(features=features, flatten=nn.Flatten(), fc=nn.Linear(4, 2)))
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("order", ["", "saved_bytes", "index_bytes", "backward_weight_flops"])
+def test_names_break_at_dots_and_numbers_never(width, order):
+    whole = reading(Deep(), (2, 3, 9, 9)).select()
+    selection = whole.sorted_by(order) if order else whole
+    text = drawn(selection, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    table = text[: text.index("Total")].split("\n\n")[1].splitlines()[1:]
+    # What begins a line is a name or a piece of one: names have no spaces.
+    pieces = [line.split()[0] for line in table if not line.startswith(" ")]
+    for row in selection.rows:
+        assert row.address in "".join(pieces), row.address
+    for piece, following in pairwise(pieces):
+        ends = any(row.address.endswith(piece) for row in selection.rows)
+        # An operator's name, which is longer than the column, has only underscores.
+        operator = ":" in piece and piece.endswith("_")
+        assert ends or piece.endswith(".") or following.startswith(":") or operator, piece
+    if order:
+        # What it is sorted by stays, with every digit.
+        assert all(amount(order, getattr(row, order)) in text for row in selection.rows)
+
+
+def test_nothing_of_a_reading_is_cut_at_60(cost):
+    text = drawn(cost, 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "…" not in text
+    for finding in cost.findings:
+        assert finding.fault in "".join(line.split("  ")[0].strip() for line in text.splitlines())
 
 
 def test_amounts_have_their_unit():

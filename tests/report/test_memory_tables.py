@@ -41,8 +41,37 @@ def test_largest_batch(fit):
     assert "3.00 GiB (75.0 %) of 4.00 GiB in tensors grow with the batch, 1.00 GiB don't" in text
     assert "in pieces there): 1042" in text
     assert "between 1,127 and 2,000 not every batch was tried" in text
+    assert "above, the tensors alone are too large" in text
+    assert "the search ends" not in text
     assert "equal to recordings at 512, 513" in text
     assert "every batch was recorded, because of it" in str(replace(fit, recorded_because="of it"))
+
+
+@pytest.mark.parametrize(
+    ("bound_by", "words"),
+    [
+        ("tensors", "above, the tensors alone are too large"),
+        ("more hopeful answer", "above, batches that don't fit there weren't tried here"),
+        ("max_batch", "above, batches weren't tried (--most)"),
+    ],
+)
+def test_why_the_search_went_no_higher(fit, bound_by, words):
+    text = str(replace(fit, optimistic=replace(fit.optimistic, bound_by=bound_by)))
+    assert words in " ".join(text.split())
+
+
+def test_an_answer_that_a_more_hopeful_one_caps_says_so(fit):
+    """It may stop later than at the next batch: fitting isn't monotone."""
+    likely = replace(fit.likely, batch=1119, bound=1119, stops_at=1123, bound_by="more hopeful answer")
+    words = " ".join(str(replace(fit, likely=likely)).split())
+    assert "likely as many as in the more hopeful answer below" in words
+    assert "stops at: the first larger batch that doesn't fit" in words
+
+
+def test_the_cap_is_named(fit):
+    most = replace(fit.optimistic, bound=1119, bound_by="max_batch", exact=True)
+    text = " ".join(str(replace(fit, max_batch=1119, optimistic=most)).split())
+    assert "optimistic the search ends at --most 1,119 (max_batch), which fits: larger" in text
 
 
 def test_largest_batch_on_cpu_and_none(fit):

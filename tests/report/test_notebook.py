@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from convscope.cost import Explanation, Remedy, Timings, Verification, side_by_side, sweep
 from convscope.cost import cost as reading
-from convscope.cost import side_by_side, sweep
+from convscope.cost.measured.values import Between, RowTiming, Seconds
 from convscope.report.cost_grid import grid_of
 
 
@@ -82,6 +83,39 @@ def test_a_long_table_is_rolled_up_with_all_calls_folded_below(cost):
     assert "details" in page.tags
     assert len(page.tables[0]) == 1 + 9 + 1 + 1  # header, stages, unused parameters, sums
     assert len(page.tables[1]) == 1 + 99 + 1
+
+
+def test_times_remedies_and_verification_are_in_it_and_tables_by_themselves(cost, hostile):
+    times, rest = Seconds(0.002, 0.001, 0.003), Seconds(0.0, 0.0, 0.0)
+    rows = (RowTiming(hostile, "convolution", times, times, 10**6, 2 * 10**6, 7.5e8, 0.8),)
+    timings = Timings(
+        "net", ((2, 3),), "sgd, fp32", "a processor", 1, "float32", "2.13", 5, rows,
+        (Between("self", times),), rest, 0.005, times, times, times, 0.0005,
+    )  # fmt: skip
+    remedy = Remedy("inplace-relu", "does it", "write it", True, "noted", 2**20, None, 2**20, None, 0.5, 0.0)
+    hopeless = replace(remedy, name="amp", saved_bytes=None, impossible="no autocast")
+    explanation = Explanation("net", 2, 2**21, None, "forward", "conv#1:x.1", (remedy, hopeless))
+    verification = Verification(
+        "net", ((2, 3),), "sgd, fp32", "cpu", "a processor", {"PyTorch": "2.13"}, 2**21, 2**20, 2**20,
+        (2**20, 2**20), -0.5, 0.0, False, None, None, None, {"convolution": 2**20}, (), "forward", "forward",
+    )  # fmt: skip
+    more = replace(cost, timings=timings, explanation=explanation, verification=verification)
+    html = more._repr_html_()
+    page = Tables(html)
+    assert len(page.tables) > len(Tables(cost._repr_html_()).tables)
+    assert not page.tags & {"script", "img"}
+    cells = {cell for table in page.tables for row in table for cell in row}
+    # 3 M FLOPs in 4 ms, 80 % of the whole; half of 2 MiB saved; a forecast of 1 MiB for 2 MiB.
+    assert {hostile, "2.00 ms", "80.0 %", "750 M"} <= cells
+    assert {"inplace-relu", "50.0 %", "write it (noted)"} <= cells
+    assert "peak of allocated memory" in cells
+    assert any(cell.endswith("50.00 %") for cell in cells)
+    assert "not possible: amp: no autocast" in html
+    for part in (timings, explanation, verification):
+        assert "thead" in Tables(part._repr_html_()).tags
+    nothing = replace(explanation, remedies=(hopeless,))._repr_html_()
+    assert "nothing that was tried" in nothing
+    assert "<table" not in nothing
 
 
 def test_selections_networks_and_sweeps_are_tables_too(cost):

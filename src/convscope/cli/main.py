@@ -73,6 +73,7 @@ app = App(
     help="The anatomy of a convolutional network: what every layer costs, whether its batch norm is "
     "healthy, how to run it without batch norm, and what each unit looks for.",
     help_format="plaintext",  # Markdown would cost 40 ms
+    suppress_keyboard_interrupt=False,  # main says a word about it
     help_epilogue="Exit codes: 0 fine, 1 no batch fits, 2 bad usage or input.",
 )
 for _name, (_help, *_examples) in COMMANDS.items():

@@ -1,5 +1,6 @@
 """``convscope max-batch``: the largest batch that fits into a device's memory."""
 
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -7,6 +8,15 @@ from cyclopts import Parameter
 from convscope.cli.options import Json, Network, NetworkOptions
 from convscope.cli.plan import PlanOptions
 from convscope.cli.show import show
+from convscope.core.errors import ConvscopeError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class AnyBatchOptions(NetworkOptions):
+    """How the network is built and fed, at any batch."""
+
+    batch: Annotated[int | None, Parameter(show=False)] = None
 
 
 def max_batch(
@@ -14,7 +24,7 @@ def max_batch(
     /,
     *,
     memory: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    options: NetworkOptions = NetworkOptions(),
+    options: AnyBatchOptions = AnyBatchOptions(),
     step: PlanOptions = PlanOptions(),
     device: str = "cuda",
     gpu: str = "sm90",
@@ -23,7 +33,7 @@ def max_batch(
 ) -> None:
     """Find the largest batch that fits: safe, likely and optimistic, and what binds. Exit code 1: none fits.
 
-    Nothing is allocated, and no GPU is needed. --batch has no effect.
+    Nothing is allocated, and no GPU is needed.
 
     Args:
         memory: Of the device, such as 24GiB; subtract what others use of it.
@@ -31,8 +41,12 @@ def max_batch(
         gpu: Architecture or model, such as sm80 or T4.
         most: Larger batches aren't tried.
     """
-    from dataclasses import replace
-
+    if options.batch is not None:
+        raise ConvscopeError(
+            f"--batch {options.batch}",
+            "none: the batch is what is sought",
+            "leave it out, or limit it by --most",
+        )
     from convscope.cost.batch.largest import largest_batch
 
     plan = step.plan()

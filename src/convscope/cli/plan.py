@@ -1,9 +1,11 @@
 """Flags that say how a training step is made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
     from convscope.tape import TrainingPlan
@@ -33,12 +35,28 @@ class PlanOptions:
     channels_last: Annotated[bool, Parameter(negative="")] = False
     inference: Annotated[bool, Parameter(negative="")] = False
 
+    @property
+    def given(self) -> list[str]:
+        """The flags of a training step that say anything but their defaults."""
+        changed = [field for field in fields(self) if getattr(self, field.name) != field.default]
+        names = [
+            "no-foreach" if field.name == "foreach" and not self.foreach else field.name for field in changed
+        ]
+        return [f"--{name.replace('_', '-')}" for name in names if name != "inference"]
+
     def plan(self) -> "TrainingPlan | None":
         """Return the plan; None for inference.
 
         Raises:
-            ConvscopeError: a word isn't one of those above.
+            ConvscopeError: a word isn't one of those above, or what only a training step has was given
+                together with ``inference``.
         """
+        if self.inference and self.given:
+            raise ConvscopeError(
+                f"{', '.join(self.given)} with --inference",
+                "flags that go together",
+                "leave one of them out; they are of a training step",
+            )
         from convscope.tape import TrainingPlan
 
         plan = TrainingPlan(

@@ -2,7 +2,7 @@
 
 import sys
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from convscope.core.result import Result
 
@@ -15,8 +15,13 @@ def show(result: Result, *, as_json: bool) -> None:
     if as_json:
         print(result.to_json(indent=2))
         return
+    draw(result)
+
+
+def draw(rendering: RenderableType) -> None:
+    """Print a rendering to standard output; colours only on a terminal."""
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    console.print(result)
+    console.print(rendering)
 
 
 def note(said: str | Result) -> None:

@@ -3,14 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from convscope.cli.options import NetworkOptions
+from convscope.cli.options import NetworkOptions, input_shape
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
     from convscope.cost import Sweep
     from convscope.tape import TrainingPlan
 
-AXES = ("batch", "resolution", "width")
 _EXAMPLES = "write it as batch=1:256 (doubling), batch=1,8,32, resolution=128,160,224 or width=0.25,0.5,1"
 
 
@@ -26,10 +25,12 @@ def sweep_values(text: str) -> tuple[str, tuple[int | float, ...]]:
         >>> sweep_values("batch=1:8"), sweep_values("width=0.25,1")
         (('batch', (1, 2, 4, 8)), ('width', (0.25, 1.0)))
     """
+    from convscope.cost import AXES
+
     axis, _, values = text.partition("=")
     if axis not in AXES:
         raise ConvscopeError(f"sweep {text!r}", f"one over {', '.join(AXES)}", _EXAMPLES)
-    kind = float if axis == "width" else int
+    kind = int if AXES[axis].whole else float
     try:
         if ":" in values:
             first, last = map(kind, values.split(":"))
@@ -39,7 +40,7 @@ def sweep_values(text: str) -> tuple[str, tuple[int | float, ...]]:
     except ValueError:
         numbers = ()
     if not numbers or not all(0 < number < float("inf") for number in numbers):
-        kinds = "positive numbers" if axis == "width" else "whole numbers from 1"
+        kinds = "whole numbers from 1" if AXES[axis].whole else "positive numbers"
         raise ConvscopeError(f"sweep {text!r}", kinds, _EXAMPLES)
     return axis, numbers
 
@@ -57,24 +58,32 @@ def swept(
         reading: keywords of the cost reading.
 
     Raises:
-        ConvscopeError: see :func:`sweep_values`; or no value can be read.
+        ConvscopeError: see :func:`sweep_values`; no value can be read; or a flag says what is swept.
     """
     from convscope.cost import sweep
 
     axis, values = sweep_values(text)
-    loaded = options.load(network) if axis != "width" else None
+    _check_alone(axis, options)
     if axis == "batch":
-        assert loaded is not None
+        loaded = options.load(network)
         return sweep(loaded.model, loaded.inputs, axis, values, plan, **reading)
+    channels = _channels(network, options) if axis == "resolution" else None
 
     def make(value: int | float) -> Any:
-        if axis == "width":
-            return replace(options, width=value).load(network)
-        assert loaded is not None
-        channels = _channels(network, loaded.inputs)
-        return replace(options, input=f"{channels}x{value}x{value}").load(network)
+        varied = {"width": value} if channels is None else {"input": f"{channels}x{value}x{value}"}
+        return replace(options, **varied).load(network)
 
     return sweep(make, None, axis, values, plan, **reading)
+
+
+def _check_alone(axis: str, options: NetworkOptions) -> None:
+    """Refuse a flag that says what the sweep varies; ``--input`` says how many channels images have."""
+    if axis in ("batch", "width") and getattr(options, axis) is not None:
+        raise ConvscopeError(
+            f"--{axis} {getattr(options, axis):g} with --sweep {axis}",
+            "flags that go together",
+            f"leave --{axis} out: the sweep gives its values",
+        )
 
 
 def _doubling(first: int | float, last: int | float) -> tuple[int | float, ...]:
@@ -85,9 +94,16 @@ def _doubling(first: int | float, last: int | float) -> tuple[int | float, ...]:
     return tuple(numbers)
 
 
-def _channels(network: str, inputs: Any) -> int:
-    if isinstance(inputs, tuple) and len(inputs) == 4 and all(isinstance(size, int) for size in inputs):
-        return int(inputs[1])
+def _channels(network: str, options: NetworkOptions) -> int:
+    """How many channels the images have: what ``--input`` says, or else the network's own images."""
+    if options.input is not None:
+        shape: Any = (1, *input_shape(options.input))
+    else:
+        shape = options.load(network).inputs
+    if isinstance(shape, tuple) and len(shape) == 4 and all(isinstance(size, int) for size in shape):
+        return int(shape[1])
     raise ConvscopeError(
-        f"network {network!r}, which brings its own inputs", "one that takes images", "sweep over batch"
+        f"resolutions of network {network!r}, whose inputs aren't of the form channels x height x width",
+        "one that takes images",
+        "sweep over batch",
     )

@@ -34,10 +34,11 @@ from convscope.cost.views.columns import COLUMNS, Column
 from convscope.cost.views.selection import Selection
 from convscope.cost.views.side_by_side import NetworkCost, SideBySide, side_by_side
 from convscope.cost.views.summary import Refused, Summary
-from convscope.cost.views.sweep import Sweep, SweepPoint, sweep
+from convscope.cost.views.sweep import AXES, Sweep, SweepPoint, sweep
 from convscope.tape.plan import describe
 
 __all__ = [
+    "AXES",
     "COLUMNS",
     "AllocatorConfig",
     "Column",

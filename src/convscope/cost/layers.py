@@ -56,6 +56,7 @@ class Layers:
         self._of_call = {
             call: layer for layer in reversed(self.layers) for call in (*layer.attached, *layer.calls)
         }
+        self._first_of_module = self._find_first_of_module()
         self._recomputed_before = self._count_recomputed()
         self._of_address = {str(tape.calls[call].address): layer for call, layer in self._of_call.items()}
 
@@ -67,7 +68,7 @@ class Layers:
             return self._of_call[call.index]
         if call.forward is not None:
             return self.of(self._tape.calls[call.forward])
-        return self._of_module(call.module)
+        return None if call.module is None else self._first_of_module.get(call.module)
 
     def born(self, call: int) -> Layer | None:
         """Return the layer of the forward call with this index, or None."""
@@ -88,21 +89,24 @@ class Layers:
             counts[call.module, call.op] += 1
         return before
 
-    def _of_module(self, module: int | None) -> Layer | None:
-        members = () if module is None else self._tape.calls_of(module)
-        return next((self._of_call[call.index] for call in members if call.index in self._of_call), None)
+    def _find_first_of_module(self) -> dict[int, Layer]:
+        """By module call, the layer of the first of its operator calls that has one."""
+        first: dict[int, Layer] = {}
+        for call in self._tape.calls:
+            if call.module is not None and call.index in self._of_call:
+                first.setdefault(call.module, self._of_call[call.index])
+        return first
 
     def _group(self) -> Iterator[Layer]:
         """One layer per row, each at its first operator call."""
-        whole: dict[int, Layer] = {}
+        whole: dict[int, Layer | None] = {}
         for call in self._tape.in_phase("forward", "loss"):
             module = None if call.module is None else self._tape.modules[call.module]
-            if call.module in whole:
-                continue
-            if module is not None and (layer := self._whole_module(module)) is not None:
-                whole[module.index] = layer
-                yield layer
-            elif self.significant(call):
+            if module is not None and module.index not in whole:
+                layer = whole[module.index] = self._whole_module(module)
+                if layer is not None:
+                    yield layer
+            if (module is None or whole[module.index] is None) and self.significant(call):
                 type_name = module.type_name if module else ""
                 output = next((value for value in call.outputs if value is not None), None)
                 yield Layer(call.address, type_name, self._name(call), call.phase, output, [call.index])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from convscope.core.finding import Evidence, Finding
-from convscope.core.units import format_bytes, format_count
+from convscope.core.units import format_bytes, format_count, format_percent
 from convscope.cost.row import Row, Totals
 from convscope.cost.shares import share, sum_of
 
@@ -48,7 +48,8 @@ def _most(rows: tuple[Row, ...], kind: _Kind, whole: int, count: int) -> Finding
     numbers = {row.address: getattr(row, kind.field) for row in ordered[:count] if getattr(row, kind.field)}
     together = share(sum(numbers.values()), whole)
     named = ", ".join(
-        f"{address} {kind.write(number)} ({share(number, whole):.1%})" for address, number in numbers.items()
+        f"{address} {kind.write(number)} ({format_percent(share(number, whole))})"
+        for address, number in numbers.items()
     )
     evidence = [Evidence("share of them all", together, "1", _METHOD)]
     for address, number in numbers.items():
@@ -59,6 +60,7 @@ def _most(rows: tuple[Row, ...], kind: _Kind, whole: int, count: int) -> Finding
         "info",
         next(iter(numbers)),
         tuple(evidence),
-        f"{together:.1%} of the {kind.noun} belong to {len(numbers)} of {len(rows)} rows: {named}",
+        f"{len(numbers)} of {len(rows)} rows {'has' if len(numbers) == 1 else 'have'} "
+        f"{format_percent(together)} of the {kind.noun}: {named}",
         source="the table of layers",
     )

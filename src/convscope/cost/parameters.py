@@ -5,6 +5,7 @@ a transposed one. Parameters at different places of one storage (a network flatt
 different ones. Regions that overlap in part count whole, each.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 
 from convscope.cost.layers import Layers
@@ -25,18 +26,44 @@ def parameters_by_layer(tape: Tape, layers: Layers) -> dict[int, list[TensorInfo
     working = [call for call in calls if layers.significant(call)]
     idle = [call for call in calls if not layers.significant(call)]
     owned: dict[int, list[TensorInfo]] = defaultdict(list)
-    waiting: dict[int, list[TensorInfo]] = defaultdict(list)
-    for parameter in distinct_parameters(tape):
-        waiting[parameter.storage].append(parameter)
+    waiting = _waiting(tape)
     for call in (*working, *idle):
         layer = layers.born(call.index)
         for value in map(tape.values.__getitem__, call.inputs):
-            if layer is None or not waiting.get(value.storage):
-                continue
-            read = [parameter for parameter in waiting[value.storage] if _overlaps(value, parameter)]
-            owned[id(layer)] += read
-            waiting[value.storage] = [p for p in waiting[value.storage] if p not in read]
+            if layer is not None and value.storage in waiting:
+                owned[id(layer)] += waiting[value.storage].read(value)
     return {layer: parameters for layer, parameters in owned.items() if parameters}
+
+
+class _Waiting:
+    """The parameters of one storage that nothing has read yet, by their place in it."""
+
+    def __init__(self, parameters: list[TensorInfo]) -> None:
+        self._parameters = sorted(parameters, key=lambda parameter: parameter.offset)
+        self._offsets = [parameter.offset for parameter in self._parameters]
+        self._longest = max(parameter.numel for parameter in parameters)
+
+    def read(self, value: Value) -> list[TensorInfo]:
+        """Take out the parameters that a value of the storage reaches into."""
+        if not self._offsets or not value.numel:
+            return []
+        end = value.offset + 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride))
+        first = bisect_right(self._offsets, value.offset - self._longest)
+        last = bisect_left(self._offsets, end)
+        near = self._parameters[first:last]
+        read = [parameter for parameter in near if value.offset < parameter.offset + parameter.numel]
+        if read:
+            rest = [parameter for parameter in near if value.offset >= parameter.offset + parameter.numel]
+            self._parameters[first:last] = rest
+            self._offsets[first:last] = [parameter.offset for parameter in rest]
+        return read
+
+
+def _waiting(tape: Tape) -> dict[int, _Waiting]:
+    by_storage: dict[int, list[TensorInfo]] = defaultdict(list)
+    for parameter in distinct_parameters(tape):
+        by_storage[parameter.storage].append(parameter)
+    return {storage: _Waiting(parameters) for storage, parameters in by_storage.items()}
 
 
 def distinct_parameters(tape: Tape) -> list[TensorInfo]:
@@ -47,9 +74,3 @@ def distinct_parameters(tape: Tape) -> list[TensorInfo]:
 def nbytes(parameter: TensorInfo) -> int:
     """Return the bytes of a parameter."""
     return parameter.numel * parameter.dtype.itemsize
-
-
-def _overlaps(value: Value, parameter: TensorInfo) -> bool:
-    """Whether a value of the parameter's storage reaches into its region."""
-    end = value.offset + 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride))
-    return value.numel > 0 and value.offset < parameter.offset + parameter.numel and parameter.offset < end

@@ -18,7 +18,7 @@ from convscope.cost.row import Totals as Totals
 from convscope.cost.row import Uncounted as Uncounted
 from convscope.cost.row import UnusedParameter as UnusedParameter
 from convscope.cost.views.csv_table import rows_csv
-from convscope.cost.views.selection import Selection, selection_of
+from convscope.cost.views.selection import Selection, Subject, selection_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,16 @@ class Cost(Result):
     def select(self) -> Selection:
         """Return the table alone, with one row per call, to roll up, filter and sort."""
         return selection_of(
-            (self.network, self.input_shapes, self.batch_size, self.plan),
+            Subject(
+                self.network,
+                self.input_shapes,
+                self.batch_size,
+                self.plan,
+                self.device,
+                self.unused_parameters,
+                self.uncounted,
+                self.assumptions,
+            ),
             self.rows,
             self.totals,
             self.modules,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import accumulate
 
 from convscope.core.finding import Evidence, Finding
-from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count
+from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count, format_percent
 from convscope.cost.most import most_expensive
 from convscope.cost.row import Row, RuleOfThumb, Totals
 from convscope.cost.rule_of_thumb import is_pool
@@ -28,7 +28,7 @@ def trends(rows: tuple[Row, ...], totals: Totals, estimate: RuleOfThumb) -> tupl
     """
     layers = tuple(row for row in rows if row.phase == "forward")
     found = [trend(layers, totals) for trend in _TRENDS]
-    facts = (*found, _similar_memory(estimate))
+    facts = (*found, _largest_activations(rows), _similar_memory(estimate))
     return (*(finding for finding in facts if finding is not None), *most_expensive(rows, totals))
 
 
@@ -41,9 +41,9 @@ def _stem(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
     return _fact(
         "stem-share",
         stem.address,
-        f"the first convolution makes {of_activations:.1%} of the activations of convolution, linear and "
-        f"pooling layers, with {of_macs:.1%} of the MACs and {share(stem.params, totals.params):.2%} of the "
-        "parameters",
+        f"the first convolution makes {format_percent(of_activations)} of the activations of convolution, "
+        f"linear and pooling layers, with {format_percent(of_macs)} of the MACs and "
+        f"{format_percent(share(stem.params, totals.params))} of the parameters",
         Evidence("activations", stem.activations, "elements", _TABLE),
         Evidence("share of activations", of_activations, "1", "of convolution, linear and pooling outputs"),
         Evidence("forward FLOPs", stem.forward_flops, "FLOPs", "2 per MAC, whole batch"),
@@ -61,8 +61,9 @@ def _fully_connected(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
     return _fact(
         "fully-connected-share",
         largest.address,
-        f"fully connected layers hold {params / totals.params:.1%} of the parameters and do "
-        f"{macs / totals.macs:.1%} of the MACs; {largest.path} alone holds {format_count(largest.params)}",
+        f"fully connected layers hold {format_percent(params / totals.params)} of the parameters and do "
+        f"{format_percent(macs / totals.macs)} of the MACs; {largest.path} alone holds "
+        f"{format_count(largest.params)}",
         Evidence("parameters", params, "elements", _TABLE),
         Evidence("share of parameters", params / totals.params, "1", _TABLE),
         Evidence("share of MACs", macs / totals.macs, "1", _TABLE),
@@ -79,16 +80,16 @@ def _convolutions(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
     return _fact(
         "convolution-share",
         largest.address,
-        f"convolutions do {macs / totals.macs:.1%} of the MACs with "
-        f"{share(sum_of(convolutions, 'params'), totals.params):.1%} of the parameters; {largest.path} "
-        "does most",
+        f"convolutions do {format_percent(macs / totals.macs)} of the MACs with "
+        f"{format_percent(share(sum_of(convolutions, 'params'), totals.params))} of the parameters; "
+        f"{largest.path} does most",
         Evidence("MACs", macs, "MACs", "whole batch"),
         Evidence("share of MACs", macs / totals.macs, "1", _TABLE),
         Evidence("share of parameters", share(sum_of(convolutions, "params"), totals.params), "1", _TABLE),
     )
 
 
-def _largest_activations(rows: tuple[Row, ...], _: Totals) -> Finding | None:
+def _largest_activations(rows: tuple[Row, ...]) -> Finding | None:
     kept = sum_of(rows, "saved_bytes")
     if not kept:
         return None
@@ -98,8 +99,8 @@ def _largest_activations(rows: tuple[Row, ...], _: Totals) -> Finding | None:
     return _fact(
         "largest-activations",
         largest.address,
-        f"half of the {format_bytes(kept)} that layers keep for the backward pass belongs to the first "
-        f"{depth} of {len(rows)} rows; {largest.address} keeps most, {format_bytes(largest.saved_bytes)}",
+        f"half of the {format_bytes(kept)} that rows keep for the backward pass belongs to "
+        f"{_first(depth, len(rows))}; {largest.address} keeps most, {format_bytes(largest.saved_bytes)}",
         Evidence("kept for backward", kept, "B", "storages alive when backward begins"),
         Evidence("largest row", largest.saved_bytes, "B", _TABLE),
         Evidence("rows that keep half", depth, "rows", _TABLE),
@@ -116,11 +117,11 @@ def _pools(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
         Evidence("share of operations", part, "1", f"of elementwise operations and {FLOPS_PER_MAC} per MAC"),
     ]
     indices = sum_of(pools, "index_bytes")
-    why = f"pooling does {part:.2%} of the forward operations"
+    why = f"pooling does {format_percent(part)} of the forward operations"
     if indices and totals.saved_bytes:
         why += (
-            f", but its 8-byte indices are {indices / totals.saved_bytes:.1%} of the bytes kept for the "
-            f"backward pass ({format_bytes(indices)})"
+            f", but its 8-byte indices are {format_percent(indices / totals.saved_bytes)} of the bytes kept "
+            f"for the backward pass ({format_bytes(indices)})"
         )
         evidence += [
             Evidence("indices", indices, "B", "int64 switches of max-pools"),
@@ -155,9 +156,15 @@ _TRENDS: tuple[Callable[[tuple[Row, ...], Totals], Finding | None], ...] = (
     _stem,
     _fully_connected,
     _convolutions,
-    _largest_activations,
     _pools,
 )
+
+
+def _first(count: int, of: int) -> str:
+    """The first rows of some, in words."""
+    if of == 1:
+        return "the only row"
+    return f"the first of {of} rows" if count == 1 else f"the first {count} of {of} rows"
 
 
 def _fact(fault: str, address: str, why: str, *evidence: Evidence) -> Finding:

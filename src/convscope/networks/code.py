@@ -144,7 +144,7 @@ def _checked(request: Request, built: Any) -> Resolved:
     model, inputs = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
     if not isinstance(model, nn.Module):
         raise ConvscopeError(
-            f"network {request.reference!r} gives a {type(model).__name__}",
+            f"network {request.reference!r} gives {type(model).__name__}",
             "a torch.nn.Module, or one and its inputs",
             "return the network",
         )

@@ -1,14 +1,13 @@
 """Networks side by side and sweeps as texts in a grid, for the terminal and for notebooks alike."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from convscope.core.units import format_bytes, format_count
-from convscope.cost import NetworkCost, SideBySide, Summary, Sweep
+from convscope.cost import AXES, NetworkCost, SideBySide, Summary, Sweep
 from convscope.report.cost_grid import Grid, without
 from convscope.report.formats import MISSING, number, percent, ratio, shape
 
-AXES = {"batch": "Batch", "resolution": "Side, px", "width": "Width factor"}
 _REFUSED = "not read"
 
 
@@ -40,7 +39,7 @@ _SWEPT = (
     "params", "macs", "step_flops", "activations", "saved_bytes", "rule_of_thumb_bytes",
     "allocated_peak_bytes", "reserved_peak_bytes",
 )  # fmt: skip
-OPTIONAL = ("activations", "step_flops", "saved_bytes")
+OPTIONAL = ("activations", "step_flops", "saved_bytes", "params", "rule_of_thumb_bytes")
 """Columns of a sweep that a narrow place leaves out, the first one first."""
 
 
@@ -66,15 +65,51 @@ def sweep_grid(sweep: Sweep, hidden: Collection[str] = ()) -> Grid:
         (number(point.value), *(_write(line, point.summary) for line in lines), point.summary.peak_phase)
         for point in sweep.points
     )
-    title = AXES.get(sweep.axis, sweep.axis.capitalize())
     return Grid(
-        (f"{title}#", *(f"{line.title}#" for line in lines), "Peak in"), rows, note=without("", left_out)
+        (f"{_titled(sweep.axis)}#", *(f"{line.title}#" for line in lines), "Peak in"),
+        rows,
+        note=without("", left_out),
     )
+
+
+def _titled(axis: str) -> str:
+    known = AXES.get(axis)
+    return axis.capitalize() if known is None else f"{known.noun.capitalize()}, {known.unit}"
 
 
 def refusals(found: SideBySide | Sweep) -> list[tuple[str, str]]:
     """Return the names of what couldn't be read, with the reasons."""
     return [(f"{_REFUSED}: {each.name}", each.reason) for each in found.refused]
+
+
+def left_out(summaries: Mapping[str, Summary]) -> list[str]:
+    """Return what isn't counted and what was assumed, each with where, unless that is everywhere.
+
+    Args:
+        summaries: by what they are called.
+    """
+    lines: dict[str, list[str]] = {}
+    for name, summary in summaries.items():
+        for text in (
+            *(f"not counted: {each.op} in {each.phase}" for each in summary.uncounted),
+            *(f"assumed: {text}" for text in summary.assumptions),
+        ):
+            lines.setdefault(text, []).append(name)
+    texts = [
+        text if len(names) == len(summaries) else f"{text} ({', '.join(names)})"
+        for text, names in lines.items()
+    ]
+    return texts if any(s.uncounted for s in summaries.values()) else ["nothing is left uncounted", *texts]
+
+
+def left_out_beside(found: SideBySide) -> list[str]:
+    """Return what :func:`left_out` says of networks."""
+    return left_out({each.name: each.summary for each in found.networks})
+
+
+def left_out_along(sweep: Sweep) -> list[str]:
+    """Return what :func:`left_out` says of the points of a sweep."""
+    return left_out({f"{sweep.axis} {number(each.value)}": each.summary for each in sweep.points})
 
 
 def _beside(networks: Sequence[NetworkCost], found: SideBySide) -> Grid:

@@ -4,17 +4,19 @@ Pairs of a name and a text, for the terminal and for notebooks alike.
 """
 
 from convscope.core.units import format_bytes, format_count
-from convscope.cost import Cost, Forecast
+from convscope.cost import Cost, Forecast, Selection
 from convscope.report.cost_grid import Grid
 from convscope.report.formats import counted, exact, shape
 
 Fact = tuple[str, str]
 
 
-def heading(network: str, batch_size: int, input_shapes: tuple[tuple[int, ...], ...], plan: str) -> str:
+def heading(found: Cost | Selection) -> str:
     """Return the title of a reading."""
-    inputs = ", ".join(map(shape, input_shapes))
-    return f"{network}: cost of a batch of {batch_size} ({inputs}), {plan}"
+    inputs = ", ".join(map(shape, found.input_shapes))
+    return (
+        f"{found.network}: cost of a batch of {found.batch_size} ({inputs}), {found.plan}, on {found.device}"
+    )
 
 
 def work_facts(cost: Cost) -> list[Fact]:
@@ -56,7 +58,7 @@ def memory_facts(cost: Cost) -> list[Fact]:
         ("of which", ", ".join(f"{name} {format_bytes(size)}" for name, size in _parts(forecast))),
     ]
     if forecast.workspace_bytes is not None:
-        lines.append(("cuDNN's workspaces", f"{_range(forecast.workspace_bytes)} at the peak"))
+        lines.append(("cuDNN workspaces", f"{_range(forecast.workspace_bytes)} at the peak"))
     if forecast.reserved_peak_bytes is not None:
         lines.append(("reserved peak", _peak(forecast.reserved_peak_bytes, forecast.reserved_range_bytes)))
     if forecast.context_bytes is not None:
@@ -66,11 +68,11 @@ def memory_facts(cost: Cost) -> list[Fact]:
 
 
 def _peak(without: int, bounds: tuple[int, int] | None, place: str = "") -> str:
-    """A peak, and its bounds where cuDNN's workspaces make some."""
+    """A peak, and its bounds where cuDNN workspaces make some."""
     peak = f"{format_bytes(without)} {place}".strip()
     if bounds is None or bounds[1] <= without:
         return peak
-    return f"{peak}; {_range(bounds)} with cuDNN's workspaces"
+    return f"{peak}; {_range(bounds)} with cuDNN workspaces"
 
 
 def _parts(forecast: Forecast) -> list[tuple[str, int]]:
@@ -78,8 +80,8 @@ def _parts(forecast: Forecast) -> list[tuple[str, int]]:
     parts = {
         **forecast.live_by_role,
         "copies inside the operator": forecast.scratch_bytes,
-        "cuBLAS' workspace": forecast.cublas_workspace_bytes,
-        "remainders that aren't split off": forecast.unsplit_bytes,
+        "cuBLAS workspaces": forecast.cublas_workspace_bytes,
+        "remainders not split off": forecast.unsplit_bytes,
     }
     return sorted(((name, size) for name, size in parts.items() if size), key=lambda part: -part[1])
 
@@ -102,16 +104,16 @@ def largest_at_peak(cost: Cost, count: int = 5) -> Grid:
     return Grid(("Largest at the peak#", "", "Of", "Made by"), rows)
 
 
-def left_out(cost: Cost) -> list[str]:
+def left_out(found: Cost | Selection) -> list[str]:
     """Return what isn't counted, which parameters nothing reads, and what was assumed."""
     lines = [
         f"not counted: {each.op}, {counted(each.calls, 'calls')} in {each.phase}, first at {each.address}"
-        for each in cost.uncounted
+        for each in found.uncounted
     ]
     if not lines:
         lines.append("nothing is left uncounted")
-    lines += [f"unused: {each.name}, {exact(each.params)} parameters" for each in cost.unused_parameters]
-    return lines + [f"assumed: {text}" for text in cost.assumptions]
+    lines += [f"unused: {each.name}, {exact(each.params)} parameters" for each in found.unused_parameters]
+    return lines + [f"assumed: {text}" for text in found.assumptions]
 
 
 def _rule(cost: Cost) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from convscope.core.units import format_bytes, format_count
 from convscope.cost import COLUMNS, Cost, Row, Selection
+from convscope.cost.views.selection import Step
 from convscope.report.formats import counted, percent, window
 
 MOST_ROWS = 60
@@ -23,8 +24,9 @@ _TITLES = {
     "saved_bytes": "Saved bytes",
 }
 _BACKWARD = ("backward_flops", "saved_bytes")
-OPTIONAL = ("elementwise_ops", "backward_flops", "sees")
+OPTIONAL = ("elementwise_ops", "backward_flops", "sees", "output", "activations")
 """Columns that a narrow place leaves out, the first one first."""
+_LAST_TO_GO = ("params", "macs", "saved_bytes")
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,22 @@ def overview(cost: Cost) -> tuple[Selection, str]:
 
 
 def described(selection: Selection) -> str:
-    """Return what was selected, in words; empty for all rows in order of execution."""
-    words = []
-    if selection.patterns:
-        words.append("matching " + " or ".join(selection.patterns))
-    if selection.rolled:
-        deep = "" if selection.depth is None else f" to depth {selection.depth}"
-        words.append(f"rolled up per module{deep}")
-    if selection.order:
-        words.append(f"sorted by {selection.order}")
-    if len(selection.rows) < selection.num_rows:
-        words.append(f"the first {len(selection.rows)} of {counted(selection.num_rows, 'rows')}")
-    return ", ".join(words)
+    """Return the steps that led to a selection, in words; empty for all rows in order of execution."""
+    return ", ".join(filter(None, map(_said, selection.steps)))
+
+
+def _said(step: Step) -> str:
+    if step.kind == "where":
+        return "matching " + " or ".join(map(str, step.arguments))
+    if step.kind == "sorted_by":
+        return f"sorted by {step.arguments[0]}"
+    if step.kind == "rolled_up":
+        deep = step.arguments[0]
+        return "rolled up per module" + ("" if deep is None else f" to depth {deep}")
+    if step.num_after == step.num_before:
+        return ""
+    number = f" {step.num_after}" if step.num_after > 1 else ""
+    return f"the first{number} of {counted(step.num_before, 'rows')}"
 
 
 def grid_of(selection: Selection, hidden: Collection[str] = (), note: str = "") -> Grid:
@@ -108,6 +114,14 @@ def grid_of(selection: Selection, hidden: Collection[str] = (), note: str = "") 
         _footer(selection, columns),
         without(note, [each.title for each in left_out]),
     )
+
+
+def optional(selection: Selection) -> tuple[str, ...]:
+    """Return the columns that a narrow place leaves out, the first one first.
+
+    What a table is sorted by stays; where that is a column of its own, any other number makes room for it.
+    """
+    return OPTIONAL if selection.order in ("", *_TITLES) else (*OPTIONAL, *_LAST_TO_GO)
 
 
 def without(note: str, titles: Sequence[str]) -> str:

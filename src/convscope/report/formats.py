@@ -8,7 +8,7 @@ A number that isn't there is written as a dash, never as zero.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from convscope.core.units import format_bytes, format_count
+from convscope.core.units import format_bytes, format_count, format_percent
 
 MISSING = "–"
 
@@ -37,14 +37,18 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def percent(value: float) -> str:
-    """Return a share (1 is all) in percent with one decimal; two for shares below 1 %.
+percent = format_percent
+
+
+def signed(value: float, written: Callable[[float], str]) -> str:
+    """Return a number with its sign, + or −, as a format writes it; without one if it is written as zero.
 
     Example:
-        >>> percent(0.9398), percent(0.00123), percent(0)
-        ('94.0 %', '0.12 %', '0.0 %')
+        >>> signed(0.012, percent), signed(-0.25, percent), signed(-1e-9, percent)
+        ('+1.2 %', '−25.0 %', '0.00 %')
     """
-    return f"{100 * value:.{2 if 0 < abs(value) < 0.01 else 1}f} %"
+    text = written(abs(value))
+    return f"{'+' if value > 0 else '−'}{text}" if any(digit in text for digit in "123456789") else text
 
 
 def ratio(value: float) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from convscope.core.units import MIB
-from convscope.cost import Sweep
+from convscope.cost import AXES, Sweep
 
 Spec = dict[str, Any]
 
-_AXES = {"batch": "batch (inputs)", "resolution": "side of the image (pixels)", "width": "width (factor)"}
 _MEMORY = {
     "reserved_peak_bytes": ("reserved peak", "#c9762b", [1, 0]),
     "allocated_peak_bytes": ("allocated peak", "#2b8a99", [1, 0]),
@@ -32,7 +31,7 @@ def sweep_chart(sweep: Sweep) -> Spec:
     trained = any(point.summary.backward_flops for point in sweep.points)
     memory = {name: look for name, look in _MEMORY.items() if trained or name != "saved_bytes"}
     work = _WORK if trained else {"forward_flops": _WORK["forward_flops"]}
-    title = f"{sweep.network}: cost over {sweep.axis}, {sweep.plan}"
+    title = f"{sweep.network}: cost over {sweep.axis}, {sweep.plan}, on {sweep.device}"
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": {"text": title, "anchor": "start"},
@@ -64,7 +63,7 @@ def _panel(sweep: Sweep, lines: dict[str, Any], unit: int, title: str, short: st
         "data": {"values": values},
         "mark": {"type": "line", "point": {"size": 36, "filled": True}, "strokeWidth": 2},
         "encoding": {
-            "x": {"field": "x", "type": "quantitative", "title": _AXES.get(sweep.axis, sweep.axis)},
+            "x": {"field": "x", "type": "quantitative", "title": _named(sweep.axis)},
             "y": {
                 "field": "y",
                 "type": "quantitative",
@@ -82,6 +81,10 @@ def _panel(sweep: Sweep, lines: dict[str, Any], unit: int, title: str, short: st
             ],
         },
     }
+
+
+def _named(axis: str) -> str:
+    return f"{AXES[axis].noun} ({AXES[axis].unit})" if axis in AXES else axis
 
 
 def _scale(channel: str, lines: Sequence[tuple[str, str, list[int]]]) -> Spec:

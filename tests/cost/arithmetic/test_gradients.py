@@ -210,3 +210,74 @@ def test_convolution_made_from_activations_still_splits_by_operand():
     found = cost(Dynamic(), ((1, 3, 6, 6), (1, WIDTH)), TrainingPlan(loss=lambda out: out.sum()))
     row = next(row for row in found.rows if row.op == "convolution")
     assert (row.backward_input_flops, row.backward_weight_flops) == (0, row.forward_flops)
+
+
+class OfVectors(nn.Module):
+    """A learnt matrix and a learnt vector, each multiplied with what the input becomes."""
+
+    def __init__(self, product):
+        super().__init__()
+        self.product = product
+        self.scale = nn.Parameter(torch.ones(1))
+        self.matrix, self.vector = nn.Parameter(torch.ones(OUT, WIDTH)), nn.Parameter(torch.ones(WIDTH))
+        self.bias = nn.Parameter(torch.ones(OUT))
+
+    def forward(self, x):
+        return self.product(self, x * self.scale)
+
+
+@pytest.mark.parametrize(
+    ("shape", "product", "macs", "to_input", "to_weight"),
+    [
+        # dx = Aᵀ dy is a product; dA = dy xᵀ has an element for every product of the forward pass.
+        ((WIDTH,), lambda net, x: net.matrix @ x, OUT * WIDTH, OUT * WIDTH, OUT * WIDTH),
+        ((WIDTH,), lambda net, x: x @ net.matrix.t(), OUT * WIDTH, OUT * WIDTH, OUT * WIDTH),
+        ((BATCH, WIDTH), lambda net, x: x @ net.vector, BATCH * WIDTH, BATCH * WIDTH, BATCH * WIDTH),
+        ((1, WIDTH), lambda net, x: x @ net.vector, WIDTH, WIDTH, WIDTH),
+        (
+            (WIDTH,),
+            lambda net, x: torch.addmv(net.bias, net.matrix, x, beta=3.0, alpha=2.0),
+            OUT * WIDTH, OUT * WIDTH, OUT * WIDTH,
+        ),
+        ((WIDTH,), lambda net, x: net.vector @ x, WIDTH, WIDTH, WIDTH),
+        ((WIDTH,), lambda _, x: x @ x, WIDTH, 2 * WIDTH, 0),  # both its gradients are the input's
+    ],
+    ids=["A x", "x A", "X v", "one row", "addmv", "dot", "square"],
+)  # fmt: skip
+def test_products_with_a_vector_have_outer_gradients(shape, product, macs, to_input, to_weight):
+    """By hand: every multiply–accumulate of the forward pass has its two in backward."""
+    totals = cost(OfVectors(product), shape, TrainingPlan(loss=lambda y: y.sum())).totals
+    assert (totals.macs, totals.forward_flops) == (macs, 2 * macs)
+    assert (totals.backward_input_flops, totals.backward_weight_flops) == (2 * to_input, 2 * to_weight)
+
+
+def test_an_input_has_no_outer_gradient():
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix = nn.Parameter(torch.ones(OUT, WIDTH))
+
+        def forward(self, x):
+            return self.matrix @ x
+
+    assert _split(First(), (WIDTH,)) == (2 * OUT * WIDTH, 0, 2 * OUT * WIDTH)
+
+
+def test_elementwise_products_of_vectors_are_no_products():
+    totals = cost(OfVectors(lambda net, x: x * net.vector), (BATCH, WIDTH)).totals
+    assert (totals.macs, totals.backward_flops) == (0, 0)
+
+
+def test_a_complex_multiply_accumulate_is_one():
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix = nn.Parameter(torch.ones(OUT, WIDTH, dtype=torch.cfloat))
+
+        def forward(self, x):
+            return (self.matrix @ x).abs().sum()
+
+    x = torch.ones(WIDTH, dtype=torch.cfloat)
+    totals = cost(Complex(), x, TrainingPlan(loss=lambda y: y)).totals
+    assert (totals.macs, totals.backward_weight_flops) == (OUT * WIDTH, 2 * OUT * WIDTH)
+    assert totals.backward_input_flops == 0

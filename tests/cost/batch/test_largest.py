@@ -34,6 +34,30 @@ def test_by_hand_on_cpu():
     assert found.likely.reserved_peak_bytes is None
 
 
+def test_why_no_larger_batch_was_tried():
+    """As above: 60 MiB of batch under the likely and the optimistic answer, 58.7 MiB under the safe one."""
+    net = nn.Linear(1024, 1024, bias=False)
+
+    def caps(max_batch):
+        found = largest_batch(net, (1, 1024), "64MiB", None, device="cpu", max_batch=max_batch)
+        return [(each.batch, each.bound_by) for each in (found.safe, found.likely, found.optimistic)]
+
+    safe = (64 * MIB - round(0.02 * 64 * MIB) - 4 * MIB) // 8192
+    assert caps(65536) == [(safe, "tensors"), (7680, "tensors"), (7680, "tensors")]
+    assert caps(7600) == [(safe, "tensors"), (7600, "max_batch"), (7600, "max_batch")]
+    assert caps(7680) == [(safe, "tensors"), (7680, "tensors"), (7680, "tensors")]
+    assert caps(100) == [(100, "max_batch")] * 3
+
+
+def test_the_likely_answer_is_capped_by_the_optimistic_one():
+    """Segments of 2 MiB on CUDA end the optimistic answer while the tensors alone would go further."""
+    net = nn.Linear(1024, 1024, bias=False)
+    found = largest_batch(net, (1, 1024), 203 * MIB + T4_CONTEXT, None, gpu="T4")
+    assert found.optimistic.bound_by == "tensors"
+    assert (found.likely.batch, found.likely.bound) == (found.optimistic.batch, found.optimistic.batch)
+    assert found.likely.bound_by == "more hopeful answer"
+
+
 def test_by_hand_on_cuda():
     """Segments: 20 MiB with the weights and cuBLAS's workspace; input and output in steps of 2 MiB."""
     net = nn.Linear(1024, 1024, bias=False)

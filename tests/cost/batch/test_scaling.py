@@ -1,5 +1,7 @@
 """A step at any batch, from its recordings at two: against real recordings at others."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -87,3 +89,17 @@ def test_the_batch_axis_of_inputs():
     assert inputs["image"] is image
     with pytest.raises(ConvscopeError, match="without a batch axis"):
         batch_of(torch.tensor(1.0))
+
+
+class Sample(NamedTuple):
+    image: object
+    label: object
+
+
+def test_named_tuples_stay_named():
+    sample = Sample(torch.zeros(8, 3), torch.zeros(8, dtype=torch.int64))
+    found = with_batch((sample, {"again": sample}), 2)
+    assert isinstance(found[0], Sample)
+    assert (found[0].image.shape, found[0].label.shape) == ((2, 3), (2,))
+    assert isinstance(found[1]["again"], Sample)
+    assert with_batch(Sample((8, 3), (4, 3)), 2) == Sample((2, 3), (4, 3))

@@ -1,5 +1,7 @@
 """The CPU's memory by hand, and the forecast against it, to the byte."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 import zoo
 from cases import CASES, CheckpointedNet, state_of
+from convscope.core.errors import ConvscopeError
 from convscope.cost.measured.cpu_truth import measure
 from convscope.cost.memory.forecast import forecast
 from convscope.tape import TrainingPlan, record
@@ -53,7 +56,7 @@ class Scratch(nn.Module):
 
 def test_a_run_of_blocks_by_hand():
     x = torch.zeros(MIB // 4)
-    found = measure(Scratch(), x)
+    found = measure(Scratch(), x, None)
     assert found.peak_bytes == (1 + 2 + 4) * MIB  # the input, b and c
     assert found.standing_bytes == 1 * MIB
     assert found.inside_operators == {}
@@ -80,7 +83,7 @@ def test_a_training_step_by_hand():
 
 def test_blocks_inside_an_operator_are_told_apart():
     """Converting a layout inside one operator: ``cdist`` at p=2 multiplies and throws its factors away."""
-    found = measure(_Square(), (64, 1000))
+    found = measure(_Square(), (64, 1000), None)
     assert found.tensor_peak_bytes == 4 * 64 * 1000 + 4 * 64 * 64
     assert found.peak_bytes > found.tensor_peak_bytes
     assert sum(found.inside_operators.values()) == found.peak_bytes - found.tensor_peak_bytes
@@ -146,10 +149,39 @@ def assert_exact(net, shape, plan):
 
 def test_memory_before_and_after_doesnt_count():
     held = torch.empty(MIB)
-    first = measure(nn.ReLU(), (2, 3, 4, 5))
+    first = measure(nn.ReLU(), (2, 3, 4, 5), None)
     del held
-    assert measure(nn.ReLU(), (2, 3, 4, 5)) == first
+    assert measure(nn.ReLU(), (2, 3, 4, 5), None) == first
     assert first.peak_bytes == 2 * 4 * 2 * 3 * 4 * 5
+
+
+def test_a_training_step_is_the_default():
+    net = nn.Linear(300, 200)
+    assert measure(net, (50, 300)).phase_peaks.keys() == {"forward", "loss", "backward", "optimizer"}
+
+
+def test_the_profilers_notes_dont_reach_standard_error(capfd):
+    measure(nn.ReLU(), (2, 3), None)
+    assert capfd.readouterr().err == ""
+
+
+def test_standard_error_is_the_users_own(capfd):
+    """Also what is written from C++, past Python, while the step runs, and after one that fails."""
+
+    class Talking(nn.Module):
+        def forward(self, x):
+            os.write(2, b"own words\n")
+            if x.shape[0] == 5:
+                raise ValueError
+            return x
+
+    measure(Talking(), (2, 3), None)
+    assert capfd.readouterr().err == 3 * "own words\n"
+    with pytest.raises(ConvscopeError):
+        measure(Talking(), (5, 3), None)
+    assert capfd.readouterr().err == "own words\n"
+    os.write(2, b"and after\n")
+    assert capfd.readouterr().err == "and after\n"
 
 
 def test_checkpoints_keep_the_generators_state():

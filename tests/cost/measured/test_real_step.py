@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cases import CASES, state_of
+from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.cost.measured.real_step import real_step
 from convscope.tape import TrainingPlan
@@ -32,8 +33,10 @@ def test_the_network_is_untouched(case, plan):
     assert state_of(net) == before
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_the_network_is_untouched_after_an_exception(error):
+@pytest.mark.parametrize(
+    ("error", "told"), [(ValueError, ConvscopeError), (KeyboardInterrupt, KeyboardInterrupt)]
+)
+def test_the_network_is_untouched_after_an_exception(error, told):
     class Failing(nn.Module):
         def __init__(self):
             super().__init__()
@@ -47,7 +50,7 @@ def test_the_network_is_untouched_after_an_exception(error):
 
     net = Failing().eval()
     before = state_of(net)
-    with pytest.raises(error), preserved_rng(), real_step(net, (2, 3, 4, 4), TrainingPlan()) as step:
+    with pytest.raises(told), preserved_rng(), real_step(net, (2, 3, 4, 4), TrainingPlan()) as step:
         step.run()
         step.run()
     assert state_of(net) == before

@@ -84,7 +84,7 @@ def test_only_the_call_that_sleeps_is_slow():
 
     relu = Moody()
     net = nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 4, 3), relu)
-    found = measure(net, (2, 3, 9, 9), repeats=2, warmup=1)
+    found = measure(net, (2, 3, 9, 9), None, repeats=2, warmup=1)
     assert found.row("1#2").forward.low >= NAP > found.row("1#1").forward.median
 
 
@@ -94,7 +94,7 @@ def test_a_networks_own_code_is_between_operators():
             time.sleep(NAP)
             return super().forward(x)
 
-    found = measure(SleepyNet(), (4, 3, 9, 14), repeats=2, warmup=0)
+    found = measure(SleepyNet(), (4, 3, 9, 14), None, repeats=2, warmup=0)
     assert found.between[0].path == "self"
     assert found.between[0].seconds.low >= NAP
     assert sum(row.seconds for row in found.rows) < NAP
@@ -148,7 +148,7 @@ def test_the_profiler_finds_the_same_row_dominating():
     """``torch.profiler``'s time per operator, by the shape of its weight, on one large layer of three."""
     net = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 5), nn.Conv2d(64, 2, 1))
     x = torch.randn(4, 3, 40, 40)
-    found = measure(net, x, repeats=3, warmup=1)
+    found = measure(net, x, None, repeats=3, warmup=1)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         for _ in range(3):
             net(x)
@@ -176,9 +176,25 @@ def test_models_come_back_after_an_exception():
 
     net = Failing(nn.BatchNorm2d(3), nn.ReLU(inplace=True))
     before = state_of(net)
-    with pytest.raises(ValueError):
+    with pytest.raises(
+        ConvscopeError, match=r"a real step on cpu fails in forward \(ValueError: ValueError\)"
+    ):
         measure(net, (2, 3, 4, 4), TrainingPlan(), repeats=2, warmup=2)
     assert state_of(net) == before
+
+
+def test_a_training_step_is_the_default():
+    found = measure(nn.Linear(3, 4), (2, 3), repeats=2, warmup=0)
+    assert found.plan == "sgd-momentum, fp32"
+    assert found.optimizer.median > 0
+
+
+def test_a_tape_of_another_kind_of_step_is_refused():
+    net = nn.Linear(3, 4)
+    tape = record(net, (2, 3), None, device="cpu")
+    with pytest.raises(ConvscopeError, match="a tape of inference for sgd-momentum"):
+        measure(net, (2, 3), tape=tape)
+    assert measure(net, (2, 3), None, tape, repeats=2).plan == "inference"
 
 
 def test_too_few_repeats():
@@ -187,7 +203,7 @@ def test_too_few_repeats():
 
 
 def test_the_timings_say_where_they_are_from():
-    found = measure(nn.Linear(3, 4).double(), (2, 3), repeats=2)
+    found = measure(nn.Linear(3, 4).double(), (2, 3), None, repeats=2)
     assert found.dtype == "float64"
     assert found.num_threads == torch.get_num_threads()
     assert found.device

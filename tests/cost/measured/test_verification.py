@@ -1,5 +1,7 @@
 """The forecast beside a real step, and what is said where there is no such device."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -60,3 +62,32 @@ def test_a_training_step_on_cuda():
 def test_unknown_devices_are_refused():
     with pytest.raises(ConvscopeError, match="device 'tpu'"):
         verify(nn.ReLU(), (1, 3), None, device="tpu")
+
+
+def test_phases_peaks_are_exact_in_long_steps():
+    """The loss's peak, a map that is gone again before it ends, is high for one call among a thousand."""
+
+    class Long(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            for _ in range(300):
+                x = (x * self.scale).sin()
+            return x
+
+    plan = TrainingPlan("sgd", foreach=False, loss=lambda y: y.mean() + y.detach().exp().sum())
+    found = verify(Long(), (5, 20), plan, device="cpu")
+    assert found.inside_operators == {}
+    assert [phase.error for phase in found.phases] == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("error", "written"), [(-0.00001, " 0.00 %"), (0.0, " 0.00 %"), (-0.01, "−1.00 %"), (0.0312, "+3.12 %")]
+)
+def test_errors_have_one_spelling_of_signs(error, written):
+    found = replace(verify(nn.ReLU(), (2, 3), None, device="cpu"), error=error, phases=())
+    text = str(found)
+    assert written in text
+    assert "-0" not in text

@@ -1,6 +1,7 @@
 """What would lower the peak: effects by hand, the same training in a real run, and the model untouched."""
 
 import copy
+import dataclasses
 import random
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from cases import ResidualNet, state_of
 from convscope.core.errors import ConvscopeError
 from convscope.cost.remedies.changes import Situation
+from convscope.cost.remedies.network_changes import in_place_activations
 from convscope.cost.remedies.trials import PROPOSALS, explain
 from convscope.tape import TrainingPlan, record
 
@@ -87,8 +89,65 @@ def test_relus_whose_input_is_needed_again_stay():
     assert "skipped, kept" in change.note
     alone = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sigmoid(), nn.ReLU(), nn.Flatten(), nn.Linear(192, 2))
     found = _found(alone, (2, 3, 8, 8), TrainingPlan())["inplace-relu"]
-    assert found.impossible == "the input of 2 is needed again"
+    assert found.impossible == "2: its input is needed again"
     assert (found.allocated_peak_bytes, found.saved_bytes, found.extra_flops_share) == (None, None, None)
+
+
+@dataclasses.dataclass
+class Features:
+    before: torch.Tensor
+    logits: torch.Tensor
+
+
+class Opaque:
+    def __init__(self, before, logits):
+        self.before, self.logits = before, logits
+
+
+class HandsOut(nn.Module):
+    """Hands out what its ReLU reads: in an object, or by keeping it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.conv, self.relu, self.how, self.features = nn.Conv2d(3, 3, 1), nn.ReLU(), how, None
+
+    def forward(self, x):
+        before = self.conv(x)
+        logits = self.relu(before).mean((2, 3))
+        if self.how is None:
+            self.features = before
+            return logits
+        return self.how(before, logits)
+
+
+@pytest.mark.parametrize("plan", [None, TrainingPlan("sgd", loss=lambda out: _logits(out).sum())])
+@pytest.mark.parametrize("how", [Features, Opaque, None], ids=["dataclass", "object", "attribute"])
+def test_a_relu_whose_input_is_handed_out_stays(how, plan):
+    model, x = HandsOut(how), torch.randn(2, 3, 8, 8)
+    before = (lambda: model.features) if how is None else None
+    plain = model(x)
+    given = before() if before else plain.before
+    model.relu.inplace = True
+    changed = model(x)
+    assert not torch.equal(given, before() if before else changed.before)  # in place it would be another one
+    model.relu.inplace = False
+    found = _found(model, (2, 3, 8, 8), plan)["inplace-relu"]
+    assert "relu: " in found.impossible
+    assert "handed out" in found.impossible or "outputs aren't known" in found.impossible
+
+
+def _logits(out):
+    return out if isinstance(out, torch.Tensor) else out.logits
+
+
+def test_a_relu_of_the_input_or_of_unknown_outputs_stays():
+    found = _found(nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), (2, 3), TrainingPlan())["inplace-relu"]
+    assert found.impossible == "0: its input is there before the step"
+    tape = record(Chain(), (4, 1, 8, 8), TrainingPlan())
+    modules = tuple(dataclasses.replace(module, outputs=()) for module in tape.modules)
+    unknown = dataclasses.replace(tape, outputs=(), modules=modules)
+    (change,) = in_place_activations(Situation(Chain(), (4, 1, 8, 8), TrainingPlan(), None, unknown, 0))
+    assert change.impossible == "relu: the network's outputs aren't known"
 
 
 def test_gradients_set_to_none_by_hand():

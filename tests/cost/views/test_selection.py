@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
@@ -58,9 +59,75 @@ def test_sums_and_shares_are_beside_the_whole_networks(found):
     whole = CONV1 + CONV2 + LINEAR
     assert (first.shown["macs"], first.totals["macs"]) == (CONV1, whole)
     assert first.share("macs") == pytest.approx(CONV1 / whole)
-    assert first.share("index_bytes") == 0.0 or found.totals.index_bytes
     assert (first.num_rows, len(first.rows), first.is_whole) == (len(found.rows), 1, False)
     assert found.select().is_whole
+
+
+def test_a_share_of_nothing_is_nothing():
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU())
+    whole = cost(net, (2, 4), None).select()
+    assert whole.totals["index_bytes"] == 0
+    assert whole.share("index_bytes") == 0.0
+    assert whole.share("macs") == 1.0
+
+
+def test_a_cut_stays_a_cut(found):
+    top = found.select().top(2)
+    rolled = top.rolled_up(0)
+    assert (top.is_whole, rolled.is_whole, rolled.is_cut) == (False, False, True)
+    assert (top.num_rows, rolled.num_rows) == (len(found.rows), len(found.rows))
+    assert rolled.share("macs") == pytest.approx(CONV1 / (CONV1 + CONV2 + LINEAR))
+    matching = top.where("relu")
+    assert (addresses(matching), matching.num_rows) == (["0.1#1"], len(found.rows))
+    assert not top.where("*").is_whole
+    # A cut that leaves everything is none.
+    assert found.select().top(99).is_whole
+
+
+def test_steps_are_kept_in_order_with_how_many_rows_they_left(found):
+    steps = found.sorted_by("macs").top(3).where("convolution").steps
+    assert [(step.kind, step.arguments, step.num_before, step.num_after) for step in steps] == [
+        ("sorted_by", ("macs",), len(found.rows), len(found.rows)),
+        ("top", (3,), len(found.rows), 3),
+        ("where", ("convolution",), 3, 2),
+    ]
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_sums_of_sorted_rows_are_sorted_again(found, descending):
+    first, second = CONV1 + CONV2, LINEAR
+    rolled = found.sorted_by("macs", descending=descending).rolled_up(1)
+    assert rolled.order == "macs"
+    macs = [row.macs for row in rolled.rows if row.macs]
+    assert macs == ([first, second] if descending else [second, first])
+    # Of several calls the last one to run gives the shape, whatever they were sorted by.
+    assert {row.address: row.output_shape for row in rolled.rows}["0"] == (2, 8, 4, 4)
+
+
+def test_rolled_up_rows_have_the_last_calls_shape_in_whatever_order():
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 9, 3), nn.Conv2d(9, 2, 3)))
+    whole = cost(net, (1, 3, 8, 8), None)
+    assert whole.sorted_by("macs", descending=False).rolled_up(1).rows[0].output_shape == (1, 2, 4, 4)
+
+
+def test_what_is_not_counted_stays_beside_a_part_of_the_table():
+    class Strange(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.unused = nn.Linear(3, 3), nn.Linear(3, 5)
+
+        def forward(self, x):
+            return torch.special.bessel_j0(self.layer(x))
+
+    part = cost(Strange(), (2, 3), None, device="cpu").where("linear").top(1)
+    plain = json.loads(part.to_json())
+    assert [each["calls"] for each in plain["uncounted"]] == [1]
+    assert "bessel_j0" in plain["uncounted"][0]["op"]
+    assert (plain["device"], "assumptions" in plain) == ("cpu", True)
+    assert [each.params for each in part.unused_parameters] == [15, 5]
+    for text in (str(part), part._repr_html_()):
+        for word in ("not counted: ", "bessel_j0", "unused: unused.weight, 15 parameters", "on cpu"):
+            assert word in text, word
 
 
 def test_json_has_sums_and_rows(found):

@@ -66,6 +66,23 @@ def test_inputs_that_are_tensors_keep_their_kind():
     assert [point.summary.macs for point in found.points] == [2 * 8, 6 * 8]
 
 
+@pytest.mark.parametrize("made", [None, 3, (nn.ReLU(),), ((1, 3), nn.ReLU())])
+def test_a_function_that_returns_something_else_is_one_line(made):
+    with pytest.raises(ConvscopeError, match=r"the function returned .*the network and its inputs"):
+        sweep(lambda value: made, None, "width", (1, 2))
+
+
+def test_uncounted_operators_are_in_every_summary():
+    class Strange(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    summary = sweep(Strange(), (1, 3), "batch", (1, 2), None).points[1].summary
+    assert [(each.phase, each.calls) for each in summary.uncounted] == [("forward", 1)]
+    assert "bessel_j0" in summary.uncounted[0].op
+    assert summary.device == "cuda"
+
+
 @pytest.mark.parametrize(
     ("axis", "values", "message"),
     [

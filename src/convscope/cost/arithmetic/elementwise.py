@@ -12,7 +12,7 @@ from math import prod
 
 from convscope.cost.arithmetic.rules import OperatorShapes, RuleTable
 
-_OPERATIONS: RuleTable[Callable[[OperatorShapes], int]] = RuleTable()
+_OPERATIONS = RuleTable(int)
 
 elementwise_rule = _OPERATIONS.register
 """Decorator: make a function ``rule(call: OperatorShapes) -> int`` the operations of the operators named."""
@@ -65,22 +65,28 @@ _PER_RESULT: dict[int, str] = {
 
 
 def operations(call: OperatorShapes) -> int | None:
-    """Return the elementwise operations of an operator call, or None if it has no rule."""
+    """Return the elementwise operations of an operator call, or None if it has no rule.
+
+    Raises:
+        ConvscopeError: its rule fails.
+    """
     operator = call.call.op
-    if does_no_work(operator) or moves_only(operator):
-        return 0
-    rule = _OPERATIONS.find(operator)
-    return None if rule is None else rule(call)
+    found = _OPERATIONS.apply(call)
+    return 0 if found is None and (does_no_work(operator) or moves_only(operator)) else found
 
 
 def does_no_work(operator: str) -> bool:
-    """Whether an operator neither computes nor moves data."""
-    return operator in _NO_WORK or operator.removesuffix("_") in _NO_WORK
+    """Whether an operator neither computes nor moves data, as far as no rule says that it does."""
+    return _is_listed(operator, _NO_WORK)
 
 
 def moves_only(operator: str) -> bool:
-    """Whether an operator moves data without computing."""
-    return operator in _MOVES or operator.removesuffix("_") in _MOVES
+    """Whether an operator moves data without computing, as far as no rule says that it does."""
+    return _is_listed(operator, _MOVES)
+
+
+def _is_listed(operator: str, names: frozenset[str]) -> bool:
+    return {operator, operator.removesuffix("_")} & names != set() and _OPERATIONS.find(operator) is None
 
 
 def is_known(operator: str) -> bool:

@@ -8,7 +8,6 @@ conventions, which the published figures follow.
 Not covered: sparse and quantised kernels; they are listed as uncounted.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -33,8 +32,8 @@ class Gradients:
     operands: tuple[tuple[str, int], ...] = ()
 
 
-_MACS: RuleTable[Callable[[OperatorShapes], int]] = RuleTable()
-_BACKWARD: RuleTable[Callable[[OperatorShapes], Gradients]] = RuleTable()
+_MACS = RuleTable(int)
+_BACKWARD = RuleTable(Gradients)
 
 macs_rule = _MACS.register
 """Decorator: make a function ``rule(call: OperatorShapes) -> int`` the MACs of the operators named."""
@@ -61,15 +60,17 @@ PRODUCTS: dict[str, tuple[str, str]] = {
 
 
 def macs(call: OperatorShapes) -> int | None:
-    """Return the multiply–accumulates of an operator call, or None if it has no such rule."""
-    rule = _MACS.find(call.call.op)
-    return None if rule is None else rule(call)
+    """Return the multiply–accumulates of an operator call, or None if it has no such rule.
+
+    Raises:
+        ConvscopeError: its rule fails.
+    """
+    return _MACS.apply(call)
 
 
 def gradients(call: OperatorShapes) -> Gradients | None:
     """Return those of a backward operator call, split, or None if it has no such rule."""
-    rule = _BACKWARD.find(call.call.op)
-    return None if rule is None else rule(call)
+    return _BACKWARD.apply(call)
 
 
 def has_macs(operator: str) -> bool:

@@ -5,10 +5,18 @@ casts, normalised weights, tables made by a small network), and an input's other
 a product are, the second is the weight, as in every linear layer. For y = x W the gradient of x multiplies dy
 with W, and that of W multiplies it with x: the factor which the product in backward reads again tells that
 it computes the gradient of the other one.
+
+The gradient of a matrix in a product with a vector is an outer product, dy xᵀ, and that of a vector in a dot
+product a multiple of the other one. Autograd runs both as a ``mul`` that broadcasts: one multiply–accumulate
+for each element of its result, as many as the forward product has.
 """
+
+from math import prod
 
 from convscope.cost.arithmetic.flops import Gradients, factors
 from convscope.tape import OperatorCall, Tape
+
+_OF_VECTORS = ("mv", "addmv", "addmv_", "dot", "vdot")
 
 
 class ParameterFlow:
@@ -22,7 +30,10 @@ class ParameterFlow:
         self._tape = tape
         self._derived: set[int] = set()
         self._constant: set[int] = set()
+        self._cloned: dict[int, int] = {}
         for call in tape.in_phase("forward", "loss", "recompute", "backward"):
+            if call.op == "clone" and call.phase == "backward" and call.outputs[0] is not None:
+                self._cloned[call.outputs[0]] = call.inputs[0]
             if all(map(self._is_constant, call.inputs)):
                 self._constant.update(value for value in call.outputs if value is not None)
             elif all(self._is_constant(value) or self.from_parameters(value) for value in call.inputs):
@@ -48,6 +59,19 @@ class ParameterFlow:
             return self._weights(forward)[differentiated]
         return not self.reads_parameter(call) and self.reads_parameter(forward)
 
+    def outer_product(self, call: OperatorCall) -> int:
+        """Return the MACs of a ``mul`` that is a gradient of a product with a vector; 0 for others."""
+        if call.op.removesuffix("_") != "mul" or call.forward is None:
+            return 0
+        forward = self._tape.calls[call.forward]
+        if forward.op not in _OF_VECTORS:
+            return 0
+        read = {*self._read_by_outer(call)}
+        # The gradient meets one of the factors; one that meets a number, such as alpha, is only scaled.
+        if None in read or len(read & {*self._factor_storages(forward)}) != 1:
+            return 0
+        return prod(self._tape.values[call.outputs[0]].shape) if call.outputs[0] is not None else 0
+
     def split(self, call: OperatorCall, found: Gradients) -> Gradients:
         """Return gradients with those of named operands added to the inputs' or to the weights'."""
         weight = found.weight
@@ -60,7 +84,8 @@ class ParameterFlow:
     def _differentiated(self, call: OperatorCall, forward: OperatorCall) -> int | None:
         """Which factor of a forward product one in backward differentiates: 0, 1, or None if unclear."""
         first, second = self._factor_storages(forward)
-        read = self._factor_storages(call)
+        is_outer = call.op.removesuffix("_") == "mul"
+        read = self._read_by_outer(call) if is_outer else self._factor_storages(call)
         if None in read or first is None or second is None or (first in read) == (second in read):
             return None
         return 1 if first in read else 0
@@ -72,6 +97,14 @@ class ParameterFlow:
         first, second = (call.tensor(name) for name in names)
         if first is None or second is None:
             return None, None
+        return self._tape.values[first].storage, self._tape.values[second].storage
+
+    def _read_by_outer(self, call: OperatorCall) -> tuple[int | None, int | None]:
+        """The storages that a ``mul`` reads; of a complex factor it reads a conjugate clone."""
+        first, second = call.tensor("self"), call.tensor("other")
+        if first is None or second is None:
+            return None, None
+        first, second = self._cloned.get(first, first), self._cloned.get(second, second)
         return self._tape.values[first].storage, self._tape.values[second].storage
 
     def _weights(self, product: OperatorCall) -> tuple[bool, bool]:

@@ -6,8 +6,9 @@ own for operators that have none:
     @macs_rule("mylib_correlate")
     def correlate(call: OperatorShapes) -> int: ...
 
-Operators of other libraries are named ``LIBRARY_OPERATOR``; in-place variants (``relu_``) share the rule of
-their functional form.
+Operators of other libraries are named ``LIBRARY_OPERATOR``, or ``LIBRARY::OPERATOR`` as PyTorch writes it;
+in-place variants (``relu_``) share the rule of their functional form. A rule replaces one that there was, and
+goes before the lists of operators without arithmetic.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Generic, TypeVar
 
+from convscope.core.errors import ConvscopeError
 from convscope.tape import OperatorCall, Ref, Tape, Value
 
-_Rule = TypeVar("_Rule", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -74,29 +76,77 @@ class OperatorShapes:
         return () if value is None else self.tape.values[value].shape
 
 
-class RuleTable(Generic[_Rule]):
-    """Rules by operator name.
+class RuleTable(Generic[_Result]):
+    """Rules by operator name, each a function from an operator call to a result.
+
+    Args:
+        result: the type of the rules' results.
 
     Example:
-        >>> table: RuleTable = RuleTable()
-        >>> @table.register("relu")
+        >>> table = RuleTable(int)
+        >>> @table.register("aten::relu")
         ... def one_per_element(call): return call.num_outputs
         >>> table.find("relu_") is one_per_element, table.find("fft")
         (True, None)
     """
 
-    def __init__(self) -> None:
-        self._rules: dict[str, _Rule] = {}
+    def __init__(self, result: type[_Result]) -> None:
+        self._result = result
+        self._rules: dict[str, Callable[[OperatorShapes], _Result]] = {}
 
-    def register(self, *operators: str) -> Callable[[_Rule], _Rule]:
-        """Return a decorator which makes a function the rule of these operators."""
+    def register(
+        self, *operators: str
+    ) -> Callable[[Callable[[OperatorShapes], _Result]], Callable[[OperatorShapes], _Result]]:
+        """Return a decorator which makes a function the rule of these operators.
 
-        def decorate(rule: _Rule) -> _Rule:
-            self._rules.update(dict.fromkeys(operators, rule))
+        Raises:
+            ConvscopeError: a name can't be an operator's.
+        """
+        names = [_name(operator) for operator in operators]
+
+        def decorate(rule: Callable[[OperatorShapes], _Result]) -> Callable[[OperatorShapes], _Result]:
+            self._rules.update(dict.fromkeys(names, rule))
             return rule
 
         return decorate
 
-    def find(self, operator: str) -> _Rule | None:
+    def find(self, operator: str) -> Callable[[OperatorShapes], _Result] | None:
         """Return the rule of an operator, its functional form's if it is in place, or None."""
         return self._rules.get(operator) or self._rules.get(operator.removesuffix("_"))
+
+    def apply(self, shapes: OperatorShapes) -> _Result | None:
+        """Return what an operator call's rule says, or None if there is no rule.
+
+        Raises:
+            ConvscopeError: the rule raises an exception, or its result is of another type.
+        """
+        call = shapes.call
+        rule = self.find(call.op)
+        if rule is None:
+            return None
+        name = getattr(rule, "__name__", repr(rule))
+        told = f"rule {name!r} for operator {call.op!r}, at {call.address},"
+        try:
+            found = rule(shapes)
+        except Exception as error:
+            raise ConvscopeError(
+                f"{told} fails ({type(error).__name__}: {error})",
+                "a rule that works for every call of its operators",
+                "mend the rule, or register another one for this operator",
+            ) from error
+        if not isinstance(found, self._result):
+            raise ConvscopeError(f"{told} returns {found!r}", f"{self._result.__name__}", "mend the rule")
+        return found
+
+
+def _name(operator: str) -> str:
+    """An operator's name as tapes write it."""
+    library, _, name = operator.rpartition("::")
+    plain = name if library in ("", "aten") else f"{library}_{name}"
+    if not plain.isidentifier():
+        raise ConvscopeError(
+            f"a rule for operator {operator!r}",
+            "a name such as 'relu', 'mylib_correlate' or 'mylib::correlate'",
+            "write it as the list of uncounted operators does, without overload",
+        )
+    return plain

@@ -67,7 +67,7 @@ def _add_backward(share: Work, shapes: OperatorShapes, flow: ParameterFlow) -> N
         share.weight_macs += split.weight
         share.recomputed_macs += split.recomputed
         return
-    product = macs(shapes) or 0
+    product = macs(shapes) or flow.outer_product(shapes.call)
     if product and flow.is_weight_gradient(shapes.call):
         share.weight_macs += product
     else:

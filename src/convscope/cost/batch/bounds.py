@@ -1,11 +1,12 @@
 """The largest batch under each set of assumptions, and what binds there."""
 
 from collections import Counter
+from math import gcd
 
 from convscope.core.errors import ConvscopeError
 from convscope.cost.batch.search import WINDOW, largest_below, largest_that_fits
 from convscope.cost.batch.steps import BatchStep, BatchSteps
-from convscope.cost.batch.values import Assumptions, BatchBound, Binding, Bound
+from convscope.cost.batch.values import Assumptions, BatchBound, Binding, Bound, Cap
 from convscope.cost.memory.constants import GpuFigures
 from convscope.cost.memory.replay import Replay, alive_at
 
@@ -35,7 +36,7 @@ def assumptions(memory: int, figures: GpuFigures | None) -> tuple[Assumptions, A
 
 
 class BatchBounds:
-    """Searches for the largest batch, with more and more assumed to be taken.
+    """Searches for the largest batch, with more and more assumed to be taken; counted in the steps' stride.
 
     Args:
         steps: the step at any batch.
@@ -65,9 +66,11 @@ class BatchBounds:
         found = largest_that_fits(lambda batch: self._is_answer(batch, assumed), bound, budget)
         batch, exact = found.batch, found.exact
         if batch == 0:
-            return BatchBound(0, 1, 0, (), bound, exact, assumed, capacity, None, None, None)
+            cap = self._cap(bound, most, capacity)
+            return BatchBound(0, 1, 0, (), bound, exact, assumed, capacity, None, None, None, cap)
         run = self._run(batch, assumed)
-        multiples = range(batch - batch % _MULTIPLE, 0, -_MULTIPLE)
+        multiple = _MULTIPLE // gcd(_MULTIPLE, self._steps.stride)
+        multiples = range(batch - batch % multiple, 0, -multiple)
         return BatchBound(
             batch=batch,
             stops_at=self._stops_at(batch, assumed),
@@ -80,7 +83,14 @@ class BatchBounds:
             allocated_peak_bytes=run.allocated_peak_bytes,
             reserved_peak_bytes=run.reserved_peak_bytes if self._steps.on_cuda else None,
             bytes_per_item=self._plain(batch + 1) - self._plain(batch),
+            bound_by=self._cap(bound, most, capacity),
         )
+
+    def _cap(self, bound: int, most: int, capacity: int) -> Cap:
+        """Why no batch above the bound was tried, where none above ``most`` was to be."""
+        if bound < most or self._plain(most + 1) > capacity:
+            return "tensors"
+        return "max_batch" if most == self._max else "more hopeful answer"
 
     def _is_answer(self, batch: int, assumed: Assumptions) -> bool:
         """Whether a batch fits, and so many smaller ones as are assumed to."""

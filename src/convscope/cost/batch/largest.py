@@ -13,13 +13,14 @@ in that sense, not an extrapolation. Three answers differ in what isn't known wi
 On CPU they differ in the margin and the smaller batches alone.
 
 Fitting isn't monotone in the batch: a smaller batch may not fit (``holes``). An answer is the largest batch
-that fits: above ``bound`` the tensors alone need more than there is, and all batches in between were tried
-where ``exact`` is True.
+that fits: above ``bound`` the tensors alone need more than there is, or ``bound_by`` says what else ended the
+search, and all batches in between were tried where ``exact`` is True.
 
 Limits: what others take of the memory (a display, a second process, batches loaded ahead) has to be
 subtracted from it; the allocator's settings are PyTorch's defaults.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import nn
@@ -29,6 +30,7 @@ from convscope.core.units import format_bytes, parse_bytes
 from convscope.cost.batch.bounds import BatchBounds, assumptions, binding
 from convscope.cost.batch.scaling import batch_of, with_batch
 from convscope.cost.batch.steps import BatchSteps
+from convscope.cost.batch.strides import in_items
 from convscope.cost.batch.values import LargestBatch
 from convscope.cost.memory.constants import gpu_figures
 from convscope.tape import Tape, TrainingPlan, record
@@ -56,7 +58,7 @@ def largest_batch(
         model: any eager PyTorch module.
         inputs: a tensor, a tuple or dict of tensors, or a shape. The first size of the first one is the
             batch, and every tensor or shape with the same first size is scaled with it; how large it is given
-            doesn't matter.
+            matters only to networks that don't run at every batch: see :attr:`LargestBatch.stride`.
         memory: of the device, such as ``"24GiB"``, or a number of bytes.
         plan: the training step; None for inference.
         device: whose memory rules to follow: ``"cuda"`` or ``"cpu"``.
@@ -84,14 +86,16 @@ def largest_batch(
     def recording(batch: int) -> Tape:
         return record(model, with_batch(inputs, batch), plan, step, device=device)
 
-    steps = BatchSteps(recording, figures)
+    steps = BatchSteps(recording, figures, batch_of(inputs))
+    most = max_batch // steps.stride
     assumed = assumptions(total, figures)
     needed = _needed(steps, total, assumed[0].context_bytes)
-    found = BatchBounds(steps, total, max_batch).find(assumed)
+    found = BatchBounds(steps, total, most).find(assumed)
     rests_on = (batch for each in found for batch in (each.batch, each.stops_at) if batch)
     if not steps.check(rests_on):
-        found = BatchBounds(steps, total, max_batch).find(assumed)
-    optimistic, likely, safe = found
+        found = BatchBounds(steps, total, most).find(assumed)
+    binds = binding(steps, found[1].batch or steps.smallest, assumed[1])
+    optimistic, likely, safe = (in_items(each, steps.stride) for each in found)
     return LargestBatch(
         network=type(model).__name__,
         plan=describe(plan),
@@ -101,12 +105,13 @@ def largest_batch(
         safe=safe,
         likely=likely,
         optimistic=optimistic,
-        binds=binding(steps, likely.batch or steps.smallest, assumed[1]),
-        smallest_batch=steps.smallest,
+        binds=replace(binds, batch=binds.batch * steps.stride),
+        smallest_batch=steps.smallest * steps.stride,
         needed_bytes=needed,
         max_batch=max_batch,
-        checked=steps.checked,
+        checked=tuple(batch * steps.stride for batch in steps.checked),
         recorded_because=steps.recorded_because,
+        stride=steps.stride,
     )
 
 
@@ -135,7 +140,7 @@ def _needed(steps: BatchSteps, memory: int, context: int) -> int:
         raise ConvscopeError(
             f"memory of {format_bytes(memory)} for a network which{states} takes "
             f"{format_bytes(own)} itself{beside}",
-            f"at least {format_bytes(needed)}, which a batch of {steps.smallest} needs",
+            f"at least {format_bytes(needed)}, which a batch of {steps.smallest * steps.stride} needs",
             "give more memory, or take a smaller network or an optimizer with fewer states",
         )
     return needed

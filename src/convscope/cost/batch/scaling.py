@@ -143,7 +143,8 @@ def with_batch(inputs: Inputs, batch: int) -> Inputs:
         if isinstance(item, Mapping):
             return {name: scaled(part) for name, part in item.items()}
         if isinstance(item, list | tuple):
-            return type(item)(scaled(part) for part in item)
+            parts = [scaled(part) for part in item]
+            return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
         return item
 
     return scaled(inputs)

@@ -2,8 +2,15 @@
 
 Deriving takes milliseconds, recording a second. What was derived is checked against recordings at the
 batches that an answer rests on; where it differs, every batch is recorded from then on, with the reason.
+
+A network that doesn't run at every batch (``x.view(-1, frames, ...)``) is looked at in multiples of a divisor
+of the batch that it was given with: the smallest at whose multiples it runs. Batches are counted in
+:attr:`BatchSteps.stride` here.
+
+Tapes are large, so only those of the last few batches are held; of the others what a replay needs is.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -28,6 +35,7 @@ from convscope.tape import Tape
 # batch of 1 is special to strides and to batch norm.
 _PAIRS = ((5, 7), (11, 13))
 _NETWORK = ("parameter", "buffer", "optimizer-state")
+_NUM_TAPES = 4
 
 
 @dataclass(frozen=True)
@@ -35,19 +43,28 @@ class BatchStep:
     """A step at one batch.
 
     Attributes:
-        tape: recorded or derived.
+        on_cuda: whose memory rules it follows.
         schedule: when each of its blocks is taken and given back.
         low, high: the least and the most that the libraries take.
+        standing: the blocks of the network itself and of the optimizer's states.
+        find_tape: returns its tape, which may have to be recorded or derived again.
     """
 
-    tape: Tape
+    on_cuda: bool
     schedule: Schedule
     low: Workspace
     high: Workspace
+    standing: tuple[int, ...]
+    find_tape: Callable[[], Tape]
+
+    @property
+    def tape(self) -> Tape:
+        """The step's tape, recorded or derived."""
+        return self.find_tape()
 
     def run(self, workspace: Workspaces, capacity: int | None) -> Replay:
         """Run the step under a capacity; ``full`` is None if it fits. On CPU, sizes are added up."""
-        if self.tape.device != "cuda":
+        if not self.on_cuda:
             return self._added_up(capacity)
         if workspace == "all" and self.high.convolution_bytes:
             sizes = (*self.schedule.sizes, *self.high.convolution_bytes)
@@ -59,7 +76,7 @@ class BatchStep:
     def sizes(self) -> list[int]:
         """Bytes of all blocks, those of cuDNN's workspaces 0, as the device counts them."""
         sizes = block_sizes(self.schedule, self.low)
-        return [rounded(size) for size in sizes] if self.tape.device == "cuda" else sizes
+        return [rounded(size) for size in sizes] if self.on_cuda else sizes
 
     def plain_peak_bytes(self) -> int:
         """Most bytes in use, summed without an allocator: the step needs at least as much."""
@@ -70,8 +87,7 @@ class BatchStep:
     def standing_bytes(self) -> int:
         """Bytes of the network itself and the optimizer's states."""
         sizes = self.sizes()
-        kept = (s.index for s in self.tape.storages if s.birth < 0 and s.role in _NETWORK)
-        return sum(sizes[index] for index in kept)
+        return sum(sizes[index] for index in self.standing)
 
     def _added_up(self, capacity: int | None) -> Replay:
         highs = tuple(plain_bytes(self.schedule, self.sizes()))
@@ -84,21 +100,28 @@ class BatchStep:
 class BatchSteps:
     """One network's step at any batch.
 
+    Args:
+        record: records the step at a batch.
+        figures: of the GPU; None on CPU.
+        given: the batch that the user gave, at which the network should run.
+
     Attributes:
+        stride: all batches are multiples of it, and are counted in it; 1 unless the network refuses some.
         recorded_because: why every batch is recorded; empty while batches are derived.
         checked: batches at which a real recording equals what was derived.
         smallest: the smallest batch that runs: 1, or 2 where a batch norm refuses 1.
     """
 
-    def __init__(self, record: Callable[[int], Tape], figures: GpuFigures | None) -> None:
+    def __init__(self, record: Callable[[int], Tape], figures: GpuFigures | None, given: int = 1) -> None:
         self._record, self._figures = record, figures
-        self._tapes: dict[int, Tape] = {}
+        self._tapes: OrderedDict[int, Tape] = OrderedDict()
         self._steps: dict[int, BatchStep] = {}
-        self._schedule: Schedule | None = None
+        self._schedules: dict[bool, Schedule] = {}
+        self.stride = 1
         self.recorded_because = ""
         self.checked: tuple[int, ...] = ()
         self.smallest = 1
-        self._family = self._derive()
+        self._family = self._derive_in_strides(given)
 
     @property
     def on_cuda(self) -> bool:
@@ -112,9 +135,7 @@ class BatchSteps:
             ConvscopeError: it has to be recorded and doesn't run.
         """
         if batch not in self._steps:
-            derived = self._family.at(batch) if self._family is not None and batch > 1 else None
-            tape = derived or self._recording(batch)
-            self._steps[batch] = self._prepared(tape, derived is not None)
+            self._steps[batch] = self._prepared(batch)
         return self._steps[batch]
 
     def smallest_step(self) -> BatchStep:
@@ -134,32 +155,72 @@ class BatchSteps:
                 return True
             where = difference(self._family.at(batch), self._recording(batch))
             if where:
-                self._family, self.recorded_because = None, f"at a batch of {batch}, {where}"
-                self._steps, self.checked = {}, ()
+                self._family, self.recorded_because = None, f"at a batch of {batch * self.stride}, {where}"
+                self._steps, self._schedules, self.checked = {}, {}, ()
+                self._tapes.clear()
                 return False
             self.checked = (*self.checked, batch)
         return True
 
+    def _derive_in_strides(self, given: int) -> Family | None:
+        try:
+            return self._derive()
+        except ConvscopeError as refused:
+            reason = refused
+        self._record(given)
+        for self.stride in (divisor for divisor in range(2, given + 1) if given % divisor == 0):
+            try:
+                return self._derive()
+            except ConvscopeError:
+                continue
+        raise ConvscopeError(
+            f"a network that runs at a batch of {given}, but not at others ({reason.given})",
+            "one that runs at any batch, or at multiples of the given one",
+            "write its forward() without a fixed batch, such as x.flatten(1) for x.view(16, -1)",
+        )
+
     def _derive(self) -> Family | None:
         reason = ""
+        self._tapes.clear()
         for pair in _PAIRS:
             try:
                 return family(self._recording(pair[0]), self._recording(pair[1]), pair)
-            except NotAffineError as difference_found:
-                reason = reason or f"batches of {pair[0]} and {pair[1]}: {difference_found}"
+            except NotAffineError as differ:
+                first, second = (batch * self.stride for batch in pair)
+                reason = reason or f"batches of {first} and {second}: {differ}"
         self.recorded_because = reason
         return None
 
     def _recording(self, batch: int) -> Tape:
+        return self._held(batch, lambda: self._record(batch * self.stride))
+
+    def _tape(self, batch: int) -> Tape:
+        if self._family is None or batch <= 1:
+            return self._recording(batch)
+        return self._family.at(batch)
+
+    def _held(self, batch: int, make: Callable[[], Tape]) -> Tape:
         if batch not in self._tapes:
-            self._tapes[batch] = self._record(batch)
+            self._tapes[batch] = make()
+            while len(self._tapes) > _NUM_TAPES:
+                self._tapes.popitem(last=False)
+        self._tapes.move_to_end(batch)
         return self._tapes[batch]
 
-    def _prepared(self, tape: Tape, derived: bool) -> BatchStep:
+    def _prepared(self, batch: int) -> BatchStep:
+        tape = self._tape(batch)
         low, high = (Workspace(), Workspace()) if self._figures is None else workspaces(tape, self._figures)
-        if not derived:
-            return BatchStep(tape, schedule_of(tape), low, high)
-        sizes = sizes_of(tape)
-        if self._schedule is None or len(self._schedule.sizes) != len(sizes):
-            self._schedule = schedule_of(tape)
-        return BatchStep(tape, replace(self._schedule, sizes=sizes), low, high)
+        kept = tuple(s.index for s in tape.storages if s.birth < 0 and s.role in _NETWORK)
+        return BatchStep(
+            self.on_cuda, self._scheduled(tape, batch), low, high, kept, lambda: self._tape(batch)
+        )
+
+    def _scheduled(self, tape: Tape, batch: int) -> Schedule:
+        """The schedule of a tape, which shares all but its sizes with that of other batches where it can."""
+        sizes, derived = sizes_of(tape), self._family is not None and batch > 1
+        known = self._schedules.get(derived)
+        if known is None or not derived or len(known.sizes) != len(sizes):
+            found = schedule_of(tape)
+            if known is None or replace(found, sizes=known.sizes) != known:
+                known = self._schedules[derived] = found
+        return replace(known, sizes=sizes)

@@ -14,6 +14,10 @@ Bound = Literal["activations", "parameters", "optimizer"]
 """What most of the memory at the peak is for: ``activations`` grow with the batch; ``parameters`` (with
 gradients and states) don't, and neither does ``optimizer``, where the peak is in its step."""
 
+Cap = Literal["tensors", "more hopeful answer", "max_batch"]
+"""Why no batch above a bound was tried: the sum of its tensors is more than there is; the answer under more
+hopeful assumptions isn't larger; or the caller wanted none."""
+
 
 @dataclass(frozen=True)
 class Assumptions:
@@ -41,14 +45,14 @@ class BatchBound:
         stops_at: the smallest larger batch that doesn't fit; None if all up to ``max_batch`` do.
         multiple_of_8: the largest multiple of eight up to ``batch`` that fits; 0 if there is none.
         holes: smaller batches, of the eight below, that don't fit.
-        bound: no larger batch can fit, since the sum of its tensors is more than ``capacity_bytes`` (or since
-            it doesn't under more hopeful assumptions, or is more than ``max_batch``).
+        bound: no larger batch was tried.
         exact: all batches from ``batch`` to ``bound`` were tried; otherwise the next eight were.
         assumptions: under which the batch was looked for.
         capacity_bytes: what PyTorch may take: the memory without context and margin.
         allocated_peak_bytes: at ``batch``; None if that is 0.
         reserved_peak_bytes: the same; None on CPU.
         bytes_per_item: what one more item of the batch adds to the tensors at the peak; None without a batch.
+        bound_by: why no batch above ``bound`` was; see :data:`Cap`.
     """
 
     batch: int
@@ -62,6 +66,7 @@ class BatchBound:
     allocated_peak_bytes: int | None
     reserved_peak_bytes: int | None
     bytes_per_item: int | None
+    bound_by: Cap = "tensors"
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class LargestBatch(Result):
         max_batch: larger ones weren't tried.
         checked: batches at which a real recording equals what was derived from two others.
         recorded_because: why every batch was recorded instead; empty if they weren't.
+        stride: only its multiples were looked at, since the network doesn't run at every batch; 1 if it does.
     """
 
     network: str
@@ -122,3 +128,4 @@ class LargestBatch(Result):
     max_batch: int
     checked: tuple[int, ...]
     recorded_because: str
+    stride: int = 1

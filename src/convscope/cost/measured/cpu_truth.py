@@ -17,6 +17,7 @@ allocator (``ATen/native/mkldnn/IDeepRegistration.cpp``).
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -28,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from convscope.core.collector import collector_at_rest
 from convscope.core.preserved import preserved_rng
+from convscope.cost.measured.quiet import without_profiler_notes
 from convscope.cost.measured.real_step import Phase, real_step
 from convscope.tape import TrainingPlan
 from convscope.tape.substrate import Inputs
@@ -35,6 +37,7 @@ from convscope.tape.substrate import Inputs
 _STEPS = 3
 _MARK = "convscope step "
 _PHASES = {"zero-grad": "optimizer"}
+_DEFAULT_PLAN = TrainingPlan()
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class CpuTruth:
     inside_operators: Mapping[str, int]
 
 
-def measure(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = None) -> CpuTruth:
+def measure(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = _DEFAULT_PLAN) -> CpuTruth:
     """Return the memory of a real step on the CPU; the model comes back as it was.
 
     Args:
@@ -70,17 +73,32 @@ def measure(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = None) 
         inputs: a tensor, a tuple or dict of tensors, or a shape, filled with random numbers.
         plan: the training step; None for inference.
 
+    Raises:
+        ConvscopeError: the step fails, or there is no room for it.
+
     Example:
-        >>> measure(nn.ReLU(), (2, 3, 4, 5)).peak_bytes  # two tensors of 120 floats
+        >>> measure(nn.ReLU(), (2, 3, 4, 5), None).peak_bytes  # two tensors of 120 floats
         960
     """
-    with preserved_rng(), collector_at_rest(), profile(
-        activities=[ProfilerActivity.CPU], profile_memory=True
-    ) as profiler, real_step(model, inputs, plan, torch.device("cpu")) as step:  # fmt: skip
+    profiler: Any = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+    with preserved_rng(), collector_at_rest(), _running(profiler), real_step(
+        model, inputs, plan, torch.device("cpu")
+    ) as step:  # fmt: skip
         for number in range(_STEPS):
             step.run(_marking(number))
     tree = profiler.profiler.kineto_results.experimental_event_tree()
     return _Run(tree).truth()
+
+
+@contextmanager
+def _running(profiler: Any) -> Iterator[None]:
+    with without_profiler_notes():
+        profiler.start()
+    try:
+        yield
+    finally:
+        with without_profiler_notes():
+            profiler.stop()
 
 
 def _marking(number: int) -> Phase:

@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from convscope.core.collector import collector_at_rest
+from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.core.result import Result
 from convscope.cost.measured.cuda_device import Device, device_in_use, require_cuda
@@ -89,8 +90,8 @@ def measure(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None = _DEFAU
         plan: the training step; None for inference.
 
     Raises:
-        ConvscopeError: there is no CUDA device.
-        torch.OutOfMemoryError: the step doesn't fit.
+        ConvscopeError: there is no CUDA device, or the step fails: its cause is ``torch.OutOfMemoryError``
+            if it doesn't fit.
     """
     require_cuda()
     with preserved_rng(), collector_at_rest(collect_first=False):
@@ -152,7 +153,7 @@ def _history(model: nn.Module, inputs: Inputs, plan: TrainingPlan | None) -> tup
                     step.run()
                 events = memory._snapshot()["device_traces"][device]
         return read_history(segments, events, since), ""
-    except (UnreadableHistory, RuntimeError, AttributeError, TypeError, KeyError) as error:
+    except (UnreadableHistory, ConvscopeError, RuntimeError, AttributeError, TypeError, KeyError) as error:
         return None, " ".join(f"{type(error).__name__}: {error}".split())[:300]
     finally:
         memory._record_memory_history(None)

@@ -20,8 +20,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
 from convscope.core.preserved import preserved_structure
+from convscope.cost.measured.copies import Copier, hold_copies, refer_to_copies
+from convscope.cost.measured.failures import SETTING_UP, step_failed
 from convscope.tape import TrainingPlan
 from convscope.tape.attention import attention_in_parts
 from convscope.tape.step import autocast_of, loss_of, run_inference, trainable
@@ -29,7 +32,6 @@ from convscope.tape.substrate import Inputs
 
 Phase = Callable[[str], AbstractContextManager[Any]]
 """Called with ``"zero-grad"``, ``"forward"``, ``"loss"``, ``"backward"`` or ``"optimizer"``; surrounds it."""
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclass
@@ -64,7 +66,22 @@ class RealStep:
             self._scaler = torch.amp.GradScaler(self.device.type)
 
     def run(self, phase: Phase = lambda _: nullcontext()) -> None:
-        """Run one step, each part of it surrounded by ``phase(name)``."""
+        """Run one step, each part of it surrounded by ``phase(name)``.
+
+        Raises:
+            ConvscopeError: the network, the loss or the optimizer raises an exception, which is its cause.
+        """
+        reached = SETTING_UP
+
+        def noting(name: str) -> AbstractContextManager[Any]:
+            nonlocal reached
+            reached = name
+            return phase(name)
+
+        with _told(lambda: reached, self.model, self.plan, self.device):
+            self._run(noting)
+
+    def _run(self, phase: Phase) -> None:
         if self.plan is None:
             with phase("forward"):
                 run_inference(self.model, self.args, self.kwargs)
@@ -116,6 +133,9 @@ def real_step(
             inference in evaluation mode, without gradients.
         device: where to run; the model's own by default.
 
+    Raises:
+        ConvscopeError: there is no room for the copies, or the device doesn't take them.
+
     Example:
         >>> net = nn.BatchNorm2d(3)
         >>> with real_step(net, (4, 3, 5, 5), TrainingPlan()) as step:
@@ -124,20 +144,35 @@ def real_step(
         (0, None)
     """
     place = device or device_of(model)
-    copy = _Copier(place, _dtype_of(plan), channels_last=plan is not None and plan.channels_last)
+    copy = Copier(place, _dtype_of(plan), channels_last=plan is not None and plan.channels_last)
     eager = torch.compiler.set_stance("force_eager")
     with preserved_structure(model), outside_inference_mode(), eager, attention_in_parts():
         if plan is None:
             model.eval()
         elif not model.training:
             model.train()
-        for module in model.modules():
-            _hold_copies(module, copy)
-        for module in model.modules():
-            _refer_to_copies(module, copy)
-        args, kwargs = _called_with(inputs, copy, _floating_dtype(model))
-        del copy  # it holds what the model may let go of
-        yield RealStep(model, args, kwargs, plan, place)
+        with _told(lambda: SETTING_UP, model, plan, place):
+            for module in model.modules():
+                hold_copies(module, copy)
+            for module in model.modules():
+                refer_to_copies(module, copy)
+            args, kwargs = _called_with(inputs, copy, _floating_dtype(model))
+            step = RealStep(model, args, kwargs, plan, place)
+        del copy, args, kwargs  # they hold what the model may let go of
+        yield step
+
+
+@contextmanager
+def _told(
+    phase: Callable[[], str], model: nn.Module, plan: TrainingPlan | None, device: torch.device
+) -> Iterator[None]:
+    """Have exceptions told in one line; those that say so already, and Ctrl-C, pass through."""
+    try:
+        yield
+    except ConvscopeError:
+        raise
+    except Exception as error:
+        raise step_failed(phase(), error, model, plan, device) from error
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -145,66 +180,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
-class _Copier:
-    """Makes the copy of a tensor; one copy per tensor, and one storage per storage."""
-
-    def __init__(self, device: torch.device, dtype: torch.dtype | None, *, channels_last: bool) -> None:
-        self.device, self.dtype = device, dtype
-        self._orders = _CHANNELS_LAST if channels_last else {}
-        self._copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._storages: dict[int, torch.UntypedStorage] = {}
-
-    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in self._copies:
-            copy = self._copy(tensor.detach())
-            if isinstance(tensor, nn.Parameter):
-                copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
-            elif tensor.is_floating_point():
-                copy.requires_grad_(tensor.requires_grad and tensor.is_leaf)
-            self._copies[id(tensor)] = self._copies[id(copy)] = (tensor, copy)
-        return self._copies[id(tensor)][1]
-
-    def noise(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Random numbers of a shape."""
-        numbers = torch.randn(shape, dtype=self.dtype or dtype, device=self.device)
-        return numbers.contiguous(memory_format=self._orders.get(len(shape), torch.contiguous_format))
-
-    def known(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The copy of a tensor that has one; any other as it is."""
-        return self._copies.get(id(tensor), (tensor, tensor))[1]
-
-    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        dtype = self.dtype if self.dtype and tensor.is_floating_point() else tensor.dtype
-        recast = dtype != tensor.dtype or tensor.device != self.device or tensor.layout is not torch.strided
-        if recast or tensor.dim() in self._orders:
-            order = self._orders.get(tensor.dim(), torch.preserve_format)
-            return tensor.to(self.device, dtype, copy=True, memory_format=order)
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._storages:
-            self._storages[storage._cdata] = storage.clone()  # type: ignore[no-untyped-call]
-        kept = self._storages[storage._cdata]
-        return torch.empty(0, dtype=dtype, device=self.device).set_(
-            kept, tensor.storage_offset(), tensor.shape, tensor.stride()
-        )
-
-
-def _hold_copies(module: nn.Module, copy: _Copier) -> None:
-    for kind in ("_parameters", "_buffers"):
-        module.__dict__[kind] = {
-            name: None if tensor is None else copy(tensor) for name, tensor in module.__dict__[kind].items()
-        }
-
-
-def _refer_to_copies(module: nn.Module, copy: _Copier) -> None:
-    """Recurrent layers, for one, keep a second list of their parameters."""
-    for name, value in module.__dict__.items():
-        if type(value) in (list, tuple) and any(isinstance(item, torch.Tensor) for item in value):
-            module.__dict__[name] = type(value)(
-                copy.known(item) if isinstance(item, torch.Tensor) else item for item in value
-            )
-
-
-def _called_with(inputs: Inputs, copy: _Copier, dtype: torch.dtype) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _called_with(inputs: Inputs, copy: Copier, dtype: torch.dtype) -> tuple[tuple[Any, ...], dict[str, Any]]:
     def real(item: Any) -> Any:
         if isinstance(item, tuple) and all(type(size) is int for size in item):
             return copy.noise(item, dtype)

@@ -17,7 +17,7 @@ network that takes another way through its code for real than in the recording h
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -26,15 +26,12 @@ from torch import nn
 from convscope.core.collector import collector_at_rest
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
-from convscope.cost.arithmetic.gradients import ParameterFlow
-from convscope.cost.layers import Layers
 from convscope.cost.measured.machine import device_name
 from convscope.cost.measured.real_step import RealStep, device_of, real_step
 from convscope.cost.measured.stopwatch import Laps, Stopwatch, clock_of
-from convscope.cost.measured.values import Between, RowTiming, Seconds, Timings
-from convscope.cost.rows import table_of
-from convscope.tape import Site, Tape, TrainingPlan, record
-from convscope.tape.calls import OperatorCall
+from convscope.cost.measured.timed_rows import TimedRows, seconds_of
+from convscope.cost.measured.values import Between, Timings
+from convscope.tape import Tape, TrainingPlan, record
 from convscope.tape.plan import describe
 from convscope.tape.substrate import Inputs
 
@@ -42,12 +39,13 @@ _WATCHED = ("forward", "loss", "backward")
 _NO_ROW = "no row"
 _WHOLE = {"loss": "forward", "zero-grad": "optimizer"}
 _Series = dict[str, list[float]]
+_DEFAULT_PLAN = TrainingPlan()
 
 
 def measure(
     model: nn.Module,
     inputs: Inputs,
-    plan: TrainingPlan | None = None,
+    plan: TrainingPlan | None = _DEFAULT_PLAN,
     tape: Tape | None = None,
     *,
     repeats: int = 10,
@@ -64,17 +62,23 @@ def measure(
         warmup: steps before them.
 
     Raises:
-        ConvscopeError: fewer than two repeats, or the network can't be recorded.
+        ConvscopeError: fewer than two repeats, ``tape`` is of another kind of step, the network can't be
+            recorded, or a real step fails.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-        >>> found = measure(net, (2, 3, 16, 16), repeats=2)
+        >>> found = measure(net, (2, 3, 16, 16), plan=None, repeats=2)
         >>> [row.address for row in found.rows]
         ['0#1', '1#1']
     """
     if repeats < 2 or warmup < 0:
         raise ConvscopeError(
             f"repeats={repeats}, warmup={warmup}", "at least 2 and at least 0", "give more, 10 for instance"
+        )
+    if tape is not None and tape.training != (plan is not None):
+        kind = "a training step" if tape.training else "inference"
+        raise ConvscopeError(
+            f"a tape of {kind} for {describe(plan)}", "one of the same step", "change the plan"
         )
     device = device_of(model)
     tape = tape or record(model, inputs, plan, device="cuda" if device.type == "cuda" else "cpu")
@@ -90,7 +94,7 @@ class _Measurement:
     def __init__(self, model: nn.Module, tape: Tape, step: RealStep) -> None:
         self._model, self._tape, self._step = model, tape, step
         self._clock = clock_of(step.device)
-        self._rows = _Rows(tape)
+        self._rows = TimedRows(tape)
         self._forward: _Series = defaultdict(list)
         self._backward: _Series = defaultdict(list)
         self._between: _Series = defaultdict(list)
@@ -159,16 +163,16 @@ class _Measurement:
 
     def _timings(self, repeats: int) -> Timings:
         step, tape = self._step, self._tape
-        between = [Between(path, _seconds(times, repeats)) for path, times in self._between.items()]
-        optimizer = _seconds(self._optimizer, repeats)
+        between = [Between(path, seconds_of(times, repeats)) for path, times in self._between.items()]
+        optimizer = seconds_of(self._optimizer, repeats)
         halves = [
-            (_seconds(self._forward.get(row.address, []), repeats),
-             _seconds(self._backward.get(row.address, []), repeats))
+            (seconds_of(self._forward.get(row.address, []), repeats),
+             seconds_of(self._backward.get(row.address, []), repeats))
             for row in self._rows.rows
         ]  # fmt: skip
         total = sum(each.seconds.median for each in between) + optimizer.median
         total += sum(forward.median + backward.median for forward, backward in halves)
-        unwatched = _seconds(self._plain["step"], repeats)
+        unwatched = seconds_of(self._plain["step"], repeats)
         return Timings(
             network=type(self._model).__name__,
             input_shapes=tuple(tape.values[value].shape for value in tape.inputs),
@@ -185,66 +189,10 @@ class _Measurement:
             optimizer=optimizer,
             seconds=total,
             unwatched=unwatched,
-            unwatched_forward=_seconds(self._plain["forward"], repeats),
-            unwatched_backward=_seconds(self._plain["backward"], repeats),
+            unwatched_forward=seconds_of(self._plain["forward"], repeats),
+            unwatched_backward=seconds_of(self._plain["backward"], repeats),
             added_seconds=statistics.median(self._watched) - unwatched.median,
         )
-
-
-class _Rows:
-    """The rows of the table, and which of them an operator of a real step belongs to."""
-
-    def __init__(self, tape: Tape) -> None:
-        self.rows = table_of(tape).rows
-        self._tape, self._layers = tape, Layers(tape, ParameterFlow(tape))
-        layers = self._layers.layers
-        self._whole = {str(layer.address) for layer in layers if layer.address.op is None}
-        # The first row of a module call, and of a module, stands for operators that lead to no other.
-        self._nearest: dict[str, str] = {}
-        for layer in layers:
-            self._nearest.setdefault(str(layer.address.module), str(layer.address))
-            self._nearest.setdefault(layer.address.path, str(layer.address))
-        self._known: dict[str, str | None] = {}
-
-    def whole(self, module: str) -> str | None:
-        """The address of a row that is this module call as a whole, or None."""
-        return module if module in self._whole else None
-
-    def is_inside(self, site: Site) -> bool:
-        """Whether an operator runs in a module call which is a row as a whole."""
-        return site.phase in ("forward", "recompute") and str(site.address.module) in self._whole
-
-    def of(self, site: Site) -> str | None:
-        """The address of an operator's row; sums of a parameter's gradient belong to its module's first."""
-        address = str(site.address)
-        if address not in self._known:
-            call = self._tape.find(address)
-            layer = self._layers.of(call) if isinstance(call, OperatorCall) else None
-            near = self._nearest.get(str(site.address.module)) or self._nearest.get(site.address.path)
-            self._known[address] = near if layer is None else str(layer.address)
-        return self._known[address]
-
-    def timings(self, halves: Iterable[tuple[Seconds, Seconds]], total: float) -> Iterator[RowTiming]:
-        """The rows' timings, from their forward and backward seconds."""
-        for row, (forward, backward) in zip(self.rows, halves):
-            backward_flops = row.backward_input_flops + row.backward_weight_flops + row.recompute_flops
-            flops, seconds = row.forward_flops + backward_flops, forward.median + backward.median
-            yield RowTiming(
-                address=row.address,
-                op=row.op,
-                forward=forward,
-                backward=backward,
-                forward_flops=row.forward_flops,
-                backward_flops=backward_flops if self._tape.training else 0,
-                flops_per_second=flops / seconds if flops and seconds else None,
-                share=seconds / total if total else 0.0,
-            )
-
-
-def _seconds(times: list[float], repeats: int) -> Seconds:
-    """Median and quartiles; repeats in which a time wasn't met had none of it."""
-    low, median, high = statistics.quantiles(times + [0.0] * (repeats - len(times)), n=4, method="inclusive")
-    return Seconds(median, low, high)
 
 
 def _dtype(step: RealStep) -> str:

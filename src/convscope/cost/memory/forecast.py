@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from convscope.cost.allocator.caching import AllocatorConfig
 from convscope.cost.memory.constants import GpuFigures, gpu_figures
+from convscope.cost.memory.recurrent import memory_of_recurrent_layers
 from convscope.cost.memory.replay import (
     Alive,
     Replay,
@@ -101,7 +102,8 @@ def _on_cuda(
     tensors = [size if block < num_tensors else 0 for block, size in enumerate(sizes)]
     allocated = without.allocated_peak_bytes
     context = figures.context_range_bytes
-    unknown = () if figures.context_measured else (_CONTEXT_UNKNOWN.format(gpu=figures.gpu),)
+    unknown: tuple[str, ...] = () if figures.context_measured else (_CONTEXT_UNKNOWN.format(gpu=figures.gpu),)
+    unknown += memory_of_recurrent_layers(tape)
     return Forecast(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=without.reserved_peak_bytes,
@@ -143,7 +145,7 @@ def _on_cpu(tape: Tape, schedule: Schedule) -> Forecast:
         live_by_role=by_role,
         live_at_peak=live[:_NUM_LARGEST],
         timeline=_timeline(tape, tuple(highs), peak),
-        not_forecast=_ON_CPU,
+        not_forecast=(*_ON_CPU, *memory_of_recurrent_layers(tape)),
         device="cpu",
         tensor_peak_bytes=total,
         allocated_range_bytes=(total, total),
@@ -197,7 +199,7 @@ def _live_tensor(tape: Tape, storage: Storage, nbytes: int, role: str) -> LiveTe
 
 
 def _timeline(tape: Tape, highs: tuple[int, ...], peak: int | None) -> tuple[TimelinePoint, ...]:
-    """Highest point of each of many short stretches, and the last call of each phase's stretch."""
+    """Highest point of each phase and of each of many short stretches, and the last call of each phase."""
     if peak is None:
         return ()
     stretch = -(-len(highs) // _NUM_POINTS)
@@ -207,5 +209,7 @@ def _timeline(tape: Tape, highs: tuple[int, ...], peak: int | None) -> tuple[Tim
     ends = {index for index in range(len(highs) - 1) if phases[index] != phases[index + 1]}
     if len(ends) > _NUM_POINTS:  # recomputation alternates with backward
         ends = {max(i for i in ends if phases[i] == phase) for phase in {phases[i] for i in ends}}
-    points = sorted(chosen | ends | {peak, len(highs) - 1})
+    tops = {max((i for i in range(len(highs)) if phases[i] == phase), key=highs.__getitem__)
+            for phase in set(phases[: len(highs)])}  # fmt: skip
+    points = sorted(chosen | ends | tops | {peak, len(highs) - 1})
     return tuple(TimelinePoint(i, phases[i], str(tape.calls[i].address), highs[i]) for i in points)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from convscope.cost.memory.scratch import Kernel, passings
 from convscope.cost.memory.standing import host_storages, loading_order
-from convscope.tape import OperatorCall, Storage, Tape
+from convscope.tape import OperatorCall, Tape
 
 Events = tuple[int, ...]
 
@@ -193,19 +193,23 @@ def _lives(tape: Tape) -> tuple[dict[int, int], dict[int, int]]:
     """Birth and death of what a steady step makes; what outlives it dies at the number of calls."""
     count = len(tape.calls)
     births, deaths = {}, {}
+    readers = _first_readers(tape)
     for storage in tape.storages:
         birth, death = storage.birth, count if storage.death is None else storage.death
         if storage.role == "constant" and birth < 0 and storage.death is not None:
-            birth = _first_reader(tape, storage)
+            birth = readers.get(storage.index, -1)
         if 0 <= birth < min(death, count):
             births[storage.index], deaths[storage.index] = birth, death
     return births, deaths
 
 
-def _first_reader(tape: Tape, storage: Storage) -> int:
-    """A constant is made anew in every step, just before it is read."""
-    readers = (c.index for c in tape.calls if any(tape.values[v].storage == storage.index for v in c.inputs))
-    return next(readers, -1)
+def _first_readers(tape: Tape) -> dict[int, int]:
+    """By storage, the first call that reads it: constants are made anew in every step, just before that."""
+    readers: dict[int, int] = {}
+    for call in tape.calls:
+        for value in call.inputs:
+            readers.setdefault(tape.values[value].storage, call.index)
+    return readers
 
 
 def _added_gradients(tape: Tape) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """Changes of a network that make its training step need less memory: activations, norms, a frozen stem."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -32,14 +33,19 @@ def in_place_activations(now: Situation) -> Iterator[Change]:
     }
     if not found:
         return
-    safe = [path for path in found if all(_input_is_free(now.tape, call) for call in found[path])]
-    bound = [path for path in found if path not in safe]
+    uses = _Uses(now.tape)
+    reasons = {path: next(filter(None, map(uses.needs_input_of, found[path])), "") for path in found}
+    safe = [path for path in found if not reasons[path]]
+    bound: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        if reason:
+            bound.setdefault(reason, []).append(path)
     inside = {call.index for group in found.values() for call in group}
     functions = sum(
         call.op in _RELUS and call.module not in inside and call.overload.split(".")[1] == call.op
         for call in now.tape.in_phase("forward")
     )
-    notes = [f"not {listed(bound)}: their input is needed again"] if bound and safe else []
+    notes = [f"not {listed(paths)}: {reason}" for reason, paths in bound.items()] if safe else []
     notes += [f"{functions} more are function calls, left as they are"] if functions else []
 
     def apply(model: nn.Module) -> None:
@@ -53,7 +59,7 @@ def in_place_activations(now: Situation) -> Iterator[Change]:
         True,
         "; ".join(notes),
         apply,
-        impossible="" if safe else f"the input of {listed(bound)} is needed again",
+        impossible="" if safe else "; ".join(f"{listed(paths)}: {why}" for why, paths in bound.items()),
     )
 
 
@@ -121,22 +127,43 @@ def other_norms(now: Situation) -> Iterator[Change]:
         )
 
 
-def _input_is_free(tape: Tape, call: ModuleCall) -> bool:
-    """Whether an activation may write over its input: nobody reads it later, nobody kept it."""
-    if len(call.inputs) != 1:
-        return False
-    storage = tape.values[call.inputs[0]].storage
-    own = tape.calls_of(call.index)
-    if not own or tape.storages[storage].birth < 0:
-        return False
-    ours = {each.index for each in own}
-    for other in tape.in_phase("forward", "loss"):
-        if other.index in ours:
-            continue
-        later = other.inputs if other.index > own[0].index else ()
-        if any(tape.values[value].storage == storage for value in (*later, *other.saved)):
-            return False
-    return all(tape.values[value].storage != storage for value in tape.outputs)
+class _Uses:
+    """Who needs the tensors of a recorded step: which calls read or keep each storage, and its outputs.
+
+    Args:
+        tape: the recording.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._readers: dict[int, list[int]] = {}
+        self._keepers: dict[int, list[int]] = {}
+        for call in tape.calls:
+            for uses, values in ((self._readers, call.inputs), (self._keepers, call.saved)):
+                for storage in {tape.values[value].storage for value in values}:
+                    uses.setdefault(storage, []).append(call.index)
+        networks = (module.outputs for module in tape.modules if module.parent is None)
+        outputs = {*tape.outputs, *chain.from_iterable(networks)}
+        self._outputs = {tape.values[value].storage for value in outputs}
+
+    def needs_input_of(self, activation: ModuleCall) -> str:
+        """Return why an activation mustn't write over its input; empty if it may."""
+        calls = [call.index for call in self._tape.calls_of(activation.index)]
+        if len(activation.inputs) != 1 or not calls:
+            return "it isn't called with one tensor"
+        block = self._tape.storages[self._tape.values[activation.inputs[0]].storage]
+        if not self._outputs:
+            return "the network's outputs aren't known"
+        if block.birth < 0:
+            return "its input is there before the step"
+        # What is alive after the step is held by somebody: an output object, an attribute of a module.
+        if block.index in self._outputs or block.death is None:
+            return "its input is handed out"
+        ours = set(calls)
+        read = (call for call in self._readers.get(block.index, ()) if call > calls[0])
+        if ours.issuperset(read) and ours.issuperset(self._keepers.get(block.index, ())):
+            return ""
+        return "its input is needed again"
 
 
 def _first_stage(tape: Tape) -> int | None:

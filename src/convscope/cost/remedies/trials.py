@@ -36,6 +36,8 @@ from convscope.tape import Tape, TrainingPlan, record
 from convscope.tape.step import Step
 from convscope.tape.substrate import Inputs
 
+_DEFAULT_PLAN = TrainingPlan()
+
 PROPOSALS: tuple[Proposal, ...] = (
     in_place_activations,
     freed_gradients,
@@ -54,7 +56,7 @@ PROPOSALS: tuple[Proposal, ...] = (
 def explain(
     model: nn.Module,
     inputs: Inputs,
-    plan: TrainingPlan | None = None,
+    plan: TrainingPlan | None = _DEFAULT_PLAN,
     *,
     device: Literal["cuda", "cpu"] = "cuda",
     gpu: str = "sm90",

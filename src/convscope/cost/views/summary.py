@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from convscope.cost.shares import linear_share, stem_share
-from convscope.cost.table import Cost
+from convscope.cost.table import Cost, Uncounted
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Summary:
         peak_phase, peak_op: where the peak is.
         stem_share: the first convolution's share of the outputs that course notes count; None without one.
         linear_share: the fully connected layers' share of the parameters; None without such layers.
+        device: whose memory rules the forecast follows.
+        uncounted: operators without a rule, whose work is in none of the numbers.
+        assumptions: what the simulation had to assume.
     """
 
     input_shapes: tuple[tuple[int, ...], ...]
@@ -47,6 +50,9 @@ class Summary:
     peak_op: str
     stem_share: float | None
     linear_share: float | None
+    device: str
+    uncounted: tuple[Uncounted, ...]
+    assumptions: tuple[str, ...]
 
     def ratios(self, to: "Summary") -> Mapping[str, float]:
         """Return each number divided by another network's; those missing or 0 there are absent."""
@@ -100,10 +106,20 @@ def summary_of(cost: Cost) -> Summary:
         peak_op=forecast.peak_op,
         stem_share=stem_share(cost.rows),
         linear_share=linear_share(cost.rows, totals.params),
+        device=cost.device,
+        uncounted=cost.uncounted,
+        assumptions=cost.assumptions,
     )
 
 
 def summary_cells(summary: Summary) -> list[object]:
-    """Return a summary's values for a CSV; several input shapes are separated by a semicolon."""
-    shapes = ";".join("x".join(map(str, shape)) for shape in summary.input_shapes)
-    return [shapes, *(getattr(summary, name) for name in SUMMARY_FIELDS[1:])]
+    """Return a summary's values for a CSV; several of one kind are separated by semicolons.
+
+    Operators that aren't counted are written as ``PHASE:OPERATOR``.
+    """
+    several = {
+        "input_shapes": ("x".join(map(str, shape)) for shape in summary.input_shapes),
+        "uncounted": (f"{each.phase}:{each.op}" for each in summary.uncounted),
+        "assumptions": summary.assumptions,
+    }
+    return [";".join(several[name]) if name in several else getattr(summary, name) for name in SUMMARY_FIELDS]

@@ -26,6 +26,29 @@ _DEFAULT_PLAN = TrainingPlan()
 
 
 @dataclass(frozen=True)
+class Axis:
+    """What a network is varied along.
+
+    Attributes:
+        noun: what it is called.
+        unit: of its values.
+        whole: whether they are whole numbers.
+    """
+
+    noun: str
+    unit: str
+    whole: bool
+
+
+AXES: Mapping[str, Axis] = {
+    "batch": Axis("batch", "inputs", whole=True),
+    "resolution": Axis("side", "px", whole=True),
+    "width": Axis("width", "factor", whole=False),
+}
+"""The axes that have a name; any other may be swept by a function."""
+
+
+@dataclass(frozen=True)
 class SweepPoint:
     """The reading at one value.
 
@@ -44,7 +67,7 @@ class Sweep(Result):
 
     Attributes:
         network: its name.
-        axis: what was varied: ``"batch"``, ``"resolution"`` (pixels), ``"width"`` (a factor) …
+        axis: what was varied: a name of :data:`AXES`, or the user's own.
         plan: the training plan in words; ``"inference"`` without one.
         device: whose memory rules the forecasts follow.
         points: in the order of the values.
@@ -85,7 +108,8 @@ def sweep(
 
     Raises:
         ConvscopeError: no value could be read (the first error is raised), the axis needs a function, or a
-            value isn't a positive number.
+            value isn't a positive number. A value at which the function returns anything but a network and
+            its inputs is among those that couldn't be read.
 
     Example:
         >>> found = sweep(nn.Conv2d(3, 8, 3), (1, 3, 32, 32), "batch", (1, 2, 4))
@@ -120,11 +144,23 @@ def _made(make: Make, axis: str, value: Value) -> tuple[nn.Module, Inputs]:
         raise ConvscopeError(
             f"{axis}={value}: {type(error).__name__}: {error}", "a network that can be built", "leave it out"
         ) from error
+    if not (isinstance(made, tuple | list) and len(made) == 2 and isinstance(made[0], nn.Module)):
+        raise ConvscopeError(
+            f"{axis}={value}: the function returned {_described(made)}",
+            "the network and its inputs",
+            "return them both, such as (build(width), (1, 3, 224, 224))",
+        )
     return made[0], made[1]
 
 
+def _described(made: object) -> str:
+    if isinstance(made, tuple | list):
+        return f"({', '.join(type(each).__name__ for each in made)})"
+    return type(made).__name__
+
+
 def _check_values(axis: str, values: Sequence[Value]) -> None:
-    whole = axis in ("batch", "resolution")
+    whole = axis in AXES and AXES[axis].whole
     kinds = (int,) if whole else (int, float)
     if not values or any(isinstance(v, bool) or not isinstance(v, kinds) or not v > 0 for v in values):
         raise ConvscopeError(

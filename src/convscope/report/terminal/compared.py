@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from functools import partial
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.cost import SideBySide, Sweep
-from convscope.report.cost_compared import OPTIONAL, refusals, side_by_side_grids, sweep_grid
+from convscope.report.cost_compared import (
+    OPTIONAL,
+    left_out_along,
+    left_out_beside,
+    refusals,
+    side_by_side_grids,
+    sweep_grid,
+)
 from convscope.report.cost_grid import Grid
 from convscope.report.formats import counted
 from convscope.report.terminal.fitting import Fitting
@@ -19,9 +26,10 @@ def render_side_by_side(found: SideBySide) -> RenderableType:
     """Return one column for each network, with ratios to the first."""
     notes = UNITS_NOTE + (f"; × is relative to {found.networks[0].name}" if len(found.networks) > 1 else "")
     return sections(
-        title(f"{counted(len(found.networks), 'networks')}, {found.plan}"),
+        title(f"{counted(len(found.networks), 'networks')}, {found.plan}, on {found.device}"),
         Fitting([partial(side_by_side_grids, found, number) for number in (6, 5, 4, 3, 2, 1)]),
         label(notes, "dim"),
+        Group(*(label(line, "dim") for line in left_out_beside(found))),
         facts(refusals(found)) if found.refused else None,
     )
 
@@ -30,9 +38,10 @@ def render_side_by_side(found: SideBySide) -> RenderableType:
 def render_sweep(sweep: Sweep) -> RenderableType:
     """Return one line for each value."""
     return sections(
-        title(f"{sweep.network}: cost over {sweep.axis}, {sweep.plan}"),
+        title(f"{sweep.network}: cost over {sweep.axis}, {sweep.plan}, on {sweep.device}"),
         Fitting([partial(_grids, sweep, OPTIONAL[:number]) for number in range(len(OPTIONAL) + 1)]),
         label(UNITS_NOTE, "dim"),
+        Group(*(label(line, "dim") for line in left_out_along(sweep))),
         facts(refusals(sweep)) if sweep.refused else None,
     )
 

@@ -6,6 +6,7 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
+from convscope.cost.batch.search import WINDOW
 from convscope.cost.batch.values import BatchBound, LargestBatch
 from convscope.report.formats import exact, joined, percent, write
 from convscope.report.terminal.tables import facts, sections, table, title
@@ -16,6 +17,11 @@ _WORKSPACES = {
     "none": "no workspaces",
     "where they fit": "workspaces where they fit",
     "all": "room for the largest workspaces",
+}
+_ABOVE = {
+    "tensors": "the tensors alone are too large",
+    "more hopeful answer": "batches that don't fit there weren't tried here",
+    "max_batch": "batches weren't tried (--most)",
 }
 _BOUND = {
     "activations": "activation-bound: a smaller input, lower precision, in-place or checkpointed layers help",
@@ -35,7 +41,8 @@ def render_largest_batch(found: LargestBatch) -> RenderableType:
         table(
             _COLUMNS,
             (_row(name, bound, found.device) for name, bound in answers),
-            note="bytes at the batch named; ×8: the largest multiple of eight; 1 MiB = 1,048,576 B",
+            note="bytes at the batch named; stops at: the first larger batch that doesn't fit; "
+            "×8: the largest multiple of eight; 1 MiB = 1,048,576 B",
         ),
         facts((*_binds(found), *_remarks(found, answers))),
     )
@@ -93,8 +100,16 @@ def _remarks(found: LargestBatch, answers: tuple[tuple[str, BatchBound], ...]) -
                 f"smaller batches that don't fit (the memory is in pieces there): {joined(bound.holes)}",
             )
         if not bound.exact:
-            stretch = f"between {exact(bound.batch + 8)} and {exact(bound.bound)}"
-            yield name, f"{stretch} not every batch was tried; above, the tensors alone are too large"
+            stretch = f"between {exact(bound.batch + WINDOW)} and {exact(bound.bound)}"
+            yield name, f"{stretch} not every batch was tried; above, {_ABOVE[bound.bound_by]}"
+        elif bound.bound_by == "more hopeful answer" and bound.stops_at not in (None, bound.batch + 1):
+            yield name, f"as many as in the more hopeful answer below: {_ABOVE[bound.bound_by]}"
+    capped = [name for name, each in answers if each.bound_by == "max_batch" and each.batch == each.bound]
+    if capped:
+        most = f"--most {exact(found.max_batch)} (max_batch)"
+        yield joined(capped), f"the search ends at {most}, which fits: larger batches weren't tried"
+    if found.stride > 1:
+        yield "only multiples", f"of {exact(found.stride)} were looked at: the network refuses other batches"
     if found.recorded_because:
         yield "method", f"every batch was recorded, because {found.recorded_because}"
     elif found.checked:

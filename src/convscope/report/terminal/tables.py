@@ -14,6 +14,7 @@ from rich.text import Text
 
 from convscope.core.finding import Finding
 from convscope.report.formats import evidence
+from convscope.report.terminal.names import Name
 
 UNITS_NOTE = "1 MAC = 2 FLOPs; 1 MiB = 1,048,576 B; all numbers are for the whole batch"
 
@@ -64,7 +65,7 @@ def table(
         )
     for row in rows:
         made.add_row(
-            *(cell if isinstance(cell, Text) else label("" if cell is None else cell) for cell in row)
+            *(cell if isinstance(cell, Text | Name) else label("" if cell is None else cell) for cell in row)
         )
     return made
 
@@ -73,7 +74,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     """Return names and values, one pair a line."""
     made = Table.grid(padding=(0, 2))
     for name, value in pairs:
-        made.add_row(Text(name, style="dim"), label(value))
+        made.add_row(Name(label(name, "dim")), label(value))
     return made
 
 

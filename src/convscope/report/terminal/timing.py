@@ -5,7 +5,8 @@ from rich.console import RenderableType
 from convscope.core.result import renders
 from convscope.core.units import format_count
 from convscope.cost.measured.values import RowTiming, Seconds, Timings
-from convscope.report.formats import MISSING, counted, percent, seconds, shape
+from convscope.report.cost_grid import Grid
+from convscope.report.formats import MISSING, counted, percent, seconds, shape, signed
 from convscope.report.terminal.tables import facts, sections, table, title
 
 _NUM_ROWS = 20
@@ -18,18 +19,29 @@ _NOTE = "medians, whole batch; rows, time between operators and the optimizer ad
 @renders(Timings)
 def render_timings(timings: Timings) -> RenderableType:
     """Return the slowest rows with a bar each, what lies between them, and the step that nothing watched."""
-    slowest = sorted(timings.rows, key=lambda row: -row.seconds)[:_NUM_ROWS]
-    longest = max((row.share for row in slowest), default=0.0)
-    inputs = ", ".join(map(shape, timings.input_shapes))
+    grid = timings_grid(timings)
     return sections(
-        title(f"{timings.network}: measured time of a batch ({inputs}), {timings.plan}"),
-        table(_COLUMNS, (_row(row, longest) for row in slowest), note=_NOTE),
-        facts(_rest(timings, len(timings.rows) - len(slowest))),
-        facts(_whole(timings)),
+        title(timings_title(timings)),
+        table(grid.columns, grid.rows, note=grid.note),
+        facts(between_facts(timings)),
+        facts(step_facts(timings)),
     )
 
 
-def _row(row: RowTiming, longest: float) -> tuple[object, ...]:
+def timings_title(timings: Timings) -> str:
+    """Return the heading of a timing."""
+    inputs = ", ".join(map(shape, timings.input_shapes))
+    return f"{timings.network}: measured time of a batch ({inputs}), {timings.plan}"
+
+
+def timings_grid(timings: Timings) -> Grid:
+    """Return the slowest rows."""
+    slowest = sorted(timings.rows, key=lambda row: -row.seconds)[:_NUM_ROWS]
+    longest = max((row.share for row in slowest), default=0.0)
+    return Grid(_COLUMNS, tuple(_row(row, longest) for row in slowest), note=_NOTE)
+
+
+def _row(row: RowTiming, longest: float) -> tuple[str, ...]:
     flops = row.forward_flops + row.backward_flops
     return (
         row.address,
@@ -43,8 +55,9 @@ def _row(row: RowTiming, longest: float) -> tuple[object, ...]:
     )
 
 
-def _rest(timings: Timings, num_hidden: int) -> list[tuple[str, str]]:
-    lines = []
+def between_facts(timings: Timings) -> list[tuple[str, str]]:
+    """Return what the slowest rows leave of the whole time."""
+    lines, num_hidden = [], len(timings.rows) - _NUM_ROWS
     if num_hidden > 0:
         hidden = sorted(timings.rows, key=lambda row: -row.seconds)[_NUM_ROWS:]
         taken = sum(row.seconds for row in hidden)
@@ -63,13 +76,14 @@ def _between(path: str) -> str:
     return "operators without a row" if path == "no row" else f"between operators, {path}"
 
 
-def _whole(timings: Timings) -> list[tuple[str, str]]:
+def step_facts(timings: Timings) -> list[tuple[str, str]]:
+    """Return the step that nothing watched, and where it ran."""
     halves = [f"forward {seconds(timings.unwatched_forward.median)}"]
     if timings.unwatched_backward.high:
         halves.append(f"backward {seconds(timings.unwatched_backward.median)}")
     return [
         ("unwatched step", f"{_spread(timings.unwatched)}: {', '.join(halves)}"),
-        ("watching adds", seconds(timings.added_seconds)),
+        ("watching adds", signed(timings.added_seconds, seconds)),
         (
             "on",
             f"{timings.device}, {counted(timings.num_threads, 'threads')}, {timings.dtype}, "

@@ -5,7 +5,8 @@ from rich.console import RenderableType
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
 from convscope.cost.measured.verification import Verification
-from convscope.report.formats import MISSING, shape
+from convscope.report.cost_grid import Grid
+from convscope.report.formats import MISSING, shape, signed
 from convscope.report.terminal.tables import facts, sections, table, title
 
 _COLUMNS = ("", "Measured#", "Forecast#", "Error#")
@@ -17,15 +18,26 @@ _NOT_ON_CPU = "; what they take depends on the processor, and isn't forecast on 
 @renders(Verification)
 def render_verification(found: Verification) -> RenderableType:
     """Return the peaks, the phases, what operators took inside themselves, and where it was measured."""
-    inputs = ", ".join(map(shape, found.input_shapes))
+    grid = verification_grid(found)
     return sections(
-        title(f"{found.network}: memory of a real step ({inputs}), {found.plan}, on {found.device}"),
-        table(_COLUMNS, _rows(found), note=_NOTE),
-        facts(_remarks(found)),
+        title(verification_title(found)),
+        table(grid.columns, grid.rows, note=grid.note),
+        facts(verification_facts(found)),
     )
 
 
-def _rows(found: Verification) -> list[tuple[object, ...]]:
+def verification_title(found: Verification) -> str:
+    """Return the heading of a verification."""
+    inputs = ", ".join(map(shape, found.input_shapes))
+    return f"{found.network}: memory of a real step ({inputs}), {found.plan}, on {found.device}"
+
+
+def verification_grid(found: Verification) -> Grid:
+    """Return the peaks and the phases, measured and forecast."""
+    return Grid(_COLUMNS, tuple(_rows(found)), note=_NOTE)
+
+
+def _rows(found: Verification) -> list[tuple[str, ...]]:
     inside = "workspaces" if found.device == "cuda" else "blocks inside operators"
     rows = [
         _row("peak of allocated memory", found.measured_bytes, found.forecast_bytes, found.error),
@@ -47,16 +59,17 @@ def _rows(found: Verification) -> list[tuple[object, ...]]:
     return rows
 
 
-def _row(name: str, measured: int | None, forecast: int | None, error: float | None) -> tuple[object, ...]:
+def _row(name: str, measured: int | None, forecast: int | None, error: float | None) -> tuple[str, ...]:
     return (
         name,
         MISSING if measured is None else format_bytes(measured),
         MISSING if forecast is None else format_bytes(forecast),
-        MISSING if error is None else f"{100 * error:+.2f} %",
+        MISSING if error is None else signed(error, lambda share: f"{100 * share:.2f} %"),
     )
 
 
-def _remarks(found: Verification) -> list[tuple[str, str]]:
+def verification_facts(found: Verification) -> list[tuple[str, str]]:
+    """Return what operators took inside themselves, and where it was measured."""
     low, high = map(format_bytes, found.forecast_range_bytes)
     inside = ", ".join(f"{name} {format_bytes(size)}" for name, size in found.inside_operators.items())
     spread = f"{low} to {high}: the measured peak is {_place(found)}"
