@@ -108,6 +108,38 @@ def test_what_no_fused_kernel_takes_is_computed_in_steps():
         assert {"bmm", "_safe_softmax"} <= {call.op for call in tape.calls}
 
 
+class Grouped(nn.Module):
+    """Attention whose keys and values have a quarter of the queries' heads."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = (BATCH, 8, QUERIES, CHANNELS), *2 * [(BATCH, 2, QUERIES, CHANNELS)]
+        self.q, self.k, self.v = (nn.Parameter(torch.zeros(size)) for size in sizes)
+
+    def forward(self, x):
+        return F.scaled_dot_product_attention(self.q * x, self.k * x, self.v * x, enable_gqa=True)
+
+
+@pytest.mark.parametrize(("precision", "kernels"), [("fp32", []), ("amp-fp16", [FLASH])])
+def test_grouped_queries_are_for_flash_attention_or_steps(precision, kernels):
+    tape = record(Grouped(), (1,), TrainingPlan("sgd", precision, loss=lambda y: y.float().sum()))
+    assert _kernels(tape) == kernels
+    assert tape.values[tape.outputs[0]].shape == (BATCH, 8, QUERIES, CHANNELS)
+    gradients = {storage.name: storage.nbytes for storage in tape.storages if storage.role == "gradient"}
+    nbytes = 4 * BATCH * QUERIES * CHANNELS
+    assert gradients == {"q": 8 * nbytes, "k": 2 * nbytes, "v": 2 * nbytes}
+
+
+def test_attention_in_steps_draws_fused_dropout():
+    dropped, whole = (_tape(Attention(dropout_p=p), channels=18) for p in (0.1, 0.0))
+    assert "bernoulli_" not in {call.op for call in dropped.calls}
+    (mask,) = (call.outputs[1] for call in dropped.calls if call.op == "native_dropout")
+    assert dropped.values[mask].shape[-2:] == (QUERIES, QUERIES)
+    same = [call.op for call in dropped.in_phase("forward") if call.op not in ("native_dropout", "view")]
+    views = ("view", "_unsafe_view")
+    assert same == [call.op for call in whole.in_phase("forward") if call.op not in views]
+
+
 def test_causal_attention_and_scale_are_passed_on():
     (call,) = (c for c in _tape(Attention(is_causal=True, scale=0.5)).calls if c.op == "attention")
     assert (call.arguments["is_causal"], call.arguments["scale"]) == (True, 0.5)

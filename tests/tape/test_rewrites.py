@@ -1,11 +1,14 @@
 """What CUDA does differently: dropout and softmax, against CUDA's documented operators."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from convscope.tape import TrainingPlan, record
 from convscope.tape.rewrites import DeviceRewrites
@@ -42,6 +45,31 @@ DROPOUTS = [
         x, x, x, 4, 2, torch.ones(12, 4), None, None, None, False, 0.5, torch.ones(4, 4), None
     )[0],
 ]
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        return checkpoint(lambda y: F.dropout(y, 0.5), x, use_reentrant=self.reentrant)
+
+
+DROPOUTS += [
+    lambda x: torch.ops.aten.dropout(x, 0.5, train=True),
+    lambda x: nn.LSTM(4, 4, 2, dropout=0.5)(x)[0],
+    lambda x: nn.GRU(4, 4, 2, dropout=0.5, bidirectional=True, batch_first=True)(x)[0],
+]
+
+
+@pytest.mark.parametrize("backward", [torch.Tensor.backward, torch.autograd.backward])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_dropout_of_checkpointed_blocks_is_fused_again_in_backward(reentrant, backward):
+    network = nn.Sequential(Scaled(torch.relu), Checkpointed(reentrant)).train()
+    tape = record(network, (5, 4), step=lambda model, args, _: backward(model(*args).sum()))
+    assert [call.phase for call in tape.calls if call.op == "native_dropout"] == ["forward", "recompute"]
+    assert "bernoulli_" not in {call.op for call in tape.calls}
 
 
 @pytest.mark.parametrize("dropout", DROPOUTS)
@@ -82,6 +110,32 @@ def test_silu_in_place_clones_what_its_gradient_needs_on_both_devices():
         assert [call.op for call in tape.in_phase("forward")] == ["mul", "clone", "silu_"]
 
 
+WIDENED = [
+    lambda x: x.softmax(1, torch.float32),
+    lambda x: torch.softmax(input=x, dim=1, dtype=torch.float32),
+    lambda x: torch.special.softmax(x, 1, dtype=torch.float32),
+    lambda x: torch.ops.aten.softmax(x, 1, torch.float32),
+    lambda x: F.softmin(x, 1, dtype=torch.float32),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp-fp16"])
+@pytest.mark.parametrize("function", WIDENED)
+def test_however_softmax_is_called(function, precision):
+    plan = TrainingPlan(precision=precision, loss=lambda y: y.sum())
+    tape = record(Scaled(lambda x: function(x.half())), (5, 4), plan)
+    (call,) = (call for call in tape.calls if call.op == "_softmax")
+    assert call.arguments["half_to_float"] is True
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_of_float16_under_autocast_is_fused(name):
+    # Autocast asks for float32 itself.
+    plan = TrainingPlan(precision="amp-fp16", loss=lambda y: y.sum())
+    tape = record(Scaled(lambda x: getattr(x.half(), name)(1)), (5, 4), plan)
+    assert [call.op for call in tape.in_phase("forward")] == ["mul", "_to_copy", f"_{name}"]
+
+
 @pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
 def test_softmax_of_float16_into_float32_makes_no_copy_of_its_input(function):
     def head(x):
@@ -118,7 +172,29 @@ def test_other_threads_and_later_code_are_not_concerned():
             F.scaled_dot_product_attention(*3 * [torch.ones(1, 1, 2, 8)]), torch.ones(1, 1, 2, 8)
         )
     assert "bernoulli_" in seen
-    assert not torch._C._dispatch_has_kernel_for_dispatch_key("aten::dropout", "AutogradCPU")
+
+
+ENTRIES = """
+import torch
+from convscope.tape import TrainingPlan, record
+keys = "CPU", "AutogradCPU", "AutocastCPU", "CompositeImplicitAutograd"
+ask = torch._C._dispatch_get_registrations_for_dispatch_key
+names = {name for key in keys for name in ask(key)}
+def listed():
+    lines = [line for name in sorted(names) for line in torch._C._dispatch_dump(name).splitlines()]
+    return [line for line in lines if "AutocastCPU" not in line], lines
+before = listed()
+network = torch.nn.TransformerEncoderLayer(8, 2, 8)
+record(network, (3, 2, 8), TrainingPlan(loss=lambda y: y.float().sum()))
+record(network, (3, 2, 8))
+assert listed() == before
+record(network, (3, 2, 8), TrainingPlan(precision="amp-fp16", loss=lambda y: y.float().sum()))
+assert listed()[0] == before[0] and listed()[1] != before[1]
+"""
+
+
+def test_plain_recordings_leave_the_dispatcher_alone():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", ENTRIES], check=True)
 
 
 def test_recordings_nest():

@@ -2,8 +2,9 @@
 
 Flash attention (half precision without a mask) and memory-efficient attention (float32, and masks) keep
 their inputs, their result and one float32 number per query; only where neither takes the inputs are the
-scores computed and kept. A CPU's choice differs: where there is dropout, or a mask that wants gradients, it
-keeps the scores.
+scores computed and kept. The fused kernels take as many heads of keys as of queries; flash attention alone
+takes fewer (grouped queries). A CPU's choice differs: where there is dropout, or a mask that wants gradients,
+it keeps the scores.
 
 Source: ``sdp_utils.cpp`` (``can_use_flash_attention``, ``can_use_mem_efficient_attention``) and
 ``attention.cpp`` under ``aten/src/ATen/native/transformers`` of PyTorch.
@@ -15,11 +16,13 @@ the same but for paddings. Nested tensors aren't covered.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch._decomp
 import torch.nn.functional as F
+from torch._dispatch.python import enable_python_dispatcher
 
 _HALF = (torch.float16, torch.bfloat16)
 _LARGEST_FLASH_HEAD = 256
@@ -37,6 +40,15 @@ def attention_in_parts() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def fused_dropout() -> AbstractContextManager[Any]:
+    """Let operators that draw dropout inside, in C++, draw it as CUDA does; the caller's thread alone.
+
+    PyTorch's dispatcher then looks into its decompositions, of which dropout's is CUDA's fused operator.
+    """
+    manager: AbstractContextManager[Any] = enable_python_dispatcher()
+    return manager
 
 
 def cuda_attention(
@@ -66,9 +78,10 @@ def cuda_attention(
         return torch.ops.aten._scaled_dot_product_efficient_attention(
             query, key, value, bias, keeps, dropout_p, is_causal, scale=scale
         )[0]
-    return torch.ops.aten._scaled_dot_product_attention_math(
-        query, key, value, bias, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-    )[0]
+    with fused_dropout() if 0 < dropout_p < 1 else nullcontext():
+        return torch.ops.aten._scaled_dot_product_attention_math(
+            query, key, value, bias, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )[0]
 
 
 def _is_fusible(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, enable_gqa: bool) -> bool:
@@ -97,6 +110,7 @@ def _fits_efficient(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor)
     return (
         torch._C._get_mem_efficient_sdp_enabled()
         and query.dtype in (*_HALF, torch.float32)
+        and query.shape[1] == key.shape[1] == value.shape[1]
         and query.shape[-1] == key.shape[-1]
         and all(tensor.shape[-1] % multiple == 0 for tensor in (query, key, value))
         and all(int(tensor.storage_offset()) % multiple == 0 for tensor in (query, key, value))

@@ -1,30 +1,34 @@
 """CUDA's automatic mixed precision on tensors that lie on the CPU.
 
-Autocast is a layer of PyTorch's dispatcher, above autograd. Where a context is active, the CPU's entries in
-that layer are overridden from CUDA's lists (:mod:`convscope.tape.autocast_policies`), and entries that only
-the CPU has are made transparent; afterwards the CPU's own are in force again, unchanged. Meanwhile
+Autocast is a layer of PyTorch's dispatcher, above autograd. In a thread where a context is active, the CPU's
+entries in that layer give way to CUDA's lists (:mod:`convscope.tape.autocast_policies`), and entries that
+only the CPU has are transparent; elsewhere and afterwards the CPU's own kernels run. Meanwhile
 ``torch.autocast`` contexts for ``"cuda"`` work, and so do those for a tensor's device, which reads ``"cpu"``
 in a simulation; a ``GradScaler`` finds no infinities, so that it skips no step.
 
-Limits: once a context has been active in a recording, CPU autocast in *other* threads follows CUDA's lists
-till the recording's end. Recurrent layers (LSTM, GRU) run in float32; cuDNN would run them in the context's
-dtype. A context with ``enabled=True`` that was constructed before the recording on a machine without CUDA was
-disabled by PyTorch then, and stays so.
+What concerns the whole process: the first context that a recording enables makes entries in the dispatcher's
+layer for CPU autocast, which stay and lead other threads to the kernels that were there before. While they
+are made, some 20 ms once in a process, no other thread may run operators under CPU autocast. During a block,
+methods of ``torch.autocast`` and ``GradScaler`` are replaced by ones that do as before in other threads.
+
+Limits: recurrent layers (LSTM, GRU) run in float32; cuDNN would run them in the context's dtype. A context
+with ``enabled=True`` that was constructed before the recording on a machine without CUDA was disabled by
+PyTorch then, and stays so.
 """
 
 import threading
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch.amp.autocast_mode import autocast
 from torch.amp.grad_scaler import GradScaler
 from torch.cuda.amp import common
-from torch.library import fallthrough_kernel
 
 from convscope.tape.autocast_policies import POLICIES, Policy
 from convscope.tape.autocast_rules import RULES, eligible
-from convscope.tape.overrides import Overrides, operator_of
+from convscope.tape.overrides import Handler, Overrides
+from convscope.tape.rewrites import operator_on_cuda
 
 _DEVICES = ("cuda", "cpu")
 _AUTOCAST_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
@@ -34,7 +38,15 @@ _RECURRENT = tuple(
     for layer in ("lstm", "gru", "rnn_tanh", "rnn_relu")
     for overload in ("input", "data")
 )
+_POLICIES: dict[str, Policy] = {**dict.fromkeys(_RECURRENT, "fp32"), **POLICIES}
 _ONE_AT_A_TIME = threading.RLock()
+
+
+@cache
+def _entries() -> Overrides:
+    """The process's entries for autocast on the CPU."""
+    own = torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCPU")
+    return Overrides({*(name.removeprefix("aten::") for name in own), *_POLICIES}, "AutocastCPU")
 
 
 class CudaAutocast:
@@ -52,7 +64,8 @@ class CudaAutocast:
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._overrides: Overrides | None = None
+        self._handles = False
+        self._handler_before: Handler | None = None
         self._casts: dict[tuple[int, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
         self._depth = 0
 
@@ -75,9 +88,9 @@ class CudaAutocast:
                 setattr(owner, name, original)
             for device in _DEVICES:
                 _set_state(device, self._before[device])
-            if self._overrides is not None:
-                self._overrides.__exit__()
-                self._overrides = None
+            if self._handles:
+                _entries().exchange(self._handler_before)
+                self._handles = False
             self._casts.clear()
         finally:
             _ONE_AT_A_TIME.release()
@@ -90,8 +103,9 @@ class CudaAutocast:
         """A ``torch.autocast`` context for ``device`` has begun."""
         self._depth += 1
         self._mirror(device)
-        if self._overrides is None and torch.is_autocast_enabled(device):
-            self._overrides = self._cuda_entries()
+        if not self._handles and torch.is_autocast_enabled(device):
+            self._handler_before = _entries().exchange(self._run)
+            self._handles = True
 
     def ended(self, device: str) -> None:
         """A ``torch.autocast`` context for ``device`` has ended."""
@@ -129,22 +143,13 @@ class CudaAutocast:
             and self.covers("cpu")
         )
 
-    def _cuda_entries(self) -> Overrides:
-        """CUDA's entries in place of the CPU's, and nothing where only the CPU has one."""
-        own = torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCPU")
-        kernels: dict[str, Any] = {name.removeprefix("aten::"): fallthrough_kernel for name in own}
-        kernels |= {name: self._kernel(name, "fp32") for name in _RECURRENT}
-        kernels |= {name: self._kernel(name, policy) for name, policy in POLICIES.items()}
-        return Overrides(kernels, "AutocastCPU")
-
-    def _kernel(self, name: str, policy: Policy) -> Callable[..., Any]:
-        operator, rule = operator_of(name), RULES[policy]
-
-        def kernel(*args: Any, **kwargs: Any) -> Any:
-            with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST_CPU), torch._C.DisableTorchFunction():
-                return rule(self.cast, operator, args, kwargs)
-
-        return kernel
+    def _run(self, name: str, args: Any, kwargs: Any) -> Any:
+        """Run an operator by CUDA's policy for it, if it has one; a handler for :class:`Overrides`."""
+        policy = _POLICIES.get(name)
+        if policy is None:
+            return NotImplemented
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST_CPU), torch._C.DisableTorchFunction():
+            return RULES[policy](self.cast, operator_on_cuda(name), args, kwargs)
 
 
 def _patch(block: CudaAutocast) -> list[tuple[Any, str, Any]]:

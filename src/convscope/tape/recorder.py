@@ -13,10 +13,10 @@ from convscope.core.errors import ConvscopeError
 from convscope.tape.accumulation import summed_in_place
 from convscope.tape.attribution import Attribution, Frame, decompose
 from convscope.tape.calls import ModuleCall, OperatorCall, Role, Tape
-from convscope.tape.cuda_results import as_on_cuda
 from convscope.tape.device import Device
 from convscope.tape.failures import operator_failed
 from convscope.tape.forms import detached, key_of, recall, remember
+from convscope.tape.kernel_results import as_kernels_do
 from convscope.tape.operators import Operator, named_arguments, operator, results, written_tensors
 from convscope.tape.own_tensors import OwnTensors
 from convscope.tape.registry import Registry, tensors_in
@@ -41,7 +41,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.own = OwnTensors(
             simulated.originals, simulated.twin_of, self._standing_copy, real=simulated.real
         )
-        self._on_cuda = device == "cuda" and not simulated.real
+        self._on_cuda = device == "cuda"
         self._calls: list[OperatorCall] = []
         self._modules: list[ModuleCall] = []
         self._kept: list[Any] = []
@@ -90,8 +90,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             except Exception as error:
                 raise operator_failed(str(site.address), error) from error
             remember(key, result, tensors)
-        if self._on_cuda:
-            result = as_on_cuda(func, args, result)
+        if not self._real:
+            result = as_kernels_do(func, args, result, on_cuda=self._on_cuda)
         for tensor in written_tensors(known, args, kwargs):
             registry.written(tensor, site.index)
         outputs = tuple(
