@@ -3,7 +3,7 @@
 Training step at batch 128, AdamW. "cost" is everything: recording forward, loss, backward and optimizer, the
 table, the forecast. Peers in the same process: PyTorch's MemTracker around the same step under fake tensors
 (live bytes by category; no table, no FLOPs, no allocator), torch-preflight's estimate (saved tensors of the
-forward pass on the meta device), and torchinfo's summary (forward MACs and outputs of layers with parameters;
+forward pass on the meta device; beside it our recording of the forward pass alone), and torchinfo's summary (forward MACs and outputs of layers with parameters;
 it runs the real forward pass, timed once). "first" is the first call after the import, "above import" the
 memory that it adds, in a fresh process.
 """
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from bench.clock import interleaved, markdown
 from convscope.cost import cost
 from convscope.networks import alexnet, load
-from convscope.tape import TrainingPlan
+from convscope.tape import TrainingPlan, record
 
 _PLAN = TrainingPlan("adamw")
 _BATCH = 128
@@ -65,16 +65,20 @@ def table() -> str:
         model, shape = network(name)
         competitors: dict[str, Callable[[], object]] = {
             "cost": lambda model=model, shape=shape: cost(model, shape, _PLAN),
+            "forward": lambda model=model, shape=shape: record(model, shape, _PLAN, step=_forward),
             "MemTracker": lambda model=model, shape=shape: _tracked(model, shape),
             "torch-preflight": lambda model=model, shape=shape: _preflight(model, shape),
         }
         seconds = interleaved(competitors, rounds=5)
         seconds["torchinfo"] = _torchinfo(model, shape)
         first, above = _first_call(name)
-        ours = seconds.pop("cost")
+        ours, forward = seconds.pop("cost"), seconds.pop("forward")
         ratios = [f"{peer / ours:.1f}" for peer in seconds.values()]
+        ratios.insert(2, f"{seconds['torch-preflight'] / forward:.1f}")
         rows.append((name, f"{ours:.3f}", f"{first:.2f}", f"{above:.0f} MiB", *ratios))
-    peers = ("MemTracker / cost", "torch-preflight / cost", "torchinfo / cost")
+    peers = (
+        "MemTracker / cost", "torch-preflight / cost", "torch-preflight / forward alone", "torchinfo / cost",
+    )  # fmt: skip
     first_table = markdown(("network", "cost (s)", "first (s)", "above import", *peers), rows)
     return "\n\n".join([first_table, _growth()])
 
@@ -99,6 +103,11 @@ def _growth() -> str:
 
 def _block() -> nn.Module:
     return nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+
+
+def _forward(model: nn.Module, args: tuple[object, ...], _: dict[str, object]) -> object:
+    """The part of the step that torch-preflight looks at: the forward pass and what it saves."""
+    return model(*args)
 
 
 def _tracked(model: nn.Module, shape: tuple[int, ...]) -> None:
