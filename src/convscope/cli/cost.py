@@ -46,7 +46,7 @@ def cost(
 
     Args:
         device: Whose memory rules to follow: cuda or cpu.
-        gpu: Whose figures to use: an architecture such as sm80, or a GPU such as T4 or RTX4090.
+        gpu: Whose figures to use: an architecture such as sm80, or a GPU such as T4; sm90 if not given.
         real: Run the step for real on the CPU, for networks that decide by their data; give a small batch.
         sweep: Read at several values: batch=1:256 (doubling), batch=1,8,32, resolution=128,160,224 or
             width=0.25,0.5,1. For resolution, --input says how many channels images have.

@@ -97,7 +97,8 @@ def _remarks(found: LargestBatch, answers: tuple[tuple[str, BatchBound], ...]) -
         if bound.holes:
             yield (
                 name,
-                f"smaller batches that don't fit (the memory is in pieces there): {joined(bound.holes)}",
+                f"of the {WINDOW} batches below, these don't fit (the memory is in pieces there): "
+                f"{joined(bound.holes)}; batches below those may not fit either",
             )
         if not bound.exact:
             stretch = f"between {exact(bound.batch + WINDOW)} and {exact(bound.bound)}"
