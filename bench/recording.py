@@ -4,8 +4,8 @@ Training step at batch 128, AdamW. "cost" is everything: recording forward, loss
 table, the forecast. Peers in the same process: PyTorch's MemTracker around the same step under fake tensors
 (live bytes by category; no table, no FLOPs, no allocator), torch-preflight's estimate (saved tensors of the
 forward pass on the meta device; beside it our recording of the forward pass alone), and torchinfo's
-summary (forward MACs and outputs of layers with parameters; it runs the real forward pass, timed once). "first" is
-the first call after the import, "above import" the memory that it adds, in a fresh process.
+summary (forward MACs and outputs of layers with parameters; it runs the real forward pass, timed once).
+"first" is the first call after the import, "above import" the memory that it adds, in a fresh process.
 """
 
 import subprocess
