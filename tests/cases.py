@@ -112,6 +112,20 @@ class ForgetfulNet(nn.Module):
         return (y * self.cache).mean((2, 3)) + torch.rand(4)
 
 
+class NestedNet(nn.Module):
+    """A module with parameters and buffers of its own beside those of its submodules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2, 1, 1))
+        self.inner = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+        self.register_buffer("shift", torch.zeros(2, 1, 1))
+        self.last = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last((self.inner(x * self.scale) + self.shift).mean((2, 3)))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network and the shape of one input."""

@@ -1,25 +1,11 @@
 """When blocks are taken and given back, against PyTorch's own order and small steps followed by hand."""
 
 import pytest
-import torch
 from torch import nn
 
+from cases import NestedNet
 from convscope.cost.memory.schedule import schedule_of, sizes_of
 from convscope.tape import TrainingPlan, record
-
-
-class Odd(nn.Module):
-    """A module with parameters and buffers of its own beside those of its submodules."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(2, 1, 1))
-        self.inner = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
-        self.register_buffer("shift", torch.zeros(2, 1, 1))
-        self.last = nn.Linear(2, 2)
-
-    def forward(self, x):
-        return self.last((self.inner(x * self.scale) + self.shift).mean((2, 3)))
 
 
 def names(tape, blocks):
@@ -69,7 +55,7 @@ def test_kept_gradients_meet_a_second_block_in_backward():
 
 
 def test_every_block_that_a_step_takes_is_given_back_or_known():
-    tape = record(Odd(), (3, 2, 4, 4), TrainingPlan("adamw", clip_grad_norm=1.0))
+    tape = record(NestedNet(), (3, 2, 4, 4), TrainingPlan("adamw", clip_grad_norm=1.0))
     schedule = schedule_of(tape)
     alive = set()
     for events in schedule.steady:
@@ -103,8 +89,8 @@ def test_matrix_products_in_both_threads():
 @pytest.mark.parametrize("batch", [3, 7])
 def test_sizes_of_another_batch_fit_the_same_schedule(batch):
     plan = TrainingPlan("adamw")
-    schedule = schedule_of(record(Odd(), (2, 2, 4, 4), plan))
-    other = record(Odd(), (batch, 2, 4, 4), plan)
+    schedule = schedule_of(record(NestedNet(), (2, 2, 4, 4), plan))
+    other = record(NestedNet(), (batch, 2, 4, 4), plan)
     assert len(sizes_of(other)) == len(schedule.sizes)
     assert sizes_of(other) == schedule_of(other).sizes
     assert schedule_of(other).steady == schedule.steady

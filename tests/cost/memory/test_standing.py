@@ -1,30 +1,16 @@
 """What a step finds on the device, against PyTorch's own order of moving a model."""
 
-import torch
 from torch import nn
 
+from cases import NestedNet
 from convscope.cost.memory.schedule import schedule_of
 from convscope.cost.memory.standing import host_storages, loading_order
 from convscope.tape import TrainingPlan, record
 
 
-class Odd(nn.Module):
-    """A module with parameters and buffers of its own beside those of its submodules."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(2, 1, 1))
-        self.inner = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
-        self.register_buffer("shift", torch.zeros(2, 1, 1))
-        self.last = nn.Linear(2, 2)
-
-    def forward(self, x):
-        return self.last((self.inner(x * self.scale) + self.shift).mean((2, 3)))
-
-
 def test_loading_is_in_the_order_of_module_apply():
     """``model.to(device)`` goes through ``Module._apply``: here it writes down what it is given."""
-    model = Odd()
+    model = NestedNet()
     found = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     order = []
     model._apply(lambda tensor: order.append(found.get(id(tensor))) or tensor)
