@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convscope.norm import operator
+from convscope.norm import kernels, operator, statistics
 
 CASES = {
     "batch": ((4, 3, 5, 2), (1, 3, 1, 1), (0, 2, 3)),
@@ -16,39 +16,59 @@ def arguments(name, dtype=torch.float32):
     shape, affine, dims = CASES[name]
     x = torch.randn(shape).to(dtype)
     weight, bias = (None if affine is None else torch.randn(affine) for _ in range(2))
-    return x, weight, bias, dims, 1e-5
+    return x, weight, bias, dims
 
 
+@pytest.mark.usefixtures("any_blocks")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_operators_keep_their_schemas_and_simulate_faithfully(name, dtype):
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_operators_keep_their_schemas_and_simulate_faithfully(name, dtype, with_mask):
     """PyTorch's own checks: no aliases, nothing mutated, simulated strides as real ones."""
-    forward, backward = torch.ops.convscope.normalise.default, torch.ops.convscope.normalise_backward.default
-    x, weight, bias, dims, eps = arguments(name, dtype)
-    checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(forward, (x, weight, bias, dims, eps), test_utils=checks)
-    _, *statistics = forward(x, weight, bias, dims, eps)
-    torch.library.opcheck(
-        backward, (torch.randn_like(x), x, weight, statistics, dims, eps), test_utils=checks
-    )
+    x, weight, bias, dims = arguments(name, dtype)
+    mask = torch.rand([1 if dim == 1 else size for dim, size in enumerate(x.shape)]) > 0.2
+    mask = mask if with_mask else None
+    dy = torch.randn_like(x)
+    found = operator.moments(x, mask, dims)
+    constant = dims if weight is None else tuple(dim for dim in dims if weight.shape[dim] == 1)
+    terms = [found.shift, *(torch.rand_like(found.shift) for _ in range(3))]
+    calls = {
+        "moments": (x, mask, dims),
+        "normalise": (x, weight, bias, mask, list(found[:3]), 1e-5),
+        "normalise_sums": (dy, x, mask, found.shift, constant),
+        "normalise_backward": (dy, x, weight, mask, terms),
+    }
+    for operation, given in calls.items():
+        torch.library.opcheck(
+            getattr(torch.ops.convscope, operation).default,
+            given,
+            test_utils=("test_schema", "test_faketensor"),
+        )
 
 
-@pytest.mark.parametrize("name", ["batch", "not affine"])
-def test_nothing_of_the_input_s_size_is_allocated_but_the_result(name):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_nothing_of_the_input_s_size_is_allocated_but_the_result(dtype, affine, layout):
+    """Whatever is allocated is at most a block, however large the input, in half precision too."""
+
     class Large(TorchDispatchMode):
-        """Notes the storage of every operator's result that is as large as the input."""
+        """Notes the storage of every operator's result that is larger than two blocks."""
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor) and out.numel() >= x.numel():
+            if isinstance(out, torch.Tensor) and out.untyped_storage().nbytes() > 2**21:
                 large.append(out.untyped_storage())
             return out
 
-    x, weight, bias, dims, eps = arguments(name)
+    x = torch.randn(8, 64, 64, 64).to(dtype, memory_format=layout)  # 4 or 8 MiB
     dy, large = torch.randn_like(x), []
+    weight = bias = torch.rand(1, 64, 1, 1) if affine else None
     with Large():
-        output, *statistics = operator.forward(x, weight, bias, dims, eps)
-        dx, _, _ = operator.backward(dy, x, weight, statistics, dims, eps)
+        found = statistics.moments(x, (0, 2, 3))
+        output = kernels.normalised(x, weight, bias, None, found[:3], 1e-5)
+        sums = kernels.sums(dy, x, None, found.shift, (0, 2, 3))
+        dx = kernels.gradient(dy, x, weight, None, (found.shift, *sums, found.variance))
     given = {t.untyped_storage().data_ptr() for t in (x, dy)}
     results = {t.untyped_storage().data_ptr() for t in (output, dx)}
     assert {storage.data_ptr() for storage in large} - given == results

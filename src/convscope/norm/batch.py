@@ -6,70 +6,110 @@ layer can be folded into the convolution before it.
 
 The classes are PyTorch's with another engine: constructor, attributes, state dict and conventions are
 inherited, so any checkpoint loads, and code that looks for ``torch.nn.BatchNorm2d`` finds these. At test time
-they run PyTorch's own operator, for tools that look for it in recordings.
+they run PyTorch's own operator, for tools that look for it in recordings. A second argument of ``forward``,
+a mask, keeps padding out of the statistics.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.norm.axes import MEMBERS, along, legend
-from convscope.norm.checks import check_channels, check_floating, check_rank, check_several_values
-from convscope.norm.function import Normalised, normalise
-from convscope.norm.running import new_value_weight, unbiased, update_running
+from convscope.norm.checks import (
+    check_channels,
+    check_counts,
+    check_floating,
+    check_rank,
+    check_several_values,
+    masked,
+)
+from convscope.norm.evaluation import by_running, of_nothing
+from convscope.norm.function import Exchange, normalise_by, statistics
+from convscope.norm.running import Averages, WideAverages, move, unbiased
+from convscope.norm.statistics import Moments
 
 
-class _Batch(_BatchNorm):
-    """The forward pass that the three classes share."""
+class BatchLayer(WideAverages, _BatchNorm):
+    """What the layers that normalise by the batch have in common.
+
+    They differ in whose values are pooled (:meth:`_exchange`), in how the batch is divided
+    (:meth:`_by_batch`), and in what γ and β are applied (:meth:`_affine`).
+    """
 
     _shapes: ClassVar[Mapping[int, str]]
+    warm_start: bool = False
 
-    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+    def __init__(self, num_features: int, *args: Any, warm_start: bool = False, **kwargs: Any) -> None:
+        super().__init__(num_features, *args, **kwargs)
+        if warm_start:
+            self.warm_start = True
+
+    def forward(
+        self, x: Float[Tensor, "n c *s"], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "n c *s"]:
         """Return the normalised batch, in the shape, dtype and layout of ``x``.
+
+        Args:
+            x: the batch.
+            mask: True where a value counts, shape (N, …) without channels or (N, 1, …) or (N, C, …), with
+                sizes of 1 for all; None to count all. What it leaves out, padding, has no part in the
+                statistics, comes out as 0, gets no gradient, and may hold anything.
 
         Raises:
             ConvscopeError: ``x`` has another rank or number of channels than the layer, isn't floating
-                point, or leaves one value per channel to take statistics of.
+                point, or leaves one value per channel to take statistics of; the mask isn't boolean, doesn't
+                fit, or leaves nothing.
         """
         self._check_input_dim(x)
-        by_running = not self.training and self.running_mean is not None
-        if by_running or x.numel() == 0:  # an empty batch has no statistics, and moves none
-            return self._torch_operator(x, by_running)
-        num_values = x.numel() // x.shape[1]
-        check_several_values(type(self).__name__, x, num_values, "channel")
-        axes = legend(x.dim())
-        out = normalise(
-            x, along(self.weight, axes), along(self.bias, axes), MEMBERS["batch"].dims(axes), self.eps
-        )
+        mask = masked(self, x, mask)
+        if self._by_running() or x.numel() == 0:  # an empty batch has no statistics, and moves none
+            y = by_running(self, x) if self._by_running() else of_nothing(self, x)
+            return y if mask is None else y.masked_fill(~mask, 0)
+        return self._by_batch(x, mask)
+
+    def extra_repr(self) -> str:
+        """Return the settings for the module's printed form."""
+        settings: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return settings + (", warm_start=True" if self.warm_start else "")
+
+    def _by_running(self) -> bool:
+        return not self.training and self.running_mean is not None
+
+    def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the batch normalised by its own statistics, and move the running averages."""
+        axes, exchange = legend(x.dim()), self._exchange()
+        dims = MEMBERS["batch"].dims(axes)
+        if mask is None and exchange is None:
+            check_several_values(self, x, x.numel() // x.shape[1], "channel")
+        found = statistics(x, dims, mask, exchange)
+        if mask is not None or exchange is not None:
+            check_counts(self, x, found.count, "channel")
+        weight, bias = self._affine(found)
+        y = normalise_by(x, along(weight, axes), along(bias, axes), found, dims, self.eps, mask, exchange)
         if self.training and self.track_running_stats:
-            self._move_running(out, num_values)
-        return out.output
+            averages = Averages(self.running_mean, self.running_var, self.num_batches_tracked)
+            variance = unbiased(found.variance, found.count)
+            move(self, averages, found.mean.flatten(), variance.flatten(), self.warm_start)
+        return y
 
-    def _torch_operator(self, x: Tensor, by_running: bool) -> Tensor:
-        mean, var = (self.running_mean, self.running_var) if by_running else (None, None)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, not by_running, 0.0, self.eps)
+    def _exchange(self) -> Exchange | None:
+        """Return how to pool statistics with other processes; None for this one alone."""
+        return None
 
-    def _move_running(self, batch: Normalised, num_values: int) -> None:
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        weight = new_value_weight(self.momentum, self.num_batches_tracked)
-        if self.running_mean is not None:
-            update_running(self.running_mean, batch.mean.flatten(), weight)
-        if self.running_var is not None:
-            update_running(self.running_var, unbiased(batch.variance.flatten(), num_values), weight)
+    def _affine(self, _found: Moments) -> tuple[Tensor | None, Tensor | None]:
+        """Return γ and β to apply to a batch with some statistics."""
+        return self.weight, self.bias
 
     def _check_input_dim(self, input: Tensor) -> None:
-        layer = type(self).__name__
-        check_rank(layer, input, self._shapes)
-        check_channels(layer, input, self.num_features)
-        check_floating(layer, input)
+        check_rank(self, input, self._shapes)
+        check_channels(self, input, self.num_features)
+        check_floating(self, input)
 
 
-class BatchNorm1d(_Batch, nn.BatchNorm1d):
+class BatchNorm1d(BatchLayer, nn.BatchNorm1d):
     """Batch normalisation of features (N, C) or sequences (N, C, L): ``torch.nn.BatchNorm1d`` in every name.
 
     See :class:`BatchNorm2d` for arguments and semantics.
@@ -83,7 +123,7 @@ class BatchNorm1d(_Batch, nn.BatchNorm1d):
     _shapes: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
 
 
-class BatchNorm2d(_Batch, nn.BatchNorm2d):
+class BatchNorm2d(BatchLayer, nn.BatchNorm2d):
     """Batch normalisation of maps (N, C, H, W): ``torch.nn.BatchNorm2d`` in every name and convention.
 
     Per channel, over the m = N·H·W values of a batch: x̂ = (x − μ) / √(σ² + ε), y = γ x̂ + β, with the biased
@@ -98,7 +138,12 @@ class BatchNorm2d(_Batch, nn.BatchNorm2d):
         track_running_stats: whether to keep running averages; without them test time uses the batch's
             own statistics.
         device: where parameters and buffers live.
-        dtype: their dtype.
+        dtype: the parameters' dtype; the running averages stay in float32 or wider whatever it is.
+        warm_start: whether the running averages begin as plain ones: the new value weighs max(momentum, 1/n)
+            at the n-th batch. Not by default.
+
+    A batch with NaN or infinite values moves no running average, and is reported once. A forward pass that
+    activation checkpointing runs again during backward moves none either.
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167; PyTorch's documented conventions.
@@ -116,7 +161,7 @@ class BatchNorm2d(_Batch, nn.BatchNorm2d):
     _shapes: ClassVar = {4: "(N, C, H, W)"}
 
 
-class BatchNorm3d(_Batch, nn.BatchNorm3d):
+class BatchNorm3d(BatchLayer, nn.BatchNorm3d):
     """Batch normalisation of volumes (N, C, D, H, W): ``torch.nn.BatchNorm3d`` in every name.
 
     See :class:`BatchNorm2d` for arguments and semantics.

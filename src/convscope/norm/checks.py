@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from convscope.core.errors import ConvscopeError
+from convscope.norm.naming import named
 
 _SUFFIX_OF_RANK = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}
 
 
-def check_floating(layer: str, x: Tensor) -> None:
+def check_floating(layer: nn.Module, x: Tensor) -> None:
     """Check that an input is floating point.
 
     Raises:
@@ -17,17 +20,17 @@ def check_floating(layer: str, x: Tensor) -> None:
     """
     if not x.is_floating_point():
         raise ConvscopeError(
-            f"{layer} given a tensor of {x.dtype}",
+            f"{named(layer)} given a tensor of {x.dtype}",
             "a floating-point tensor",
             "convert it first, for example with .float()",
         )
 
 
-def check_rank(layer: str, x: Tensor, shapes: Mapping[int, str]) -> None:
+def check_rank(layer: nn.Module, x: Tensor, shapes: Mapping[int, str]) -> None:
     """Check the rank of an input.
 
     Args:
-        layer: the layer's class name.
+        layer: who is named in the message, with its path.
         x: its input.
         shapes: how to write the shapes that the layer takes, by rank.
 
@@ -37,13 +40,13 @@ def check_rank(layer: str, x: Tensor, shapes: Mapping[int, str]) -> None:
     if x.dim() not in shapes:
         suffix = _SUFFIX_OF_RANK.get(x.dim())
         raise ConvscopeError(
-            f"{layer} given an input of shape {tuple(x.shape)}",
+            f"{named(layer)} given an input of shape {tuple(x.shape)}",
             f"shape {' or '.join(shapes.values())}",
             f"use the {suffix} form of the layer" if suffix else "reshape the input",
         )
 
 
-def check_channels(layer: str, x: Tensor, num_channels: int, axis: int = 1) -> None:
+def check_channels(layer: nn.Module, x: Tensor, num_channels: int, axis: int = 1) -> None:
     """Check that an input has the layer's number of channels on its channel axis.
 
     Raises:
@@ -58,17 +61,17 @@ def check_channels(layer: str, x: Tensor, num_channels: int, axis: int = 1) -> N
         else f"build the layer for {x.shape[axis]} channels"
     )
     raise ConvscopeError(
-        f"{layer}({num_channels}) given an input of shape {tuple(x.shape)}",
+        f"{named(layer)}, built for {num_channels} channels, given an input of shape {tuple(x.shape)}",
         f"{num_channels} channels in dimension {axis}",
         action,
     )
 
 
-def check_several_values(layer: str, x: Tensor, num_values: int, what: str) -> None:
+def check_several_values(layer: nn.Module, x: Tensor, num_values: int, what: str) -> None:
     """Check that each set of values that shares statistics has more than one.
 
     Args:
-        layer: the layer's class name.
+        layer: who is named in the message, with its path.
         x: its input.
         num_values: how many values share one mean and variance.
         what: what such a set belongs to: "channel", "channel of a sample", …
@@ -78,8 +81,73 @@ def check_several_values(layer: str, x: Tensor, num_values: int, what: str) -> N
     """
     if num_values == 1:
         raise ConvscopeError(
-            f"{layer} given an input of shape {tuple(x.shape)}, one value for each {what}",
+            f"{named(layer)} given an input of shape {tuple(x.shape)}, one value for each {what}",
             "at least two, for one value has no variance",
             "use larger batches (drop_last=True for the last one) or maps, layer or group normalisation, "
             "or eval() with running statistics",
         )
+
+
+def check_counts(layer: nn.Module, x: Tensor, counts: Tensor, what: str) -> None:
+    """Check that every set has more than one value left to it; this waits for an accelerator.
+
+    Args:
+        layer: who is named in the message, with its path.
+        x: its input.
+        counts: how many values each set has.
+        what: what such a set belongs to.
+
+    Raises:
+        ConvscopeError: a set with fewer than two values.
+    """
+    if not _readable(counts):
+        return
+    fewest = int(counts.min())
+    if fewest < 2:
+        raise ConvscopeError(
+            f"{named(layer)} given an input of shape {tuple(x.shape)} whose mask or whose processes leave "
+            f"{fewest} of the values of a {what}",
+            "at least two, for fewer have no variance",
+            "leave such batches out, use layer or group normalisation, or eval() with running statistics",
+        )
+
+
+def masked(layer: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Return a mask in the rank of ``x``, checked; None stays None.
+
+    Args:
+        layer: who is named in the message, with its path.
+        x: its input, (N, C, …).
+        mask: boolean, (N, …) without channels, or broadcastable to ``x`` in its rank.
+
+    Raises:
+        ConvscopeError: another dtype or shape, or nothing that counts; looking waits for an accelerator.
+    """
+    if mask is None:
+        return None
+    if mask.dtype != torch.bool:
+        raise ConvscopeError(
+            f"{named(layer)} given a mask of {mask.dtype}",
+            "a boolean one, True where a value counts",
+            "compare, for example mask > 0",
+        )
+    wide = mask.unsqueeze(1) if mask.dim() == x.dim() - 1 else mask
+    fits = wide.dim() == x.dim() and all(a in (1, b) for a, b in zip(wide.shape, x.shape, strict=True))
+    if not fits:
+        raise ConvscopeError(
+            f"{named(layer)} given a mask of shape {tuple(mask.shape)} for an input of {tuple(x.shape)}",
+            f"shape {(x.shape[0], *x.shape[2:])}, or one that broadcasts to the input's",
+            "give one value for each position of each sample",
+        )
+    if _readable(mask) and not mask.any():
+        raise ConvscopeError(
+            f"{named(layer)} given a mask that is False everywhere",
+            "a value that counts",
+            "leave such batches out; True marks what counts, False is padding",
+        )
+    return wide
+
+
+def _readable(values: Tensor) -> bool:
+    """Whether values can be looked at: not while compiling, nor on simulated tensors."""
+    return not (torch.compiler.is_compiling() or isinstance(values, FakeTensor) or values.is_meta)

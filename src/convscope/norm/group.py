@@ -1,14 +1,16 @@
 """Group normalisation: statistics per sample and group of channels."""
 
-from typing import Any
+import math
+from typing import Any, overload
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.norm.axes import MEMBERS, legend
-from convscope.norm.checks import check_channels, check_floating, check_several_values
+from convscope.norm.axes import MEMBERS, along, legend
+from convscope.norm.checks import check_channels, check_floating, check_several_values, masked
 from convscope.norm.function import normalise
+from convscope.norm.naming import named
 
 
 class GroupNorm(nn.GroupNorm):
@@ -47,29 +49,43 @@ class GroupNorm(nn.GroupNorm):
             )
         super().__init__(num_groups, num_channels, *args, **kwargs)
 
-    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+    def forward(
+        self, x: Float[Tensor, "n c *s"], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "n c *s"]:
         """Return the normalised input, in the shape, dtype and layout of ``x``.
+
+        Args:
+            x: the input.
+            mask: True where a value counts, shape (N, …) without channels, or broadcastable to ``x``; None to
+                count all. What it leaves out comes out as 0 and gets no gradient.
 
         Raises:
             ConvscopeError: ``x`` has another number of channels, isn't floating point, has fewer than two
-                dimensions, or is a single value per group of a single sample.
+                dimensions, or is a single value per group; the mask isn't boolean or doesn't fit.
         """
         if x.dim() < 2:
             raise ConvscopeError(
-                f"GroupNorm given an input of shape {tuple(x.shape)}", "shape (N, C, …)", "add the dimensions"
+                f"{named(self)} given an input of shape {tuple(x.shape)}", "shape (N, C, …)", "add dimensions"
             )
-        check_channels("GroupNorm", x, self.num_channels)
-        check_floating("GroupNorm", x)
-        check_several_values("GroupNorm", x, x.numel() // self.num_groups, "group")
-        axes = legend(x.dim(), grouped=True)
-        split = (self.num_groups, self.num_channels // self.num_groups)
-        weight, bias = (
-            None if p is None else p.view(1, *split, *(1,) * (x.dim() - 2)) for p in (self.weight, self.bias)
-        )
-        out = normalise(
-            x.view(x.shape[0], *split, *x.shape[2:]), weight, bias, MEMBERS["group"].dims(axes), self.eps
-        )
+        check_channels(self, x, self.num_channels)
+        check_floating(self, x)
+        check_several_values(self, x, math.prod(x.shape[1:]) // self.num_groups, "group of a sample")
+        mask = masked(self, x, mask)
+        dims = MEMBERS["group"].dims(legend(x.dim(), grouped=True))
+        weight, bias = (self._split(along(part, legend(x.dim()))) for part in (self.weight, self.bias))
+        out = normalise(self._split(x), weight, bias, dims, self.eps, self._split(mask))
         return out.output.flatten(1, 2)
+
+    @overload
+    def _split(self, x: Tensor) -> Tensor: ...
+    @overload
+    def _split(self, x: None) -> None: ...
+    def _split(self, x: Tensor | None) -> Tensor | None:
+        """Return (N, C, …) as (N, G, c, …), and (N, 1, …) as (N, 1, 1, …); None stays None."""
+        if x is None:
+            return None
+        groups = 1 if x.shape[1] == 1 and self.num_channels > 1 else self.num_groups
+        return x.view(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
 
 
 def _divisors(number: int) -> list[int]:

@@ -4,67 +4,75 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from convscope.norm.axes import MEMBERS, along, legend
-from convscope.norm.checks import check_channels, check_floating, check_rank, check_several_values
+from convscope.norm.checks import check_channels, check_floating, check_rank, check_several_values, masked
+from convscope.norm.evaluation import by_running
 from convscope.norm.function import Normalised, normalise
-from convscope.norm.running import unbiased, update_running
+from convscope.norm.running import Averages, WideAverages, move, unbiased
 
 
-class _Instance(_InstanceNorm):
+class InstanceLayer(WideAverages, _InstanceNorm):
     """The forward pass that the classes share."""
 
     _shapes: ClassVar[Mapping[int, str]]
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(
+        self, x: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "..."]:
         """Return the normalised input, in the shape, dtype and layout of ``x``; N may be missing.
+
+        Args:
+            x: the input.
+            mask: True where a value counts, shaped like ``x`` without channels, or broadcastable to ``x``;
+                None to count all. What it leaves out comes out as 0 and gets no gradient.
 
         Raises:
             ConvscopeError: ``x`` has another rank or number of channels than the layer, isn't floating
-                point, or has one value a map.
+                point, or has one value a map; the mask isn't boolean or doesn't fit.
         """
         self._check_input_dim(x)
         if x.dim() == max(self._shapes):
-            return self._normalised(x)
-        return self._normalised(x.unsqueeze(0)).squeeze(0)
+            return self._normalised(x, masked(self, x, mask))
+        x, mask = x.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
+        return self._normalised(x, masked(self, x, mask)).squeeze(0)
 
-    def _normalised(self, x: Tensor) -> Tensor:
+    def _normalised(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if not self.training and self.track_running_stats:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
+            y = by_running(self, x)
+            return y if mask is None else y.masked_fill(~mask, 0)
         axes = legend(x.dim())
-        num_values = math.prod(x.shape[2:])
-        check_several_values(type(self).__name__, x, num_values, "channel of a sample")
-        out = normalise(
-            x, along(self.weight, axes), along(self.bias, axes), MEMBERS["instance"].dims(axes), self.eps
-        )
+        check_several_values(self, x, math.prod(x.shape[2:]), "channel of a sample")
+        dims = MEMBERS["instance"].dims(axes)
+        out = normalise(x, along(self.weight, axes), along(self.bias, axes), dims, self.eps, mask)
         if self.training and self.track_running_stats and x.numel():
-            self._move_running(out, num_values)
+            self._move_running(out)
         return out.output
 
-    def _move_running(self, batch: Normalised, num_values: int) -> None:
-        """Move the running averages towards the samples' mean statistics; without a momentum they stay."""
-        weight = 0.0 if self.momentum is None else self.momentum
-        mean, variance = (statistic.flatten(1).mean(0) for statistic in (batch.mean, batch.variance))
-        if self.running_mean is not None:
-            update_running(self.running_mean, mean, weight)
-        if self.running_var is not None:
-            update_running(self.running_var, unbiased(variance, num_values), weight)
+    def _move_running(self, batch: Normalised) -> None:
+        """Move the running averages towards the samples' mean statistics; without a momentum they stay.
+
+        Samples that a mask leaves fewer than two values of have no variance, and no part.
+        """
+        several = (batch.count > 1).expand_as(batch.variance)
+        samples = several.sum(0).flatten().clamp_min(1)
+        variance = unbiased(batch.variance, batch.count.clamp_min(2))
+        mean, variance = (
+            statistic.where(several, 0).flatten(1).sum(0) / samples for statistic in (batch.mean, variance)
+        )
+        move(self, Averages(self.running_mean, self.running_var, None), mean, variance)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        layer = type(self).__name__
-        check_rank(layer, input, self._shapes)
+        check_rank(self, input, self._shapes)
         if self.affine or self.track_running_stats:  # without them nothing here depends on the channels
-            check_channels(layer, input, self.num_features, axis=input.dim() + 1 - max(self._shapes))
-        check_floating(layer, input)
+            check_channels(self, input, self.num_features, axis=input.dim() + 1 - max(self._shapes))
+        check_floating(self, input)
 
 
-class InstanceNorm1d(_Instance, nn.InstanceNorm1d):
+class InstanceNorm1d(InstanceLayer, nn.InstanceNorm1d):
     """Instance normalisation of sequences (N, C, L) or (C, L): ``torch.nn.InstanceNorm1d`` in every name.
 
     See :class:`InstanceNorm2d` for arguments and semantics.
@@ -78,7 +86,7 @@ class InstanceNorm1d(_Instance, nn.InstanceNorm1d):
     _shapes: ClassVar = {2: "(C, L)", 3: "(N, C, L)"}
 
 
-class InstanceNorm2d(_Instance, nn.InstanceNorm2d):
+class InstanceNorm2d(InstanceLayer, nn.InstanceNorm2d):
     """Instance normalisation of maps (N, C, H, W) or (C, H, W): ``torch.nn.InstanceNorm2d`` in every name.
 
     Every map of every sample is normalised by itself: x̂ = (x − μ) / √(σ² + ε), y = γ x̂ + β.
@@ -105,7 +113,7 @@ class InstanceNorm2d(_Instance, nn.InstanceNorm2d):
     _shapes: ClassVar = {3: "(C, H, W)", 4: "(N, C, H, W)"}
 
 
-class InstanceNorm3d(_Instance, nn.InstanceNorm3d):
+class InstanceNorm3d(InstanceLayer, nn.InstanceNorm3d):
     """Instance normalisation of volumes (N, C, D, H, W) or (C, D, H, W): ``torch.nn.InstanceNorm3d``.
 
     See :class:`InstanceNorm2d` for arguments and semantics.

@@ -1,13 +1,14 @@
 """Layer normalisation: statistics per sample, over the trailing dimensions that the layer is built for."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm.axes import MEMBERS
-from convscope.norm.checks import check_floating
+from convscope.norm.checks import check_floating, masked
 from convscope.norm.function import normalise
+from convscope.norm.naming import named
 
 
 class LayerNorm(nn.LayerNorm):
@@ -33,23 +34,32 @@ class LayerNorm(nn.LayerNorm):
         [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(
+        self, x: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "..."]:
         """Return the normalised input, in the shape, dtype and layout of ``x``.
 
+        Args:
+            x: the input.
+            mask: True where a value counts, of the rank of ``x`` and broadcastable to it; None to count all.
+                What it leaves out comes out as 0 and gets no gradient.
+
         Raises:
-            ConvscopeError: ``x`` doesn't end in the normalised shape, or isn't floating point.
+            ConvscopeError: ``x`` doesn't end in the normalised shape, or isn't floating point; the mask isn't
+                boolean or doesn't fit.
         """
         num_dims = len(self.normalized_shape)
         if tuple(x.shape[x.dim() - num_dims :]) != self.normalized_shape or x.dim() < num_dims:
             raise ConvscopeError(
-                f"LayerNorm given an input of shape {tuple(x.shape)}",
+                f"{named(self)} given an input of shape {tuple(x.shape)}",
                 f"trailing sizes {tuple(self.normalized_shape)}",
                 "build the layer for them, or use GroupNorm(1, channels) for maps",
             )
-        check_floating("LayerNorm", x)
+        check_floating(self, x)
+        mask = masked(self, x, mask)
         axes = "N" * (x.dim() - num_dims) + "C" + "S" * (num_dims - 1)
         dims = MEMBERS["layer"].dims(axes)
-        return normalise(x, _lead(self.weight, x), _lead(self.bias, x), dims, self.eps).output
+        return normalise(x, _lead(self.weight, x), _lead(self.bias, x), dims, self.eps, mask).output
 
 
 def _lead(parameter: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor | None:
