@@ -54,7 +54,7 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         """Return the normalised responses, in the shape, dtype and layout of ``x``.
 
-        Half precision is squared and summed in float32: 256² overflows float16.
+        Half precision is computed in float32 and rounded once: 256² overflows float16.
 
         Raises:
             ConvscopeError: ``x`` has fewer than two dimensions or isn't floating point.
@@ -65,10 +65,11 @@ class LocalResponseNorm(nn.Module):
                 "shape (N, C, …)",
                 "add the dimensions",
             )
-        check_floating("LocalResponseNorm", x)
+        check_floating(self, x)
         alpha = self.alpha / self.size if self.average else self.alpha
-        denominator = self._window_sums(widened(x).square()).mul_(alpha).add_(self.k).pow(self.beta)
-        return (x / denominator).to(x.dtype)
+        wide = widened(x)
+        denominator = self._window_sums(wide.square()).mul_(alpha).add_(self.k).pow(self.beta)
+        return (wide / denominator).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return the settings for the module's printed form."""

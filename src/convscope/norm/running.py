@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
+from torch.nn.modules.batchnorm import _NormBase
 
 from convscope.norm.naming import named
 from convscope.norm.statistics import accumulated_in
@@ -71,7 +72,7 @@ def new_value_weight(
 
 @torch.no_grad()
 def move(
-    layer: nn.Module,
+    layer: _NormBase,
     averages: Averages,
     mean: Float[Tensor, " c"],
     variance: Float[Tensor, " c"],

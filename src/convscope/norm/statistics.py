@@ -120,18 +120,17 @@ def set_size(shape: Sequence[int], dims: tuple[int, ...]) -> int:
 def total(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Return the sum over some dimensions, kept with size 1; over none of them, the tensor itself.
 
-    Contiguous maps are summed over space first, then over samples: three times as fast as both at once.
+    Dimensions that follow one another in memory are summed together, the largest such run first. PyTorch adds
+    up a single run pairwise, and fast; several at once it adds one value after the other: 40 times the error
+    for groups of channels of a channels_last tensor, and a third of the speed for contiguous maps.
 
     Example:
         >>> total(torch.ones(2, 3, 4, 5), (0, 2, 3)).flatten().tolist()
         [40.0, 40.0, 40.0]
     """
-    if not dims:
-        return x
-    apart = len(dims) > 1 and dims[1] > dims[0] + 1
-    if apart and x.is_contiguous():
-        x, dims = x.sum(dims[1:], keepdim=True), dims[:1]
-    return x.sum(dims, keepdim=True)
+    for run in _runs(x.shape, x.stride(), dims):
+        x = x.sum(run, keepdim=True)
+    return x
 
 
 def widened(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -152,6 +151,18 @@ def accumulated_in(dtype: torch.dtype) -> torch.dtype:
         (torch.float32, torch.float64)
     """
     return _ACCUMULATED_IN.get(dtype, dtype)
+
+
+def _runs(shape: Sequence[int], strides: Sequence[int], dims: tuple[int, ...]) -> list[list[int]]:
+    """Return dimensions to sum over, in runs that no other one interrupts in memory, the largest first."""
+    runs: list[list[int]] = [[]]
+    for dim in sorted(range(len(shape)), key=lambda dim: -strides[dim]):
+        if dim in dims:
+            runs[-1].append(dim)
+        elif shape[dim] != 1 and runs[-1]:
+            runs.append([])
+    runs = [run for run in runs if run]
+    return sorted(runs, key=lambda run: -math.prod([shape[dim] for dim in run]))
 
 
 class _Share(NamedTuple):
