@@ -1,6 +1,7 @@
 """Draw the figures of the documentation from convscope's own results: ``make docs``.
 
-Each figure is the page's chart of the same data; `docs/figures/*.svg` are its output.
+Charts are the page's charts of the same data; `family.py` draws the picture of the normalisation family.
+`docs/figures/*.svg` are the output.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ import vl_convert
 
 import convscope as cs
 from convscope.report.charts import Spec, memory_chart
+from family import family_picture
 
 FOLDER = Path(__file__).with_name("figures")
 
@@ -19,7 +21,8 @@ def main() -> None:
     model, inputs = cs.load("alexnet", batch=128)
     found = cs.cost(model, inputs)
     data = {"cost": found.to_dict()}
-    _draw("alexnet-memory", filled(memory_chart("cost"), data))
+    _chart("alexnet-memory", filled(memory_chart("cost"), data))
+    _write("normalisation-axes", family_picture())
 
 
 def filled(part: Any, data: dict[str, Any]) -> Any:
@@ -36,8 +39,11 @@ def filled(part: Any, data: dict[str, Any]) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _draw(name: str, chart: Spec) -> None:
-    picture = vl_convert.vegalite_to_svg({**chart, "width": 720, "background": "white"})
+def _chart(name: str, chart: Spec) -> None:
+    _write(name, vl_convert.vegalite_to_svg({**chart, "width": 720, "background": "white"}))
+
+
+def _write(name: str, picture: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.svg").write_text(picture)
     print(f"docs/figures/{name}.svg")

@@ -12,6 +12,9 @@ from convscope.norm import (
     normalisation,
 )
 from convscope.norm.choose import num_groups
+from convscope.norm.ghost import GhostBatchNorm2d
+from convscope.norm.renorm import BatchRenorm2d
+from convscope.norm.sync import SyncBatchNorm
 
 TYPES = {
     "none": nn.Identity,
@@ -20,6 +23,9 @@ TYPES = {
     "layer": GroupNorm,
     "instance": InstanceNorm2d,
     "group": GroupNorm,
+    "renorm": BatchRenorm2d,
+    "ghost": GhostBatchNorm2d,
+    "sync": SyncBatchNorm,
 }
 
 
@@ -43,6 +49,12 @@ def test_none_passes_maps_through():
     assert normalisation(None, 3)(x) is x
 
 
+@pytest.mark.parametrize("kind", ["batch", "renorm", "ghost", "sync"])
+def test_kinds_that_are_batch_norm_for_a_small_batch_in_one_process_at_first(kind):
+    x = torch.randn(4, 3, 5, 5)
+    assert torch.allclose(normalisation(kind, 3)(x), nn.BatchNorm2d(3)(x), atol=1e-5)
+
+
 def test_layer_norm_of_maps_is_over_channels_and_space():
     y = normalisation("layer", 4)(torch.randn(3, 4, 5, 5) + 7)
     assert y.mean((1, 2, 3)).abs().max() < 1e-5
@@ -57,12 +69,14 @@ def test_group_numbers():
     assert [num_groups(channels) for channels in (64, 96, 256, 384)] == [32] * 4  # as published
 
 
-@pytest.mark.parametrize(("kind", "near"), [("bacth", "batch"), ("BATCH", "batch"), ("grup", "group")])
+@pytest.mark.parametrize(
+    ("kind", "near"), [("bacth", "batch"), ("BATCH", "batch"), ("grup", "group"), ("renrom", "renorm")]
+)
 def test_an_unknown_kind_is_answered_with_the_nearest(kind, near):
     with pytest.raises(ConvscopeError, match=f"try '{near}'"):
         normalisation(kind, 3)
 
 
 def test_an_unknown_kind_with_nothing_near():
-    with pytest.raises(ConvscopeError, match="none, lrn, batch, layer, instance, group"):
+    with pytest.raises(ConvscopeError, match="none, lrn, batch, layer, instance, group, renorm, ghost, sync"):
         normalisation("xyz123", 3)

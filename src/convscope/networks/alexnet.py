@@ -91,7 +91,7 @@ def alexnet(
 
     Args:
         variant: ``"notes"``, ``"published"`` or ``"torchvision"``.
-        norm: ``"none"``, ``"lrn"``, ``"batch"``, ``"layer"``, ``"instance"`` or ``"group"``; None: the
+        norm: one of ``convscope.networks.NORMS`` (``convscope.norm.normalisation`` describes them); None: the
             variant's own, which is ``"lrn"`` for ``"published"`` and ``"none"`` for the others.
         width: factor of all channels and of fc6's and fc7's widths; results are rounded to even numbers.
         num_classes: number of scores.

@@ -5,19 +5,19 @@ weight is allocated. Modules are made from plans in :mod:`convscope.networks.sta
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 from convscope.core.errors import ConvscopeError
 from convscope.networks.initialise import Initialisation
 
-Norm = Literal["none", "lrn", "batch", "layer", "instance", "group"]
+Norm = Literal["none", "lrn", "batch", "layer", "instance", "group", "renorm", "ghost", "sync"]
 Pooling = Literal["overlapping", "non-overlapping"]
 Size = int | tuple[int, int]
 
-NORMS: tuple[Norm, ...] = ("none", "lrn", "batch", "layer", "instance", "group")
+NORMS: tuple[Norm, ...] = get_args(Norm)
 # These subtract each channel's own mean, which takes a constant added to the channel away exactly. Layer and
 # group norm subtract one mean for several channels, so there the bias still moves channels apart.
-_REMOVES_BIAS: frozenset[Norm] = frozenset({"batch", "instance"})
+_REMOVES_BIAS: frozenset[Norm] = frozenset({"batch", "instance", "renorm", "ghost", "sync"})
 
 
 class LayerChoices(TypedDict, total=False):
@@ -28,8 +28,8 @@ class LayerChoices(TypedDict, total=False):
         pool: ``"overlapping"``, 3×3 with stride 2 as published (the default), or ``"non-overlapping"``, 2×2
             with stride 2.
         dropout: probability of the two dropouts in the classifier; 0.5 if absent.
-        bias: whether convolutions have a bias. If absent they do, unless batch or instance norm follows,
-            which would subtract it again: it would be a parameter with zero gradient.
+        bias: whether convolutions have a bias. If absent they do, unless a norm follows that subtracts a
+            channel's mean (every kind of batch norm, and instance norm) and so the bias again: it would be a parameter with zero gradient.
         init: ``"kaiming"`` (the default) or ``"published"``; see :mod:`convscope.networks.initialise`.
     """
 

@@ -62,7 +62,7 @@ def zfnet(
     except that local response normalisation follows the pool, as published.
 
     Args:
-        norm: ``"none"``, ``"lrn"``, ``"batch"``, ``"layer"``, ``"instance"`` or ``"group"``; None:
+        norm: one of ``convscope.networks.NORMS`` (``convscope.norm.normalisation`` describes them); None:
             ``"lrn"``, as published.
         width: factor of all channels and of fc6's and fc7's widths; results are rounded to even numbers.
         num_classes: number of scores.

@@ -13,7 +13,11 @@ instance   S               every channel of every sample
 group      c, S            every group of channels of every sample
 =========  ==============  ==========================================
 
-Layers turn this table into dimensions to reduce over; pictures of the family can be drawn from it.
+``N`` can be split likewise, in ``P`` parts of ``n`` samples. Ghost batch norm averages over n and S: one mean
+and one variance for every channel of every part (:data:`GHOST`). Batch renorm averages over N and S as batch
+does, and so does synchronised batch norm, whose N are the samples of all processes.
+
+Layers turn these sets of axes into dimensions to reduce over; pictures of the family can be drawn from them.
 """
 
 from collections.abc import Mapping
@@ -30,23 +34,27 @@ class Member:
     """One member of the family: its name and the axes that its statistics are averaged over.
 
     Attributes:
-        kind: ``"batch"``, ``"layer"``, ``"instance"`` or ``"group"``.
-        averaged: the averaged axes among ``N`` (samples), ``G`` (groups), ``c`` (channels of a group) and
-            ``S`` (space).
+        kind: ``"batch"``, ``"layer"``, ``"instance"``, ``"group"`` or ``"ghost"``.
+        averaged: the averaged axes among ``N`` (samples), or ``P`` (parts of the batch) and ``n`` (samples of
+            a part), ``G`` (groups), ``c`` (channels of a group) and ``S`` (space).
     """
 
     kind: str
     averaged: frozenset[str]
 
     def averages(self, axis: str) -> bool:
-        """Whether statistics are shared along an axis; ``C``, all channels, is ``G`` and ``c`` together."""
-        return {"G", "c"} <= self.averaged if axis == "C" else axis in self.averaged
+        """Whether statistics are shared along an axis; ``C`` is ``G`` and ``c``, ``N`` is ``P`` and ``n``."""
+        if axis == "C":
+            return {"G", "c"} <= self.averaged
+        if axis == "N":
+            return "N" in self.averaged or {"P", "n"} <= self.averaged
+        return axis in self.averaged or (axis in ("P", "n") and "N" in self.averaged)
 
     def dims(self, legend: str) -> tuple[int, ...]:
         """Return the dimensions to reduce over, for a tensor whose axes a legend spells out.
 
         Args:
-            legend: one letter a dimension, such as ``"NCSS"`` or ``"NGcSS"``.
+            legend: one letter a dimension, such as ``"NCSS"``, ``"NGcSS"`` or ``"PnCSS"``.
 
         Example:
             >>> MEMBERS["batch"].dims("NCSS"), MEMBERS["group"].dims("NGcSS")
@@ -63,19 +71,25 @@ MEMBERS: Mapping[str, Member] = MappingProxyType(
 )
 """The family, by name."""
 
+GHOST = Member("ghost", frozenset("nS"))
+"""Batch norm of every part of a batch by itself: ghost batch norm."""
 
-def legend(rank: int, grouped: bool = False) -> str:
+
+def legend(rank: int, grouped: bool = False, parted: bool = False) -> str:
     """Return the legend of a batch of maps: samples, channels, then space.
 
     Args:
         rank: the number of dimensions of the batch, at least 2.
         grouped: whether the channels have been split in two dimensions, groups and channels of a group.
+        parted: whether the samples have been split in two dimensions, parts and samples of a part.
 
     Example:
-        >>> legend(4), legend(4, grouped=True), legend(2)
-        ('NCSS', 'NGcSS', 'NC')
+        >>> legend(4), legend(4, grouped=True), legend(4, parted=True), legend(2)
+        ('NCSS', 'NGcSS', 'PnCSS', 'NC')
+        >>> GHOST.dims(legend(4, parted=True)), MEMBERS["batch"].dims(legend(4, parted=True))
+        ((1, 3, 4), (0, 1, 3, 4))
     """
-    return "N" + ("Gc" if grouped else "C") + "S" * (rank - 2)
+    return ("Pn" if parted else "N") + ("Gc" if grouped else "C") + "S" * (rank - 2)
 
 
 @overload

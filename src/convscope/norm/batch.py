@@ -65,9 +65,10 @@ class BatchLayer(WideAverages, _BatchNorm):
         """
         self._check_input_dim(x)
         mask = masked(self, x, mask)
-        if self._by_running() or x.numel() == 0:  # an empty batch has no statistics, and moves none
-            y = by_running(self, x) if self._by_running() else of_nothing(self, x)
-            return y if mask is None else y.masked_fill(~mask, 0)
+        if self._by_running():
+            return by_running(self, x, mask)
+        if x.numel() == 0:  # an empty batch has no statistics, and moves none
+            return of_nothing(self, x)
         return self._by_batch(x, mask)
 
     def extra_repr(self) -> str:
@@ -80,7 +81,7 @@ class BatchLayer(WideAverages, _BatchNorm):
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return the batch normalised by its own statistics, and move the running averages."""
-        axes, exchange = legend(x.dim()), self._exchange()
+        axes, exchange = legend(x.dim()), self._exchange(x)
         dims = MEMBERS["batch"].dims(axes)
         if mask is None and exchange is None:
             check_several_values(self, x, x.numel() // x.shape[1], "channel")
@@ -95,8 +96,8 @@ class BatchLayer(WideAverages, _BatchNorm):
             move(self, averages, found.mean.flatten(), variance.flatten(), self.warm_start)
         return y
 
-    def _exchange(self) -> Exchange | None:
-        """Return how to pool statistics with other processes; None for this one alone."""
+    def _exchange(self, _x: Tensor) -> Exchange | None:
+        """Return how to pool a batch's statistics with other processes; None for this one alone."""
         return None
 
     def _affine(self, _found: Moments) -> tuple[Tensor | None, Tensor | None]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK_VALUES = 1 << 18
-"""Values of a block on a CPU: 1 MiB of float32, the second-level cache of a core; accelerators take all."""
+BLOCK_VALUES = 1 << 19
+"""Values of a block on a CPU, 2 MiB of float32: larger ones leave the cache, smaller ones cost more calls."""
 
 Index = tuple[slice, ...]
 

@@ -112,13 +112,14 @@ def check_counts(layer: nn.Module, x: Tensor, counts: Tensor, what: str) -> None
         )
 
 
-def masked(layer: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor | None:
+def masked(layer: nn.Module, x: Tensor, mask: Tensor | None, alone: bool = True) -> Tensor | None:
     """Return a mask in the rank of ``x``, checked; None stays None.
 
     Args:
         layer: who is named in the message, with its path.
         x: its input, (N, C, …).
         mask: boolean, (N, …) without channels, or broadcastable to ``x`` in its rank.
+        alone: whether no other process has values that count if there are none here.
 
     Raises:
         ConvscopeError: another dtype or shape, or nothing that counts; looking waits for an accelerator.
@@ -139,7 +140,7 @@ def masked(layer: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor | None:
             f"shape {(x.shape[0], *x.shape[2:])}, or one that broadcasts to the input's",
             "give one value for each position of each sample",
         )
-    if _readable(mask) and not mask.any():
+    if alone and x.numel() and _readable(mask) and not mask.any():
         raise ConvscopeError(
             f"{named(layer)} given a mask that is False everywhere",
             "a value that counts",
@@ -149,5 +150,7 @@ def masked(layer: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor | None:
 
 
 def _readable(values: Tensor) -> bool:
-    """Whether values can be looked at: not while compiling, nor on simulated tensors."""
-    return not (torch.compiler.is_compiling() or isinstance(values, FakeTensor) or values.is_meta)
+    """Whether values can be looked at: not while compiling, on simulated tensors, nor under vmap."""
+    if torch.compiler.is_compiling() or isinstance(values, FakeTensor) or values.is_meta:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(values)

@@ -8,9 +8,12 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm.batch import BatchNorm2d
+from convscope.norm.ghost import GhostBatchNorm2d
 from convscope.norm.group import GroupNorm
 from convscope.norm.instance import InstanceNorm2d
+from convscope.norm.renorm import BatchRenorm2d
 from convscope.norm.response import LocalResponseNorm
+from convscope.norm.sync import SyncBatchNorm
 
 _PUBLISHED_GROUPS = 32
 
@@ -40,6 +43,9 @@ KINDS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
         "layer": lambda num_channels: GroupNorm(1, num_channels),
         "instance": lambda num_channels: InstanceNorm2d(num_channels, affine=True),
         "group": lambda num_channels: GroupNorm(num_groups(num_channels), num_channels),
+        "renorm": BatchRenorm2d,
+        "ghost": GhostBatchNorm2d,
+        "sync": SyncBatchNorm,
     }
 )
 """How to build each kind for maps (N, C, H, W), from the number of channels."""
@@ -51,7 +57,9 @@ def normalisation(kind: str | None, num_channels: int) -> nn.Module:
     Args:
         kind: ``"none"`` or None (passes maps through), ``"lrn"`` (as published for AlexNet), ``"batch"``,
             ``"layer"`` (over channels and space, γ and β per channel, as Wu and He compare it),
-            ``"instance"`` (with γ and β) or ``"group"`` (:func:`num_groups` groups).
+            ``"instance"`` (with γ and β), ``"group"`` (:func:`num_groups` groups), ``"renorm"`` (batch norm
+            for its first 5,000 steps, as published), ``"ghost"`` (32 samples at a time) or ``"sync"`` (the
+            batch of all processes).
         num_channels: C.
 
     Returns:

@@ -6,15 +6,22 @@ running mean is far larger than the running standard deviation.
 """
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from convscope.norm.statistics import accumulated_in
 
 
-def by_running(layer: _NormBase, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+def by_running(
+    layer: _NormBase, x: Float[Tensor, "n c *s"], mask: Bool[Tensor, "..."] | None = None
+) -> Float[Tensor, "n c *s"]:
     """Return γ (x − μ) / √(v + ε) + β with a layer's running mean μ and variance v, in the dtype of ``x``.
+
+    Args:
+        layer: whose γ, β, averages and ε.
+        x: the batch.
+        mask: True where a value counts; the others, whatever they hold, come out as 0 and get no gradient.
 
     Example:
         >>> import torch
@@ -22,7 +29,10 @@ def by_running(layer: _NormBase, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n
         >>> by_running(layer, torch.tensor([[3.0]])).item()
         3.0
     """
-    return _operator(layer, x, layer.running_mean, layer.running_var)
+    if mask is None:
+        return _operator(layer, x, layer.running_mean, layer.running_var)
+    x = x.masked_fill(~mask, 0)  # the gradient of γ would be NaN: 0 times what stood there
+    return _operator(layer, x, layer.running_mean, layer.running_var).masked_fill(~mask, 0)
 
 
 def of_nothing(layer: _NormBase, x: Float[Tensor, "0 c *s"]) -> Float[Tensor, "0 c *s"]:

@@ -65,8 +65,10 @@ def gradient(
         terms: shift, scale, slope and offset, a number a set.
     """
     shift, scale, slope, offset = terms
-    upstream = widened(dy) if weight is None else widened(dy) * weight
-    return _kept(upstream * scale + (widened(x) - shift) * slope + offset, mask).to(x.dtype)
+    # What a mask leaves out is 0 in every product: 0 times NaN would be NaN in their derivatives.
+    upstream, deviation = _kept(widened(dy), mask), _kept(widened(x) - shift, mask)
+    upstream = upstream if weight is None else upstream * weight
+    return _kept(upstream * scale + deviation * slope + offset, mask).to(x.dtype)
 
 
 def _kept(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,9 +14,9 @@ since Σ (x − μ) = 0. Their sum, with the terms gathered, is the minimal form
     dx = r (u − Σu / m − x̂ Σ(u x̂) / m),      dγ = Σ dy x̂,      dβ = Σ dy
 
 The sums over sets and over parameters share one pass: dy and dy (x − shift) are summed over the dimensions
-along which γ is constant (all of them in batch norm), and the rest is arithmetic on the small results. What
-waits for the backward pass is the input, which the layer before holds anyway, and four numbers a set; x̂ is
-computed again from x − shift, never from the difference of large products.
+along which γ is constant (all of them in batch norm), and the rest is arithmetic on the small results:
+dx = A dy + B (x − shift) + D with a number A, B, D a set. What waits for the backward pass is the input and
+four numbers a set; x̂ is computed again from x − shift, never from the difference of large products.
 
 When the gradient itself is to be differentiated, the statistics are computed again as functions of x and the
 same formulas run under autograd (the composed form), so that derivatives of any order are right.
@@ -26,7 +26,6 @@ Shared between processes (:class:`Exchange`), the statistics are those of the wh
 backward pass are added up over all processes before they are divided by the total count.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -169,10 +168,7 @@ class _Normalise(torch.autograd.Function):
         x, weight, mask, *found = ctx.saved_tensors
         # The gradient will be differentiated: the composed form.
         composed = torch.is_grad_enabled()
-        pool: Callable[[Tensor], Tensor] = (
-            (lambda share: share) if ctx.exchange is None else ctx.exchange.total
-        )
-        here = _again(x, mask, Moments(*found), ctx.dims, pool) if composed else Moments(*found)
+        here = _again(x, mask, Moments(*found), ctx.dims, ctx.exchange) if composed else Moments(*found)
         constant = ctx.dims if weight is None else tuple(dim for dim in ctx.dims if weight.shape[dim] == 1)
         formula = formulas if composed else operator
         sum_dy, sum_dy_deviation = formula.sums(dy, x, mask, here.shift, constant)
@@ -181,9 +177,11 @@ class _Normalise(torch.autograd.Function):
         dx = None
         if ctx.needs_input_grad[0] or ctx.exchange is not None:
             rest = tuple(dim for dim in ctx.dims if dim not in constant)
+            shares = (
+                total(part if weight is None else weight * part, rest) for part in (sum_dy, sum_dy_xhat)
+            )
             mean_u, mean_u_xhat = (
-                pool(total(part if weight is None else weight * part, rest)) / here.count.clamp_min(1)
-                for part in (sum_dy, sum_dy_xhat)
+                whole / here.count.clamp_min(1) for whole in _pooled(ctx.exchange, *shares)
             )
             # The minimal form, with its terms gathered: dx = scale γ dy + slope (x − shift) + offset.
             slope = -scale.square() * mean_u_xhat
@@ -201,12 +199,18 @@ def _again(
     mask: Tensor | None,
     found: Moments,
     dims: tuple[int, ...],
-    pool: Callable[[Tensor], Tensor],
+    exchange: Exchange | None,
 ) -> Moments:
     """Return the same moments as functions of ``x``, but for the shift: any number near the mean will do."""
     deviation = widened(x) - found.shift
     deviation = deviation if mask is None else deviation.masked_fill(~mask, 0)
     count = found.count.clamp_min(1)
-    residual = pool(total(deviation, dims)) / count
-    variance = pool(total(deviation.square(), dims)) / count - residual.square()
+    first, second = _pooled(exchange, total(deviation, dims), total(deviation.square(), dims))
+    residual = first / count
+    variance = second / count - residual.square()
     return Moments(found.shift, residual, variance.clamp_min(0), found.count)
+
+
+def _pooled(exchange: Exchange | None, *shares: Tensor) -> tuple[Tensor, ...]:
+    """Return the sums of all processes' shares, in one exchange; those of one process are its shares."""
+    return shares if exchange is None else exchange.total(torch.stack(shares)).unbind()

@@ -42,8 +42,7 @@ class InstanceLayer(WideAverages, _InstanceNorm):
 
     def _normalised(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if not self.training and self.track_running_stats:
-            y = by_running(self, x)
-            return y if mask is None else y.masked_fill(~mask, 0)
+            return by_running(self, x, mask)
         axes = legend(x.dim())
         check_several_values(self, x, math.prod(x.shape[2:]), "channel of a sample")
         dims = MEMBERS["instance"].dims(axes)

@@ -56,6 +56,12 @@ class LayerNorm(nn.LayerNorm):
                 "build the layer for them, or use GroupNorm(1, channels) for maps",
             )
         check_floating(self, x)
+        if mask is not None and mask.dim() != x.dim():
+            raise ConvscopeError(
+                f"{named(self)} given a mask of shape {tuple(mask.shape)} for an input of {tuple(x.shape)}",
+                f"a mask of {x.dim()} dimensions",
+                "add dimensions of size 1",
+            )
         mask = masked(self, x, mask)
         axes = "N" * (x.dim() - num_dims) + "C" + "S" * (num_dims - 1)
         dims = MEMBERS["layer"].dims(axes)

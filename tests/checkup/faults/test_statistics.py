@@ -6,6 +6,7 @@ from torch import nn
 
 from checkup.grown import Small, evidence, faults, grow, images, loader
 from convscope import checkup
+from convscope.norm import recalibrate
 from convscope.norm.batch import BatchNorm2d
 
 
@@ -32,8 +33,8 @@ def test_stale_statistics_are_found_where_they_are(norm, layer, plant):
     found = checkup(model, loader())
     stale = _only(found, "stale-statistics")
     assert [finding.address for finding in stale] == [f"{layer}#1"]
-    assert "update_bn(loader, model)" in stale[0].remedy
-    torch.optim.swa_utils.update_bn(loader(320, 32), model)
+    assert "cs.norm.recalibrate(model, loader)" in stale[0].remedy
+    recalibrate(model, loader(320, 32))
     assert faults(checkup(model, loader())) == []
 
 

@@ -13,8 +13,8 @@ from convscope.checkup.result import Unchecked
 from convscope.core.finding import Evidence, Finding, Severity
 
 _ESTIMATE_ANEW = (
-    "estimate them anew: torch.optim.swa_utils.update_bn(loader, model) with full, shuffled training "
-    "batches; then check again"
+    "estimate them anew: cs.norm.recalibrate(model, loader) with shuffled training batches, which reports "
+    "what is left; then check again"
 )
 _STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
 _FEWEST_IMAGES = 16

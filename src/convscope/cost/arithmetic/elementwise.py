@@ -138,10 +138,22 @@ def batch_norm(call: OperatorShapes) -> int:
     return (2 + affine + 4 * training) * call.num_inputs
 
 
+@elementwise_rule("convscope_moments")
+def moments(call: OperatorShapes) -> int:
+    """Mean (1), then subtract, square and add (3), as in ``variance``."""
+    return 4 * call.num_inputs
+
+
 @elementwise_rule("convscope_normalise")
 def normalise(call: OperatorShapes) -> int:
-    """As PyTorch's norms by the data's own statistics."""
-    return (6 + (2 if call.shape("weight") else 0)) * call.num_inputs
+    """Subtract, divide, and with γ and β multiply, add: with the moments, as PyTorch's norms."""
+    return (2 + (2 if call.shape("weight") else 0)) * call.num_inputs
+
+
+@elementwise_rule("convscope_normalise_sums")
+def normalise_sums(call: OperatorShapes) -> int:
+    """Sum; subtract, multiply and add."""
+    return 4 * call.num_inputs
 
 
 @elementwise_rule("layer_norm", "group_norm", "_fused_rms_norm", "rms_norm")

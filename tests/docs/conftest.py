@@ -1,0 +1,6 @@
+"""Figures are drawn by code that lives beside the documentation."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "docs"))
