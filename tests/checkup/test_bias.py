@@ -9,7 +9,7 @@ from convscope import checkup
 from convscope.checkup.batches import batches_of
 from convscope.checkup.bias import training_step
 from convscope.core.preserved import preserved
-from convscope.norm.batch import BatchNorm1d, BatchNorm2d
+from convscope.norm.layers.batch import BatchNorm1d, BatchNorm2d
 
 
 class Mixed(nn.Module):

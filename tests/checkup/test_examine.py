@@ -16,7 +16,7 @@ from convscope import checkup
 from convscope.checkup import Checkup, Unchecked, fault, fault_names, remove_fault
 from convscope.core.errors import ConvscopeError
 from convscope.core.finding import Finding
-from convscope.norm.batch import BatchNorm2d
+from convscope.norm.layers.batch import BatchNorm2d
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, BatchNorm2d])

@@ -10,7 +10,7 @@ import torch
 
 import family
 from convscope.norm import MEMBERS, BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
-from convscope.norm.ghost import GhostBatchNorm2d
+from convscope.norm.layers.ghost import GhostBatchNorm2d
 
 FIGURES = Path(family.__file__).with_name("figures")
 SHAPE = (4, 6, 3, 3)

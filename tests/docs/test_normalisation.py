@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import convscope as cs
-from convscope.norm.ghost import GhostBatchNorm1d
-from convscope.norm.renorm import BatchRenorm1d
+from convscope.norm.layers.ghost import GhostBatchNorm1d
+from convscope.norm.layers.renorm import BatchRenorm1d
 from docs import test_backward  # noqa: F401  (it quotes the formulas before 20)
 from docs.quoted import QUOTED, M, batch_norm, close, formula, four_steps
 

@@ -1,6 +1,6 @@
 import pytest
 
-from convscope.norm import blocks
+from convscope.norm.engine import blocks
 
 
 @pytest.fixture(params=[None, 1, 7, 50], ids=lambda limit: f"blocks of {limit}" if limit else "one block")

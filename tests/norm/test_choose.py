@@ -12,9 +12,9 @@ from convscope.norm import (
     normalisation,
 )
 from convscope.norm.choose import num_groups
-from convscope.norm.ghost import GhostBatchNorm2d
-from convscope.norm.renorm import BatchRenorm2d
-from convscope.norm.sync import SyncBatchNorm
+from convscope.norm.layers.ghost import GhostBatchNorm2d
+from convscope.norm.layers.renorm import BatchRenorm2d
+from convscope.norm.layers.sync import SyncBatchNorm
 
 TYPES = {
     "none": nn.Identity,

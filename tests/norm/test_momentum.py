@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm import BatchNorm2d, InstanceNorm2d
-from convscope.norm.freezing import freeze
+from convscope.norm.freezing.freeze import freeze
 from convscope.norm.momentum import MomentumCorrection, correct_momentum, corrected_momentum
 
 

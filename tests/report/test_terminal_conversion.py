@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import convscope.report.terminal.conversion  # noqa: F401 - registers the rendering
-from convscope.norm.conversion import Conversion, Converted, Difference
+from convscope.norm.conversion.result import Conversion, Converted, Difference
 
 OURS = "convscope.norm.BatchNorm2d"
 LAYERS = (

@@ -29,7 +29,7 @@ class LayerChoices(TypedDict, total=False):
             with stride 2.
         dropout: probability of the two dropouts in the classifier; 0.5 if absent.
         bias: whether convolutions have a bias. If absent they do, unless a norm follows that subtracts a
-            channel's mean (every kind of batch norm, and instance norm) and so the bias again: it would be a parameter with zero gradient.
+            channel's mean, and so the bias again: every kind of batch norm, and instance norm.
         init: ``"kaiming"`` (the default) or ``"published"``; see :mod:`convscope.networks.initialise`.
     """
 

@@ -1,33 +1,70 @@
-"""How are activations normalised? Layers of the normalisation family, on one core.
+"""How are activations normalised, and how are their statistics kept right?
 
-Batch, layer, instance and group norm are one computation (``function``) over different axes (``axes``), with
-statistics that stay right for large means and in both memory layouts (``statistics``). The layers take
-PyTorch's names, arguments and state dicts, so they stand in for ``torch.nn``'s. Local response norm is
-AlexNet's.
+The layers of the family are one computation (``engine``) over different axes (``axes``); they take PyTorch's
+names, arguments and state dicts, so they stand in for ``torch.nn``'s. The repairs work on any network, with
+PyTorch's layers too: frozen statistics (``freezing``), statistics estimated anew (``recalibration``), another
+kind of layer (``conversion``, ``group_fit``), corrected running averages (``momentum``).
 
-Limits: statistics of one process (none are exchanged between devices), no ``torch.jit.script``, no
-forward-mode differentiation. Accuracy and speed have been measured on CPUs only: a training step of batch
-norm takes about as long as PyTorch's on contiguous maps, and two to four times as long on channels_last
-ones, where PyTorch's is inaccurate.
+==================  =========================================================================================
+folder              idea
+==================  =========================================================================================
+``engine``          statistics, the two passes and their operators; running averages; exchange with processes
+``layers``          one layer of the family a file, and what layers refuse
+``freezing``        batch norm that uses its running statistics, whatever ``train()`` says
+``recalibration``   running statistics that are those of the data
+``conversion``      one kind of layer turned into another
+``group_fit``       group norms that come nearest to batch norms
+==================  =========================================================================================
+
+Limits: no ``torch.jit.script``, no forward-mode differentiation. Accuracy and speed have been measured on
+CPUs only.
 """
 
-from convscope.norm.axes import MEMBERS, Member
-from convscope.norm.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from convscope.norm.axes import GHOST, MEMBERS, Member
 from convscope.norm.choose import KINDS, normalisation
-from convscope.norm.function import Normalised, normalise
-from convscope.norm.group import GroupNorm
-from convscope.norm.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from convscope.norm.layer import LayerNorm
-from convscope.norm.response import LocalResponseNorm
-from convscope.norm.statistics import Moments, moments
+from convscope.norm.conversion.around import around
+from convscope.norm.conversion.convert import convert
+from convscope.norm.conversion.result import Conversion, Converted, Difference
+from convscope.norm.engine.function import Normalised, normalise
+from convscope.norm.engine.running import NotFiniteWarning
+from convscope.norm.engine.statistics import Moments, moments
+from convscope.norm.freezing.freeze import freeze, is_frozen, unfreeze
+from convscope.norm.freezing.result import Frozen, FrozenLayer
+from convscope.norm.group_fit.fit import GroupFit, fit_groups
+from convscope.norm.layers.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from convscope.norm.layers.ghost import GhostBatchNorm1d, GhostBatchNorm2d, GhostBatchNorm3d
+from convscope.norm.layers.group import GroupNorm
+from convscope.norm.layers.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from convscope.norm.layers.layer import LayerNorm
+from convscope.norm.layers.renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d, Relaxation
+from convscope.norm.layers.response import LocalResponseNorm
+from convscope.norm.layers.sync import SyncBatchNorm
+from convscope.norm.momentum import MomentumCorrection, correct_momentum, corrected_momentum
+from convscope.norm.recalibration.plan import RecalibrationPlan
+from convscope.norm.recalibration.recalibrate import recalibrate
+from convscope.norm.recalibration.result import HeldOut, RecalibratedLayer, Recalibration, Residual
 
 __all__ = [
+    "GHOST",
     "KINDS",
     "MEMBERS",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm1d",
+    "BatchRenorm2d",
+    "BatchRenorm3d",
+    "Conversion",
+    "Converted",
+    "Difference",
+    "Frozen",
+    "FrozenLayer",
+    "GhostBatchNorm1d",
+    "GhostBatchNorm2d",
+    "GhostBatchNorm3d",
+    "GroupFit",
     "GroupNorm",
+    "HeldOut",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
@@ -35,8 +72,25 @@ __all__ = [
     "LocalResponseNorm",
     "Member",
     "Moments",
+    "MomentumCorrection",
     "Normalised",
+    "NotFiniteWarning",
+    "RecalibratedLayer",
+    "Recalibration",
+    "RecalibrationPlan",
+    "Relaxation",
+    "Residual",
+    "SyncBatchNorm",
+    "around",
+    "convert",
+    "correct_momentum",
+    "corrected_momentum",
+    "fit_groups",
+    "freeze",
+    "is_frozen",
     "moments",
     "normalisation",
     "normalise",
+    "recalibrate",
+    "unfreeze",
 ]

@@ -7,13 +7,13 @@ from types import MappingProxyType
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.norm.batch import BatchNorm2d
-from convscope.norm.ghost import GhostBatchNorm2d
-from convscope.norm.group import GroupNorm
-from convscope.norm.instance import InstanceNorm2d
-from convscope.norm.renorm import BatchRenorm2d
-from convscope.norm.response import LocalResponseNorm
-from convscope.norm.sync import SyncBatchNorm
+from convscope.norm.layers.batch import BatchNorm2d
+from convscope.norm.layers.ghost import GhostBatchNorm2d
+from convscope.norm.layers.group import GroupNorm
+from convscope.norm.layers.instance import InstanceNorm2d
+from convscope.norm.layers.renorm import BatchRenorm2d
+from convscope.norm.layers.response import LocalResponseNorm
+from convscope.norm.layers.sync import SyncBatchNorm
 
 _PUBLISHED_GROUPS = 32
 

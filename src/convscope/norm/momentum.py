@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.result import Result
-from convscope.norm.freezing import is_frozen
+from convscope.norm.freezing.freeze import is_frozen
 from convscope.norm.selecting import Only, select
 
 Reason = Literal["cumulative", "unmoved", "frozen"]

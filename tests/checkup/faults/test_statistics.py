@@ -7,7 +7,7 @@ from torch import nn
 from checkup.grown import Small, evidence, faults, grow, images, loader
 from convscope import checkup
 from convscope.norm import recalibrate
-from convscope.norm.batch import BatchNorm2d
+from convscope.norm.layers.batch import BatchNorm2d
 
 
 def _only(found, name):

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from cases import FunctionalNet, state_of
 from convscope.core.errors import ConvscopeError
-from convscope.norm.recalibrating import recalibrate
 from convscope.norm.recalibration import Progress, RecalibrationPlan
-from norm.recalibrated import convnet, two_pass, unchanged
+from convscope.norm.recalibration.recalibrate import recalibrate
+from norm.recalibration.recalibrated import convnet, two_pass, unchanged
 
 
 class TwoInputs(nn.Module):

@@ -9,10 +9,10 @@ from torch import nn
 
 from cases import state_of
 from convscope.core.errors import ConvscopeError
-from convscope.norm.recalibrating import recalibrate
 from convscope.norm.recalibration import HeldOut
 from convscope.norm.recalibration.held_out import LossPairs, paired
-from norm.recalibrated import unchanged
+from convscope.norm.recalibration.recalibrate import recalibrate
+from norm.recalibration.recalibrated import unchanged
 
 
 class Shifted(nn.Module):

@@ -7,12 +7,12 @@ from torch import nn
 
 from cases import state_of
 from convscope import norm
-from convscope.norm.freezing import freeze
-from convscope.norm.ghost import GhostBatchNorm2d
-from convscope.norm.recalibrating import recalibrate
-from convscope.norm.renorm import BatchRenorm2d
-from convscope.norm.sync import SyncBatchNorm
-from norm.recalibrated import deployed_inputs, two_pass, unchanged
+from convscope.norm.freezing.freeze import freeze
+from convscope.norm.layers.ghost import GhostBatchNorm2d
+from convscope.norm.layers.renorm import BatchRenorm2d
+from convscope.norm.layers.sync import SyncBatchNorm
+from convscope.norm.recalibration.recalibrate import recalibrate
+from norm.recalibration.recalibrated import deployed_inputs, two_pass, unchanged
 
 KINDS = {
     "torch": nn.BatchNorm2d,

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from convscope.norm import BatchNorm2d
-from convscope.norm.freezing import freeze
-from convscope.norm.recalibrating import recalibrate
-from norm.recalibrated import convnet, deployed_inputs, two_pass
+from convscope.norm.freezing.freeze import freeze
+from convscope.norm.recalibration.recalibrate import recalibrate
+from norm.recalibration.recalibrated import convnet, deployed_inputs, two_pass
 
 
 def test_counts_and_momentum():

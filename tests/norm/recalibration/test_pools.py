@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convscope.norm.recalibration import pools
 from convscope.norm.recalibration.pools import Pool, merged_pools, residual
-from norm.recalibrated import two_pass
+from norm.recalibration.recalibrated import two_pass
 
 
 @settings(max_examples=40, deadline=None)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from convscope.norm.recalibrating import recalibrate
-from norm.recalibrated import sequential_by_hand, two_pass
-from norm.recalibrating_processes import SHARES, data, found_by, network, share
+from convscope.norm.recalibration.recalibrate import recalibrate
+from norm.recalibration.recalibrated import sequential_by_hand, two_pass
+from norm.recalibration.recalibrating_processes import SHARES, data, found_by, network, share
 
 METHODS = ("one-pass", "sequential")
 

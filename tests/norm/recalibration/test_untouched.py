@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cases import ResidualNet, state_of
 from convscope.core.errors import ConvscopeError
-from convscope.norm.recalibrating import recalibrate
 from convscope.norm.recalibration import RecalibrationPlan
-from norm.recalibrated import convnet, unchanged
+from convscope.norm.recalibration.recalibrate import recalibrate
+from norm.recalibration.recalibrated import convnet, unchanged
 
 METHODS = ("one-pass", "sequential")
 

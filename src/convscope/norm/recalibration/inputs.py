@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.norm.checks import masked
-from convscope.norm.merging import Summary, merged
+from convscope.norm.engine.merging import Summary, merged
+from convscope.norm.layers.checks import masked
 from convscope.norm.recalibration.layers import Norm, fill
 from convscope.norm.recalibration.pools import Pool
 

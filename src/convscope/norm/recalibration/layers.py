@@ -15,7 +15,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from convscope.core.address import ROOT
 from convscope.core.errors import ConvscopeError
-from convscope.norm.freezing import is_frozen
+from convscope.norm.freezing.freeze import is_frozen
 from convscope.norm.recalibration.result import Status
 
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convscope.norm.merging import Summary, merged, pooled
+from convscope.norm.engine.merging import Summary, merged, pooled
+from convscope.norm.engine.statistics import summary
 from convscope.norm.recalibration.result import Residual
-from convscope.norm.statistics import summary
 
 # Values that are widened to float64 at a time: cheap on a CPU while they stay in its cache.
 _CHUNK_VALUES, _CHUNK_VALUES_ELSEWHERE = 2**20, 2**26

@@ -3,7 +3,7 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.norm.conversion import Conversion, Converted, Difference
+from convscope.norm.conversion.result import Conversion, Converted, Difference
 from convscope.report.formats import MISSING, counted, error, joined, number, percent
 from convscope.report.terminal.tables import facts, sections, table, title
 

@@ -3,7 +3,7 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.norm.frozen_layers import Frozen, FrozenLayer
+from convscope.norm.freezing.result import Frozen, FrozenLayer
 from convscope.report.formats import counted, exact, joined
 from convscope.report.terminal.tables import facts, sections, table, title
 

@@ -1,0 +1,1 @@
+"""One kind of normalisation layer turned into another, in place and with proof."""

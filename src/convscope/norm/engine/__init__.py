@@ -1,0 +1,1 @@
+"""The computation behind all layers: statistics, both passes, operators, running averages, exchange."""

@@ -1,0 +1,1 @@
+"""The normalisation layers, one a file, and what they refuse."""

@@ -1,0 +1,122 @@
+"""State dicts between PyTorch's layers and ours, both ways, in real networks: keys, order, outputs."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
+
+from convscope.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from convscope.norm.conversion.convert import convert
+from zoo import SAMPLE, make
+
+FEW = ["timm:efficientnet_lite0", "timm:resnetv2_50d", "timm:levit_128s", "torchvision:resnet18"]
+OURS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+CHAIN = ("sync", "renorm", "torch-sync", "ghost", "batch", "torch")
+
+
+def unlike_new(net, seed):
+    """Give every layer statistics, gains and biases that no constructor sets."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.running_mean.normal_(0, 0.1, generator=generator)
+                layer.running_var.uniform_(0.8, 1.2, generator=generator)
+                layer.num_batches_tracked.fill_(seed)
+                layer.weight.uniform_(0.8, 1.2, generator=generator)
+                layer.bias.normal_(0, 0.1, generator=generator)
+    return net
+
+
+def outputs(net, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return [leaf for leaf in tree_leaves(net.eval()(x)) if isinstance(leaf, torch.Tensor)]
+
+
+def assert_equal(found, expected):
+    assert len(found) == len(expected) > 0
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(bool(each.isfinite().all()) for each in expected)
+
+
+def swapped_both_ways(reference):
+    made, shape = make(reference)
+    if not any(isinstance(module, _BatchNorm) for module in made.modules()):
+        pytest.skip("no batch norm")
+    torch_net = unlike_new(made, 1)
+    net = copy.deepcopy(torch_net)
+    conversion = convert(net, "batch")
+    assert conversion.refused == conversion.kept == 0
+    assert all(entry.difference == 0.0 for entry in conversion.entries)
+    assert all(isinstance(module, OURS) for module in net.modules() if isinstance(module, _BatchNorm))
+
+    unlike_new(net, 2)
+    assert list(net.state_dict()) == list(torch_net.state_dict())
+    net.load_state_dict(torch_net.state_dict())  # theirs into ours
+    expected = outputs(torch_net, shape)
+    assert_equal(outputs(net, shape), expected)
+
+    unlike_new(net, 3)
+    mine = outputs(net, shape)
+    torch_net.load_state_dict(net.state_dict())  # ours into theirs
+    assert_equal(outputs(torch_net, shape), mine)
+    return torch_net, shape
+
+
+def through_every_kind(torch_net, shape):
+    net, expected = copy.deepcopy(torch_net), outputs(torch_net, shape)
+    for kind in CHAIN:
+        assert convert(net, kind).refused == 0
+        assert_equal(outputs(net, shape), expected)
+    assert repr(net) == repr(torch_net)
+    assert [type(module) for module in net.modules()] == [type(module) for module in torch_net.modules()]
+    own, theirs = net.state_dict(), torch_net.state_dict()
+    assert list(own) == list(theirs)
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+@pytest.mark.parametrize("reference", FEW)
+def test_state_dicts_swap_both_ways(reference):
+    swapped_both_ways(reference)
+
+
+@pytest.mark.parametrize("reference", ["timm:efficientnet_lite0", "torchvision:resnet18"])
+def test_a_network_goes_through_every_kind_and_back(reference):
+    made, shape = make(reference)
+    through_every_kind(unlike_new(made, 1), shape)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("reference", SAMPLE)
+def test_state_dicts_swap_both_ways_over_the_zoo(reference):
+    through_every_kind(*swapped_both_ways(reference))
+
+
+def test_timms_activations_survive_every_kind():
+    """timm#1254: in timm's networks the activation is part of the batch norm."""
+    net, shape = make("timm:resnetv2_50d")
+    unlike_new(net, 1)
+    acts = [layer for layer in net.modules() if isinstance(layer, _BatchNorm) and hasattr(layer, "act")]
+    assert any(not isinstance(layer.act, nn.Identity) for layer in acts)
+    expected = outputs(net, shape)
+    dropped = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(net))
+    assert not torch.allclose(outputs(dropped, shape)[0], expected[0])
+    for kind in CHAIN:
+        convert(net, kind)
+        assert_equal(outputs(net, shape), expected)
+
+
+def test_timms_own_classes_stand_in_where_it_has_them():
+    from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+    from timm.layers.norm_act import SyncBatchNormAct
+
+    net = nn.Sequential(BatchNormAct2d(4))
+    convert(net, "torch-sync")
+    assert type(net[0]) is SyncBatchNormAct
+    other = convert_sync_batchnorm(nn.Sequential(BatchNormAct2d(4)))
+    convert(other, "torch", (2, 4, 3, 3))
+    assert type(other[0]) is BatchNormAct2d
