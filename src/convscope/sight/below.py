@@ -127,7 +127,7 @@ class Below:
         return call.outputs[0] is not None and self.tape.values[call.output].dtype.is_floating_point
 
     def _is_over_batch(self, call: OperatorCall) -> bool:
-        if call.op == "convscope_normalise":
+        if call.op == "convscope_moments":
             return 0 in call.arguments["dims"]
         if call.op != "batch_norm" or call.arguments.get("training") is False:
             return False

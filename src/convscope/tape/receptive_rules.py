@@ -125,13 +125,22 @@ def batch_norm(operation: Operation) -> State:
     return operation.whole(given.axes) if is_instance_norm or (has_own and not tape.training) else given
 
 
-@rule("convscope_normalise")
-def normalise(operation: Operation) -> State:
-    """Elementwise where its statistics are a training batch's, or over channels; others span the map."""
+@rule("convscope_moments")
+def moments(operation: Operation) -> list[State | None]:
+    """Over samples, in training: constants. Over space: the whole map. Over channels: that of each position."""
     given, dims = operation.first, operation.argument("dims")
     kinds = given.kinds(*dims)
-    is_constant = "n" in kinds and operation.tape.training
-    return operation.whole(given.axes) if kinds & {"y", "x"} and not is_constant else given
+    if "n" in kinds and operation.tape.training:
+        return [None] * 4
+    axes = tuple(() if dim in dims else axis for dim, axis in enumerate(given.axes))
+    found = operation.whole(axes) if kinds & {"y", "x"} else Map(axes, given.y, given.x, given.reason)
+    return [found, found, found, None]
+
+
+@rule("convscope_normalise")
+def normalise(operation: Operation) -> State:
+    """Elementwise, of the values and of their statistics."""
+    return joined(operation, tuple(operation.maps.values()), operation.output)
 
 
 @rule("layer_norm", "_fused_rms_norm", "rms_norm")
