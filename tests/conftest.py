@@ -5,6 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
+settings.load_profile("untimed")
 
 # torchvision 0.28 imports beside a PyTorch without its compiled operators once these two schemas exist.
 _torchvision_schemas = torch.library.Library("torchvision", "DEF")

@@ -127,7 +127,7 @@ def batch_norm(operation: Operation) -> State:
 
 @rule("convscope_moments")
 def moments(operation: Operation) -> list[State | None]:
-    """Over samples, in training: constants. Over space: the whole map. Over channels: that of each position."""
+    """Over samples, in training: constants. Over space: the whole map. Over channels: of each position."""
     given, dims = operation.first, operation.argument("dims")
     kinds = given.kinds(*dims)
     if "n" in kinds and operation.tape.training:

@@ -12,6 +12,7 @@ a workspace. PyTorch's sources, version 2.13:
   (``use_cudnn_depthwise`` in ``aten/src/ATen/native/Convolution.cpp``; in 16 bit cuDNN's may run instead).
 - batch norm's backward: ``cudnn_batch_norm_backward`` in ``aten/src/ATen/native/cudnn/BatchNorm.cpp`` copies
   the gradient into the input's format.
+- convscope's own norms compute in scratch space (``convscope.norm.engine``), on an accelerator all at once.
 
 Limits: not modelled are the partial sums of reductions (``ATen/native/cuda/Reduce.cuh``) and of the backward
 passes of layer and group norm, the sorting in the backward of embeddings and of indexing, the workspace of
@@ -21,10 +22,13 @@ operands.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
 
+from convscope.norm.engine.reductions import is_by_position
+from convscope.norm.engine.statistics import accumulated_in
 from convscope.tape import OperatorCall, Tape, Value
 
 Kernel = Literal["forward", "input-gradient", "weight-gradient"]
@@ -134,8 +138,32 @@ def _batch_norm_backward(tape: Tape, call: OperatorCall) -> tuple[Passing, ...]:
     return (Passing(len(call.outputs) - 1, copies),) if copies else ()
 
 
+def _own_norm(call_with: Callable[[Tape, OperatorCall, bool], int]) -> Callable[..., tuple[Passing, ...]]:
+    """Return the rule of an operator that takes a number of tensors like its input, as wide as statistics are."""
+
+    def rule(tape: Tape, call: OperatorCall) -> tuple[Passing, ...]:
+        x = operand(tape, call, "x")
+        wide = accumulated_in(x.dtype)
+        count = call_with(tape, call, wide != x.dtype)
+        return (Passing(0, (prod(x.shape) * wide.itemsize,) * count),) if count else ()
+
+    return rule
+
+
+def _sums_scratch(tape: Tape, call: OperatorCall, half: bool) -> int:
+    weight = call.tensor("weight")
+    by_position = weight is not None and is_by_position(
+        tape.values[weight].shape, operand(tape, call, "x").shape, call.arguments["dims"]
+    )
+    return 1 + (half or call.tensor("mask") is not None or by_position)
+
+
 _RULES: dict[str, Callable[[Tape, OperatorCall], tuple[Passing, ...]]] = {
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
     "batch_norm_backward": _batch_norm_backward,
+    "convscope_moments": _own_norm(lambda _tape, _call, _half: 1),
+    "convscope_normalise": _own_norm(lambda _tape, _call, half: int(half)),
+    "convscope_normalise_sums": _own_norm(_sums_scratch),
+    "convscope_normalise_backward": _own_norm(lambda _tape, _call, half: 1 + half),
 }

@@ -36,20 +36,30 @@ def normalised(
 
 
 def sums(
-    dy: Tensor, x: Tensor, mask: Tensor | None, shift: Tensor, dims: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Return Σdy and Σ dy (x − shift) over some dimensions, which are kept with size 1.
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    mask: Tensor | None,
+    terms: tuple[Tensor, Tensor, Tensor],
+    dims: tuple[int, ...],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return Σ γ dy and Σ γ dy x̂ over sets, then Σ dy x̂ and Σ dy over all values that share a parameter.
 
     Args:
         dy: gradient of the output.
         x: the input.
+        weight: γ or None, which leaves the last two empty.
         mask: True where a value counts; None to count all.
-        shift: a number a set, near the mean.
-        dims: what to sum over.
+        terms: shift, residual and scale 1/√(σ² + ε), a number a set.
+        dims: the dimensions of a set; its sums have size 1 there, and the last two the shape of γ.
     """
+    shift, residual, scale = terms
     dy = _kept(widened(dy), mask)
-    deviation = _kept(widened(x) - shift, mask)
-    return total(dy, dims), total(dy * deviation, dims)
+    product = dy * (_kept(widened(x) - shift, mask) - residual) * scale
+    if weight is None:
+        return total(dy, dims), total(product, dims), dy.new_empty(0), dy.new_empty(0)
+    of_sets = (total(dy * weight, dims), total(product * weight, dims))
+    return *of_sets, product.sum_to_size(weight.shape), dy.sum_to_size(weight.shape)
 
 
 def gradient(

@@ -13,9 +13,8 @@ since Σ (x − μ) = 0. Their sum, with the terms gathered, is the minimal form
 
     dx = r (u − Σu / m − x̂ Σ(u x̂) / m),      dγ = Σ dy x̂,      dβ = Σ dy
 
-The sums over sets and over parameters share one pass: dy and dy (x − shift) are summed over the dimensions
-along which γ is constant (all of them in batch norm), and the rest is arithmetic on the small results:
-dx = A dy + B (x − shift) + D with a number A, B, D a set. What waits for the backward pass is the input and
+The sums over sets and over parameters share one pass; then dx = A γ dy + B (x − shift) + D with a number A,
+B, D a set. What waits for the backward pass is the input and
 four numbers a set; x̂ is computed again from x − shift, never from the difference of large products.
 
 When the gradient itself is to be differentiated, the statistics are computed again as functions of x and the
@@ -169,29 +168,25 @@ class _Normalise(torch.autograd.Function):
         # The gradient will be differentiated: the composed form.
         composed = torch.is_grad_enabled()
         here = _again(x, mask, Moments(*found), ctx.dims, ctx.exchange) if composed else Moments(*found)
-        constant = ctx.dims if weight is None else tuple(dim for dim in ctx.dims if weight.shape[dim] == 1)
         formula = formulas if composed else operator
-        sum_dy, sum_dy_deviation = formula.sums(dy, x, mask, here.shift, constant)
         scale = torch.rsqrt(here.variance + ctx.eps)
-        sum_dy_xhat = (sum_dy_deviation - here.residual * sum_dy) * scale
+        sum_u, sum_u_xhat, dweight, dbias = formula.sums(
+            dy, x, weight, mask, (here.shift, here.residual, scale), ctx.dims
+        )
         dx = None
         if ctx.needs_input_grad[0] or ctx.exchange is not None:
-            rest = tuple(dim for dim in ctx.dims if dim not in constant)
-            shares = (
-                total(part if weight is None else weight * part, rest) for part in (sum_dy, sum_dy_xhat)
-            )
             mean_u, mean_u_xhat = (
-                whole / here.count.clamp_min(1) for whole in _pooled(ctx.exchange, *shares)
+                whole / here.count.clamp_min(1) for whole in _pooled(ctx.exchange, sum_u, sum_u_xhat)
             )
             # The minimal form, with its terms gathered: dx = scale γ dy + slope (x − shift) + offset.
             slope = -scale.square() * mean_u_xhat
             offset = -scale * mean_u - here.residual * slope
             dx = formula.gradient(dy, x, weight, mask, (here.shift, scale, slope, offset))
-        dweight, dbias = (
-            part.sum_to_size(weight.shape).to(weight.dtype) if needed else None
-            for part, needed in zip((sum_dy_xhat, sum_dy), ctx.needs_input_grad[1:3], strict=True)
+        of_parameters = (
+            part.to(weight.dtype) if needed else None
+            for part, needed in zip((dweight, dbias), ctx.needs_input_grad[1:3], strict=True)
         )
-        return (dx, dweight, dbias, *(None,) * 8)
+        return (dx, *of_parameters, *(None,) * 8)
 
 
 def _again(

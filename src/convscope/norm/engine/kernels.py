@@ -1,4 +1,4 @@
-"""The core's three formulas block by block: each pass reads memory once and writes its result once.
+"""The core's two passes over all values, block by block: each reads memory once and writes its result once.
 
 Nothing of the input's size is allocated but the result, for half precision neither: a block is computed in
 float32 and rounded once. Not differentiable, and not for vmap, which sees no blocks (``formulas`` is).
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from convscope.norm.engine.blocks import arrange, dense, within
-from convscope.norm.engine.statistics import total
 
 
 def normalised(
@@ -42,24 +41,6 @@ def normalised(
         if scratch is not None:
             target.copy_(work)
     return out
-
-
-def sums(
-    dy: Tensor, x: Tensor, mask: Tensor | None, shift: Tensor, dims: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Return Σdy and Σ dy (x − shift) over some dimensions: ``formulas.sums``."""
-    x, invalid = dense(x), None if mask is None else ~mask
-    shape = [1 if dim in dims else size for dim, size in enumerate(x.shape)]
-    plan = arrange(x, shift, x.new_empty(()).expand(shape), invalid)
-    found = [plan.result(shape, shift.dtype, x.device) for _ in range(2)]
-    scratch = [plan.scratch(x, shift.dtype) for _ in range(2)]
-    for sets, blocks, inner in plan.by_set(found[0]):
-        shares = [
-            _sum_block(inner, scratch, *parts) for parts in plan.walk(dy, x, shift, invalid, among=blocks)
-        ]
-        for whole, pieces in zip(found, zip(*shares, strict=True), strict=True):
-            plan.view(whole)[sets] = pieces[0] if len(pieces) == 1 else torch.stack(pieces).double().sum(0)
-    return found[0], found[1]
 
 
 def gradient(
@@ -103,26 +84,6 @@ def _normalise_block(
         out.add_(bias)
     if invalid is not None:
         out.masked_fill_(invalid, 0)
-
-
-def _sum_block(
-    dims: tuple[int, ...],
-    scratch: Sequence[Tensor],
-    dy: Tensor,
-    x: Tensor,
-    shift: Tensor,
-    invalid: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    product, upstream = (within(space, x) for space in scratch)
-    torch.sub(x, shift, out=product)
-    if invalid is not None:
-        dy = upstream.copy_(dy).masked_fill_(invalid, 0)
-        product.masked_fill_(invalid, 0)
-    elif dy.dtype != product.dtype:
-        dy = upstream.copy_(dy)
-    sum_dy = total(dy, dims)
-    # A sum over nothing is dy itself.
-    return sum_dy if dims else sum_dy.clone(), total(product.mul_(dy), dims)
 
 
 def _gradient_block(

@@ -5,7 +5,7 @@ operator                  result
 ========================  ====================================================================
 ``moments``               shift, residual, variance and count of every set (``statistics``)
 ``normalise``             γ (x − μ) / √(σ² + ε) + β
-``normalise_sums``        Σdy and Σ dy (x − shift)
+``normalise_sums``        Σ γ dy, Σ γ dy x̂, and the gradients of γ and β
 ``normalise_backward``    scale γ dy + slope (x − shift) + offset, the gradient of x
 ========================  ====================================================================
 
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.norm.engine import formulas, kernels
+from convscope.norm.engine import formulas, kernels, reductions
 from convscope.norm.engine import statistics as blockwise
 from convscope.norm.engine.statistics import Moments, accumulated_in, counted, total, widened
 
@@ -46,10 +46,15 @@ def normalised(
 
 
 def sums(
-    dy: Tensor, x: Tensor, mask: Tensor | None, shift: Tensor, dims: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    mask: Tensor | None,
+    terms: Sequence[Tensor],
+    dims: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run ``convscope::normalise_sums``, see ``formulas.sums``."""
-    return torch.ops.convscope.normalise_sums(dy, x, mask, shift, dims)  # type: ignore[no-any-return]
+    return torch.ops.convscope.normalise_sums(dy, x, weight, mask, terms, dims)  # type: ignore[no-any-return]
 
 
 def gradient(
@@ -80,10 +85,18 @@ def _shapes_of_moments(x: Tensor, mask: Tensor | None, dims: Sequence[int]) -> M
 
 
 def _shapes_of_sums(
-    _dy: Tensor, x: Tensor, _mask: Tensor | None, shift: Tensor, dims: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    shape = [1 if dim in dims else size for dim, size in enumerate(x.shape)]
-    return shift.new_empty(shape), shift.new_empty(shape)
+    dy: Tensor,
+    _x: Tensor,
+    weight: Tensor | None,
+    _mask: Tensor | None,
+    terms: Sequence[Tensor],
+    _dims: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    of_parameters = (0,) if weight is None else weight.shape
+    shift = terms[0]
+    shapes = (shift.shape, shift.shape, of_parameters, of_parameters)
+    sum_u, sum_u_xhat, dweight, dbias = (dy.new_empty(shape, dtype=shift.dtype) for shape in shapes)
+    return sum_u, sum_u_xhat, dweight, dbias
 
 
 def _register(
@@ -117,9 +130,9 @@ _register(
 )
 _register(
     "normalise_sums",
-    "(Tensor dy, Tensor x, Tensor? mask, Tensor shift, int[] dims)"
-    " -> (Tensor sum_dy, Tensor sum_dy_deviation)",
-    kernels.sums,
+    "(Tensor dy, Tensor x, Tensor? weight, Tensor? mask, Tensor[] terms, int[] dims)"
+    " -> (Tensor sum_u, Tensor sum_u_xhat, Tensor dweight, Tensor dbias)",
+    reductions.sums,
     formulas.sums,
     _shapes_of_sums,
 )
