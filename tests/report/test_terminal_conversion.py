@@ -26,6 +26,10 @@ def test_every_layer_and_difference_is_shown():
     assert "self" in text
     assert "outputs in evaluation  equal, bit for bit" in text
     assert "outputs in training    differ by 0.25 at most, 3.0e-07 of the largest" in text
+    large = replace(FOUND, differences=(Difference("training", "outputs", 0.25, 0.4512, False),))
+    assert "differ by 0.25 at most, 45.1 % of the largest" in str(large)
+    other = replace(FOUND, differences=(Difference("training", "outputs", 9.0, float("inf"), False),))
+    assert "differ by 9 at most, inf of the largest" in str(other)
     assert "Groups" not in text
     assert "Residual" not in text
 

@@ -74,7 +74,7 @@ def normalisation(kind: str | None, num_channels: int) -> nn.Module:
     """
     name = "none" if kind is None else kind
     if name not in KINDS:
-        near = difflib.get_close_matches(name.lower(), KINDS, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(str(name).lower(), KINDS, n=1, cutoff=0.4)
         raise ConvscopeError(
             f"unknown normalisation {name!r}",
             f"one of {', '.join(KINDS)}",

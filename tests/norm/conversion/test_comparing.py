@@ -95,3 +95,38 @@ def test_connected_processes_exchange_nothing_in_a_comparison(net, tmp_path):
         dist.destroy_process_group()
     assert [each.mode for each in conversion.differences] == ["evaluation"]
     assert "exchange statistics between processes" in conversion.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "to", "words"),
+    [
+        ("ghost", "torch", "another than that of ghost"),
+        ("renorm", "batch", "another than that of renorm"),
+        ("renorm", "convscope", "the same function in both modes"),
+        ("sync", "batch", "with several processes, statistics are those of each one's own batch"),
+        ("torch", "batch", "the same function in both modes"),
+        ("ghost", "group", "another function"),
+    ],
+)
+def test_the_relation_by_design_goes_by_what_layers_were(before, to, words):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    settings = {"ghost": {"ghost_batch_size": 2}, "renorm": {"r_max": 3.0, "d_max": 5.0, "relaxation": None}}
+    if before != "torch":
+        convert(net, before, **settings.get(before, {}))
+    net.append(nn.BatchNorm2d(8))
+    conversion = convert(net, to, (8, 3, 6, 6))
+    assert words in conversion.expected
+    _, in_training, *_ = conversion.differences
+    is_same = "same function" in conversion.expected and "another" not in conversion.expected
+    assert (in_training.max_relative < 1e-5) is is_same
+    assert not any("magnify" in note for note in conversion.notes)
+
+
+def test_rounding_that_batch_norms_magnify_is_noted():
+    # Two values a channel, all but equal: which one is larger is a matter of rounding.
+    layers = [layer for _ in range(3) for layer in (nn.Linear(64, 64), nn.BatchNorm1d(64, eps=1e-12))]
+    net = nn.Sequential(nn.Linear(3, 64), *layers)
+    x = torch.randn(1, 3) * 1e3 + torch.randn(2, 3) * 1e-3
+    conversion = convert(net, "batch", x)
+    assert conversion.differences[0].bit_equal
+    assert any("outputs in training changed" in note and "float64" in note for note in conversion.notes)

@@ -138,6 +138,10 @@ def test_new_parameters_join_the_optimizers_largest_group():
     assert len(optimizer.param_groups[1]["params"]) == 1
     assert net[1].weight.dtype == torch.float64
     assert net[1].affine
+    assert any("optimizer's state" in note for note in conversion.notes)  # of the other layer's γ and β
+    alone, its_optimizer = bare(1)
+    notes = convert(alone, "group", data=torch.randn(16, 3, 9, 8).double(), only="1", optimizer=its_optimizer)
+    assert notes.notes == ()
     before = net[1].weight.clone()
     net(torch.randn(SHAPE).double()).square().sum().backward()
     optimizer.step()

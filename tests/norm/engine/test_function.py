@@ -184,6 +184,18 @@ def test_the_input_is_not_written_to():
     assert torch.equal(x.detach(), before)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 0, 4), (0, 3, 5, 4), (2, 3, 5, 0)])
+@pytest.mark.parametrize("dims", [(0, 2, 3), (2, 3), (1, 2, 3)])
+def test_sets_without_values_have_gradients_of_zero(shape, dims):
+    x = torch.empty(shape, requires_grad=True)
+    weight, bias = (torch.ones(1, 3, 1, 1, requires_grad=True) for _ in range(2))
+    found = normalise(x, weight, bias, dims, 1e-5)
+    assert found.variance.eq(0).all()
+    found.output.sum().backward()
+    assert x.grad.shape == shape
+    assert weight.grad.flatten().tolist() == bias.grad.flatten().tolist() == [0, 0, 0]
+
+
 def test_only_the_input_and_per_set_numbers_wait_for_backward():
     saved = []
     x, weight, bias, dims = case("batch", torch.float32)

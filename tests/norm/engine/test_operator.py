@@ -1,8 +1,11 @@
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convscope.core.errors import ConvscopeError
 from convscope.norm.engine import kernels, operator, reductions, statistics
+from convscope.norm.layers.group import GroupNorm
 
 CASES = {
     "batch": ((4, 3, 5, 2), (1, 3, 1, 1), (0, 2, 3)),
@@ -71,3 +74,13 @@ def test_nothing_of_the_input_s_size_is_allocated_but_the_result(dtype, affine, 
     given = {t.untyped_storage().data_ptr() for t in (x, dy)}
     results = {t.untyped_storage().data_ptr() for t in (output, dx)}
     assert {storage.data_ptr() for storage in large} - given == results
+
+
+def test_an_exported_program_infers_and_says_that_it_has_no_gradients():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), GroupNorm(2, 4)).eval()
+    x = torch.randn(2, 3, 6, 6)
+    program = torch.export.export(network, (x,)).module()
+    with torch.no_grad():
+        assert torch.equal(program(x), network(x))
+    with pytest.raises(ConvscopeError, match=r"under torch\.no_grad\(\)"):
+        program(x)

@@ -68,6 +68,12 @@ def test_unbiased_variance():
     assert unbiased(biased, 7).item() == pytest.approx(values.var().item())
 
 
+@pytest.mark.parametrize("count", [10**6, torch.tensor(10**6)])
+def test_unbiased_variance_near_the_largest_number(count):
+    """A product with the count would overflow, and pass for a batch that isn't finite."""
+    assert unbiased(torch.tensor([1e34]), count).item() == pytest.approx(1e34, rel=1e-5)
+
+
 def test_cumulative_average_runs_on_simulated_tensors():
     with FakeTensorMode():
         layer = BatchNorm1d(3, momentum=None)

@@ -559,6 +559,12 @@ def test_a_result_as_json_and_in_the_terminal():
     assert lines[0] == "2 layers frozen: running statistics are used, gamma and beta don't train"
     assert lines[3:] == ["0 BatchNorm2d 3 evaluation yes yes", "1 BatchNorm2d 5 training – –"]
     assert str(freeze(net)).splitlines()[0] == "nothing to freeze"
+    other = nn.Module()
+    other.register_buffer("running_mean", torch.zeros(3))
+    other.register_buffer("running_var", torch.ones(3))
+    lines = [" ".join(line.split()) for line in str(freeze(nn.Sequential(other))).splitlines()]
+    assert lines[0] == "nothing to freeze: no layer with running statistics that is PyTorch's or built on one"
+    assert lines[2] == "left as they are: running statistics of their own 0"
     assert str(net[0]).startswith("FrozenBatchNorm2d(3, ")
 
 

@@ -249,6 +249,16 @@ def test_one_value_a_channel_is_refused_and_moves_nothing(layer, shape):
     assert all(torch.equal(tensor, before[key]) for key, tensor in layer.state_dict().items())
 
 
+def test_a_last_part_that_is_refused_moves_nothing_either():
+    layer = GhostBatchNorm2d(3, ghost_batch_size=2)
+    before = copy.deepcopy(layer.state_dict())
+    mask = torch.ones(5, 2, 2, dtype=torch.bool)
+    mask[4] = False
+    with pytest.raises(ConvscopeError, match="leave 0 of the values of a channel of a ghost batch"):
+        layer(torch.randn(5, 3, 2, 2), mask)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in layer.state_dict().items())
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("batch", [4, 5])

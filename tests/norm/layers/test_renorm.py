@@ -386,3 +386,9 @@ def test_compiles_in_one_graph(relaxation):
     dy = torch.randn_like(x)
     results = [(y := one(x), torch.autograd.grad(y, x, dy)[0], one.running_var) for one in (layer, compiled)]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*results))
+
+
+@pytest.mark.parametrize("relaxation", [(0, 10, 10), "none", 3])
+def test_a_schedule_that_is_none_is_refused(relaxation):
+    with pytest.raises(ConvscopeError, match=r"relaxation=.*Relaxation"):
+        BatchRenorm2d(4, relaxation=relaxation)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from cases import FunctionalNet, state_of
 from convscope.core.errors import ConvscopeError
 from convscope.norm.recalibration import Progress, RecalibrationPlan
+from convscope.norm.recalibration.feeding import Feed
 from convscope.norm.recalibration.recalibrate import recalibrate
 from norm.recalibration.recalibrated import convnet, two_pass, unchanged
 
@@ -119,7 +120,7 @@ BAD = {
     "a data set": (convnet, TensorDataset(torch.randn(2, 2, 9, 9)), "wrap it in a DataLoader"),
     "text": (convnet, "digits", "data of type str"),
     "a number": (convnet, 3, "data of type int"),
-    "batches of text": (convnet, ["a"], "without a tensor"),
+    "batches of text": (convnet, ["a"], r"without a tensor.*say with forward=callable"),
     "wrong channels": (convnet, torch.randn(4, 3, 9, 9), r"fails in 0#1 on inputs of shape \(4, 3, 9, 9\)"),
     "no module": (lambda: "resnet18", torch.randn(4, 3, 9, 9), "as the network"),
     "TorchScript": (lambda: torch.jit.script(nn.Sequential(nn.BatchNorm2d(2))), None, "TorchScript"),
@@ -145,3 +146,20 @@ def test_bad_settings():
     for name in ("window", "max_samples"):
         with pytest.raises(ConvscopeError, match=f"{name}=0"):
             RecalibrationPlan(**{name: 0})
+        for bad in ("3", 2.5, True):
+            with pytest.raises(ConvscopeError, match=f"{name}={bad!r}.*a whole number"):
+                RecalibrationPlan(**{name: bad})
+
+
+class Masked(nn.Module):
+    def forward(self, x, mask=None):
+        return x if mask is None else x * mask
+
+
+def test_a_mask_is_not_taken_for_labels():
+    x, mask = torch.randn(4, 3), torch.ones(4, 3, dtype=torch.bool)
+    with pytest.raises(ConvscopeError, match=r"boolean second tensor.*'mask': mask"):
+        list(Feed(Masked(), [(x, mask)]))
+    (batch,) = Feed(Masked(), [{"x": x, "mask": mask}])
+    assert torch.equal(batch.run(), x)
+    assert len(list(Feed(nn.Identity(), [(x, mask)]))) == 1  # labels, where no mask is taken

@@ -143,3 +143,24 @@ def test_masked_values_are_left_out():
     assert torch.allclose(net.bn.running_var.double(), values_CN.var(1), rtol=1e-6)
     assert found.layers[0].num_values == int(mask.sum())
     assert found.residual_after < 1e-5
+
+
+class Bypassed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return x
+
+
+def test_nothing_is_applied_where_the_data_reaches_no_layer():
+    net = Bypassed()
+    for data in (torch.randn(6, 3), [torch.randn(6, 3), torch.randn(2, 3)]):
+        for method in ("one-pass", "sequential"):
+            found = recalibrate(net, data, method=method)
+            assert not found.applied
+            assert found.reason == "the data reached no batch norm whose statistics may change"
+            assert [layer.status for layer in found.layers] == ["unreached"]
+    assert recalibrate(net, iter([torch.randn(6, 3)])).applied is False
+    assert int(net.bn.num_batches_tracked) == 0

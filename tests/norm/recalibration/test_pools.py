@@ -102,3 +102,12 @@ def test_float32_squares_do_not_overflow(value):
     pool = Pool()
     pool.add(torch.tensor([[value], [-value]]))
     assert pool.found.variance.item() == pytest.approx(2 * value**2, rel=1e-6)
+
+
+def test_a_residual_from_infinite_statistics_is_infinite():
+    pool = Pool()
+    pool.add(torch.randn(8, 2, 3))
+    for mean in (math.inf, math.nan):
+        off = residual(pool.found, torch.tensor([0.0, mean]), torch.ones(2), 1e-5)
+        assert off.mean == math.inf
+        assert off.size == math.inf

@@ -139,7 +139,7 @@ def _batch_norm_backward(tape: Tape, call: OperatorCall) -> tuple[Passing, ...]:
 
 
 def _own_norm(call_with: Callable[[Tape, OperatorCall, bool], int]) -> Callable[..., tuple[Passing, ...]]:
-    """Return the rule of an operator that takes a number of tensors like its input, as wide as statistics are."""
+    """Return the rule of an operator that takes a number of tensors like its input, wide as statistics."""
 
     def rule(tape: Tape, call: OperatorCall) -> tuple[Passing, ...]:
         x = operand(tape, call, "x")

@@ -207,5 +207,6 @@ def _template(cls: type[nn.Module], layer: Any, settings: Mapping[str, Any]) -> 
         groups = settings.get("num_groups", getattr(layer, "num_groups", 1))
         channels = layer.num_channels if hasattr(layer, "num_channels") else layer.num_features
         return cls(groups, channels, layer.eps, affine=False, **where)
-    shared = (layer.num_features, layer.eps, layer.momentum, False, layer.track_running_stats)
-    return cls(*shared, **where, **settings)
+    shared = {"eps": layer.eps, "momentum": layer.momentum, "affine": False}
+    tracked = {"track_running_stats": layer.track_running_stats}
+    return cls(layer.num_features, **shared, **tracked, **where, **settings)

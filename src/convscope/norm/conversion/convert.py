@@ -20,12 +20,13 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm.conversion.changing import Undo
-from convscope.norm.conversion.comparing import Witness
+from convscope.norm.conversion.comparing import Witness, first_line
 from convscope.norm.conversion.kinds import (
-    TARGETS,
     class_of,
+    is_same_in_training,
     is_synchronised,
     place_of,
+    relation,
     require_target,
     settings_of,
 )
@@ -87,9 +88,9 @@ def convert(
         What became of each layer, and how far the outputs are from those before.
 
     Raises:
-        ConvscopeError: unknown kind or setting; no layer of the kind in the model; ``only`` names nothing; a
-            synchronised layer of unknown rank and no inputs; the network doesn't run on the inputs. The model
-            is as it was then.
+        ConvscopeError: unknown kind or setting, or a value of one that no layer takes; no layer of the kind
+            in the model; ``only`` names nothing; a synchronised layer of unknown rank and no inputs; the
+            network doesn't run on the inputs. The model is as it was then.
 
     Not covered: a training pass with synchronised layers isn't compared while processes are connected, for
     they would exchange statistics. Hooks on the network run in the comparisons too.
@@ -113,8 +114,8 @@ def convert(
             "a network with one",
             "nothing to convert",
         )
-    kinds = {place.kind for layer in layers.values() if (place := place_of(type(layer))) is not None}
-    witness = Witness(model, inputs, in_training=not _exchanges({*kinds, target}))
+    before = {place.kind for layer in layers.values() if (place := place_of(type(layer))) is not None}
+    witness = Witness(model, inputs, in_training=not _exchanges({*before, target}))
     request = Request(target, settings, witness.shapes, fits_groups=data is not None)
     decisions = [decide(path, layer, request) for path, layer in layers.items()]
     fits = fitted(model, decisions, data, settings.get("num_groups", 1))
@@ -131,9 +132,11 @@ def convert(
         regrouping.undo()
         undo.undo()
         raise
-    notes = (*witness.notes, *regrouping.notes, *_unexpected(target, differences))
+    notes = (*witness.notes, *regrouping.notes, *_unexpected(target, before, differences))
     entries = tuple(_entry(model, decision) for decision in decisions)
-    return Conversion(target, entries, TARGETS[target], differences, regrouping.new_parameters, notes)
+    return Conversion(
+        target, entries, relation(target, before), differences, regrouping.new_parameters, notes
+    )
 
 
 def _wanted(target: str) -> str:
@@ -158,8 +161,21 @@ def _check_settings(target: str, settings: Mapping[str, Any], data: Any) -> None
             f"data for {target!r}", "data for 'group' alone, whose γ and β are fitted", "give inputs instead"
         )
     groups = settings.get("num_groups")
-    if groups is not None and (not isinstance(groups, int) or groups < 1):
+    if groups is not None and (type(groups) is not int or groups < 1):
         raise ConvscopeError(f"num_groups={groups!r}", "a whole number from 1", "leave it out for up to 32")
+    if settings and target != "group":
+        _check_values(target, settings)
+
+
+def _check_values(target: str, settings: Mapping[str, Any]) -> None:
+    """Refuse what no layer would take; the constructor's own refusals say what is wrong."""
+    try:
+        class_of(target, "batch", 2)(1, **settings)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        raise ConvscopeError(
+            f"{given} for {target!r} ({first_line(error)})", "values that its layers take", "see their class"
+        ) from error
 
 
 def _settings_of(target: str) -> list[str]:
@@ -173,12 +189,17 @@ def _exchanges(kinds: set[str]) -> bool:
     return dist.is_available() and dist.is_initialized() and any(map(is_synchronised, kinds))
 
 
-def _unexpected(target: str, differences: tuple[Difference, ...]) -> Iterator[str]:
-    outputs = (each for each in differences if (each.mode, each.what) == ("evaluation", "outputs"))
-    if target != "group" and any(not each.max_relative <= _SAME for each in outputs):
+def _unexpected(target: str, before: set[str], differences: tuple[Difference, ...]) -> Iterator[str]:
+    apart = {each.mode: each.max_relative for each in differences if each.what == "outputs"}
+    if target != "group" and not apart.get("evaluation", 0.0) <= _SAME:
         yield (
             "outputs in evaluation mode changed, though no layer's did on its own: the network's code may "
             "ask for a layer's class, or isn't deterministic"
+        )
+    elif is_same_in_training(target, before) and not apart.get("training", 0.0) <= _SAME:
+        yield (
+            "outputs in training changed by more than one layer's rounding: batch norms magnify it where a "
+            "channel has few values; see whether they do on more samples, or with the network in float64"
         )
 
 

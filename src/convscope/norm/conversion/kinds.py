@@ -7,7 +7,7 @@ that a class is made for, 1 to 3, or None for a class that takes any.
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -82,6 +82,7 @@ TARGETS: Mapping[str, str] = MappingProxyType(
 """What can be converted to, and how the converted network's outputs relate to those before."""
 
 _SYNCHRONISED = ("sync", "torch-sync")
+_OTHER_IN_TRAINING = ("renorm", "ghost")
 
 
 def place_of(cls: type) -> Place | None:
@@ -114,6 +115,38 @@ def kind_for(target: str, place: Place) -> str | None:
     if target == "convscope":
         return {"torch": "batch", "torch-sync": "sync"}.get(place.kind, place.kind)
     return target
+
+
+def is_same_in_training(target: str, before: Collection[str]) -> bool:
+    """Whether layers of some kinds, made another, are the same function in training by one process.
+
+    Example:
+        >>> is_same_in_training("torch", {"sync"}), is_same_in_training("torch", {"ghost"})
+        (True, False)
+        >>> is_same_in_training("convscope", {"torch", "ghost"})  # which leaves ghost batch norms
+        True
+    """
+    if target in ("group", *_OTHER_IN_TRAINING):
+        return False
+    return target == "convscope" or not any(kind in before for kind in _OTHER_IN_TRAINING)
+
+
+def relation(target: str, before: Collection[str]) -> str:
+    """Return how outputs relate to those before, by design, for layers that were of some kinds.
+
+    Example:
+        >>> relation("batch", {"torch"})
+        'the same function in both modes'
+        >>> relation("batch", {"torch", "ghost"})
+        'the same function in evaluation mode; in training, by design, another than that of ghost'
+    """
+    others = [kind for kind in _OTHER_IN_TRAINING if kind in before and kind != target]
+    if others and target not in ("group", "convscope"):
+        named = " and ".join(others)
+        return f"the same function in evaluation mode; in training, by design, another than that of {named}"
+    if target in ("torch", "batch") and any(map(is_synchronised, before)):
+        return f"{TARGETS[target]}; with several processes, statistics are those of each one's own batch now"
+    return TARGETS[target]
 
 
 def is_synchronised(kind: str) -> bool:

@@ -105,7 +105,7 @@ class Regrouping:
             return
         if not self._fits:
             yield "γ and β are those of batch norm: train the network again, or give data to fit them on"
-        elif self._optimizer is not None:
+        elif self._optimizer is not None and self._values:
             yield "the optimizer's state (momentum) of γ and β stays, from before they were fitted"
         if self.new_parameters and self._optimizer is None:
             yield "new parameters are in no optimizer: add them with optimizer.add_param_group"

@@ -65,7 +65,7 @@ def engine_under(cls: type[nn.Module], target: type[nn.Module], how: How) -> typ
         if forward is not None and rule_of(ancestor) is None and not _is_cooperative(forward):
             raise Unweavable(
                 f"{ancestor.__name__}.forward computes its output itself; say what it does around the "
-                "normalisation with convscope.norm.conversion.around"
+                "normalisation with convscope.norm.around"
             )
     if type(cls) is not type:
         raise Unweavable(f"{cls.__name__} has a metaclass of its own, {type(cls).__name__}")

@@ -51,7 +51,7 @@ class Arrangement:
         """Return an empty tensor of some shape, whose arranged form is a view: for parts to be written to."""
         order = [dim for group in self.groups for dim in group]
         empty = torch.empty([shape[dim] for dim in order], dtype=dtype, device=device)
-        return empty if self.whole else empty.permute([order.index(dim) for dim in range(len(order))])
+        return empty.permute([order.index(dim) for dim in range(len(order))])
 
     def blocks(self) -> Iterator[Index]:
         """Yield the blocks: as many neighbours along the outermost group as fit, or parts of single ones."""
@@ -66,9 +66,6 @@ class Arrangement:
             like: a tensor with one number a set, that is, of size 1 within sets.
         """
         inner = tuple(dim for dim, size in enumerate(self.view(like).shape) if size == 1)
-        if self.whole:
-            yield (), [()], inner
-            return
         shares: dict[tuple[int, ...], tuple[Index, list[Index]]] = {}
         for index in self.blocks():
             sets = tuple(slice(None) if dim in inner else piece for dim, piece in enumerate(index))

@@ -47,10 +47,8 @@ def of_nothing(layer: _NormBase, x: Float[Tensor, "0 c *s"]) -> Float[Tensor, "0
 
 
 def _operator(layer: _NormBase, x: Tensor, mean: Tensor | None, variance: Tensor | None) -> Tensor:
-    weight: Tensor | None = layer.weight
-    bias: Tensor | None = layer.bias
-    if mean is not None and weight is not None and accumulated_in(x.dtype) != x.dtype:
-        # Beside half-precision values, PyTorch's operator wants all of γ, β and the averages in float32.
-        weight = weight.to(mean.dtype)
-        bias = None if bias is None else bias.to(mean.dtype)
+    # PyTorch's operator wants γ, β and the averages in one dtype: float32 beside half-precision values.
+    wide = accumulated_in(x.dtype)
+    operands = (mean, variance, layer.weight, layer.bias)
+    mean, variance, weight, bias = (None if operand is None else operand.to(wide) for operand in operands)
     return F.batch_norm(x, mean, variance, weight, bias, mean is None, 0.0, layer.eps)

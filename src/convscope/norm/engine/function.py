@@ -25,6 +25,7 @@ Shared between processes (:class:`Exchange`), the statistics are those of the wh
 backward pass are added up over all processes before they are divided by the total count.
 """
 
+import inspect
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -187,6 +188,10 @@ class _Normalise(torch.autograd.Function):
             for part, needed in zip((dweight, dbias), ctx.needs_input_grad[1:3], strict=True)
         )
         return (dx, *of_parameters, *(None,) * 8)
+
+
+# PyTorch binds the arguments by this at every call: looking it up anew takes longer than a small block.
+_Normalise.forward.__signature__ = inspect.signature(_Normalise.forward)  # type: ignore[attr-defined]
 
 
 def _again(

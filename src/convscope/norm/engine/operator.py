@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.core.errors import ConvscopeError
 from convscope.norm.engine import formulas, kernels, reductions
 from convscope.norm.engine import statistics as blockwise
 from convscope.norm.engine.statistics import Moments, accumulated_in, counted, total, widened
@@ -62,6 +63,17 @@ def gradient(
 ) -> Tensor:
     """Run ``convscope::normalise_backward``, see ``formulas.gradient``."""
     return torch.ops.convscope.normalise_backward(dy, x, weight, mask, terms)  # type: ignore[no-any-return]
+
+
+def _normalise_undifferentiated(x: Tensor, *rest: Any) -> Tensor:
+    """Normalise below ``function``; an exported program, which calls the operator itself, has no gradient."""
+    if x.requires_grad and torch.is_grad_enabled():
+        raise ConvscopeError(
+            "the operator convscope::normalise given an input that requires gradients",
+            "an exported program run for inference",
+            "run it under torch.no_grad(), and train the network that it was exported from",
+        )
+    return kernels.normalised(x, *rest)
 
 
 def _plain_moments(x: Tensor, mask: Tensor | None, dims: Sequence[int]) -> Moments:
@@ -124,7 +136,7 @@ _register(
 _register(
     "normalise",
     "(Tensor x, Tensor? weight, Tensor? bias, Tensor? mask, Tensor[] statistics, float eps) -> Tensor",
-    kernels.normalised,
+    _normalise_undifferentiated,
     formulas.normalised,
     lambda x, *_: torch.empty_like(x),
 )

@@ -61,18 +61,33 @@ def _by_part(
 ) -> tuple[Tensor, Tensor]:
     """Return Σ dy and Σ dy (x − shift), in a shape that has 1 where they are summed."""
     plan = arrange(x, shift, x.new_empty(()).expand(shape), invalid)
-    found = [plan.result(shape, shift.dtype, x.device) for _ in range(2)]
     product = plan.scratch(x, shift.dtype)
     upstream = None if invalid is None and dy.dtype == shift.dtype else plan.scratch(x, shift.dtype)
+    if plan.whole:
+        dims = tuple(dim for dim, size in enumerate(shape) if size == 1)
+        sum_dy, sum_product = _share(dims, product, upstream, dy, x, shift, invalid)
+        return sum_dy.contiguous(), sum_product.contiguous()
+    found = [plan.result(shape, shift.dtype, x.device) for _ in range(2)]
     for sets, blocks, inner in plan.by_set(found[0]):
-        shares = []
-        for dy_block, x_block, shift_block, outside in plan.walk(dy, x, shift, invalid, among=blocks):
-            deviation = torch.sub(x_block, shift_block, out=within(product, x_block))
-            values = _prepared(dy_block, deviation, upstream, outside)
-            shares.append((total(values, inner), total(deviation.mul_(values), inner)))
+        parts = plan.walk(dy, x, shift, invalid, among=blocks)
+        shares = [_share(inner, product, upstream, *block) for block in parts]
         for whole, pieces in zip(found, zip(*shares, strict=True), strict=True):
             plan.view(whole)[sets] = pieces[0] if len(pieces) == 1 else torch.stack(pieces).double().sum(0)
     return found[0], found[1]
+
+
+def _share(
+    dims: tuple[int, ...],
+    product: Tensor,
+    upstream: Tensor | None,
+    dy: Tensor,
+    x: Tensor,
+    shift: Tensor,
+    invalid: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    deviation = torch.sub(x, shift, out=within(product, x))
+    values = _prepared(dy, deviation, upstream, invalid)
+    return total(values, dims), total(deviation.mul_(values), dims)
 
 
 def _by_position(

@@ -96,7 +96,7 @@ def move(
     """
     if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
         return
-    finite = (mean.isfinite() & variance.isfinite()).all()
+    finite = (mean - mean == variance - variance).all()  # 0 == 0; isfinite() is three times as slow
     if _readable(finite):
         if not finite:
             _report_once(layer)
@@ -143,7 +143,7 @@ def unbiased(variance: Float[Tensor, "*sets"], count: int | Tensor) -> Float[Ten
         >>> unbiased(torch.tensor([1.0]), 2)
         tensor([2.])
     """
-    return variance * count / (count - 1)
+    return variance + variance / (count - 1)  # v m might overflow
 
 
 class WideAverages(nn.Module):

@@ -6,7 +6,9 @@ next ``model.train()`` undoes it. A frozen layer (:mod:`convscope.norm.freezing.
 
 Limits: a module made by ``torch.jit.script`` from a frozen one obeys ``.train()`` again; converters which
 build new layers (``SyncBatchNorm.convert_sync_batchnorm``) build ones that aren't frozen; tools that ask for
-a layer's exact class don't find it; a pickled model needs convscope to be loaded. Of
+a layer's exact class don't find it; a pickled model needs convscope to be loaded.
+Code that normalises by the batch without asking for the layer's mode, in a subclass or around the layer,
+goes on doing so. Where modes are written down and put back, the one noted is evaluation. Of
 ``DistributedDataParallel`` only a wrapper inside the given model is noticed: freeze before wrapping.
 """
 

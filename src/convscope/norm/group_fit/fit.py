@@ -33,8 +33,8 @@ from convscope.core.preserved import preserved_rng
 from convscope.norm.group_fit.size import GroupSize, group_size
 from convscope.norm.group_fit.sums import merged_pairs, residual
 from convscope.norm.group_fit.sweeps import Layer, Sweeps, sweeping
-from convscope.norm.recalibration.feeding import Feed
 from convscope.probe import unknown_module
+from convscope.probe.batches import batches_of
 from convscope.tape.accepted import require_module
 
 
@@ -135,11 +135,7 @@ def fit_groups(
         return {}
     with outside_inference_mode(), torch.no_grad():
         with preserved_rng():
-            batches = tuple(Feed(model, data))
-        if not batches:
-            raise ConvscopeError(
-                "data without a single batch", "at least one batch", "check the loader's length"
-            )
+            batches = tuple(batches_of(model, data))
         with sweeping(model, batches, progress) as run:
             return _fitted(model, wanted, run, num_groups, sweeps)
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from convscope.core.address import parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.norm.group_fit.sums import PairSums, fitted, merged_pairs, pair_sums
-from convscope.norm.recalibration.feeding import Batch
 from convscope.probe import Probe, Visit, probing
+from convscope.probe.batches import Batch
 
 # Between sweeps, relative to the largest γ or β of a layer.
 _SETTLED = 1e-3
@@ -59,7 +59,8 @@ class Sweeps:
     """Runs of one model over batches that are held; made and ended by :func:`sweeping`.
 
     Args:
-        probe: on the model.
+        model: in evaluation mode.
+        probe: on it.
         batches: what it is run on.
         progress: called with the forward passes done and the most that there will be.
 
@@ -69,11 +70,15 @@ class Sweeps:
     """
 
     def __init__(
-        self, probe: Probe, batches: tuple[Batch, ...], progress: Callable[[int, int], object] | None
+        self,
+        model: nn.Module,
+        probe: Probe,
+        batches: tuple[Batch, ...],
+        progress: Callable[[int, int], object] | None,
     ) -> None:
         self.layers: dict[str, Layer] = {}
         self.positions: dict[str, int] = {}
-        self._probe, self._batches, self._progress = probe, batches, progress
+        self._model, self._probe, self._batches, self._progress = model, probe, batches, progress
         self._number = self._done = self._most = 0
         self._targets: dict[str, Tensor] = {}
         self._rule: Callable[[Visit], Any] = lambda visit: visit.run()
@@ -128,7 +133,7 @@ class Sweeps:
         self._number, self._rule = number, rule
         batch = self._batches[number]
         try:
-            batch.run()
+            self._model(*batch.args, **batch.kwargs)
         except ConvscopeError:
             raise
         except Exception as error:
@@ -195,7 +200,7 @@ def sweeping(
 ) -> Iterator[Sweeps]:
     """Run a block with :class:`Sweeps` of a model, in evaluation mode; afterwards the model is as it was."""
     with probing(model) as probe:
-        yield Sweeps(probe, batches, progress)
+        yield Sweeps(model, probe, batches, progress)
 
 
 def _astray(path: str) -> ConvscopeError:

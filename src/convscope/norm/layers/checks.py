@@ -39,10 +39,13 @@ def check_rank(layer: nn.Module, x: Tensor, shapes: Mapping[int, str]) -> None:
     """
     if x.dim() not in shapes:
         suffix = _SUFFIX_OF_RANK.get(x.dim())
+        form = f"use the {suffix} form of the layer" if suffix else "reshape the input"
         raise ConvscopeError(
             f"{named(layer)} given an input of shape {tuple(x.shape)}",
             f"shape {' or '.join(shapes.values())}",
-            f"use the {suffix} form of the layer" if suffix else "reshape the input",
+            f"for a single sample add the batch's dimension, x[None]; or {form}"
+            if x.dim() + 1 in shapes
+            else form,
         )
 
 
@@ -126,10 +129,10 @@ def masked(layer: nn.Module, x: Tensor, mask: Tensor | None, alone: bool = True)
     """
     if mask is None:
         return None
-    if mask.dtype != torch.bool:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise ConvscopeError(
-            f"{named(layer)} given a mask of {mask.dtype}",
-            "a boolean one, True where a value counts",
+            f"{named(layer)} given a mask of {getattr(mask, 'dtype', type(mask).__name__)}",
+            "a boolean tensor, True where a value counts",
             "compare, for example mask > 0",
         )
     wide = mask.unsqueeze(1) if mask.dim() == x.dim() - 1 else mask

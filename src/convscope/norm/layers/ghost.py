@@ -30,8 +30,8 @@ class GhostLayer(BatchLayer):
 
     ghost_batch_size: int = 32
 
-    def __init__(self, num_features: int, *args: Any, ghost_batch_size: int = 32, **kwargs: Any) -> None:
-        super().__init__(num_features, *args, **kwargs)
+    def __init__(self, num_features: int, *, ghost_batch_size: int = 32, **kwargs: Any) -> None:
+        super().__init__(num_features, **kwargs)
         self.ghost_batch_size = ghost_batch_size
         self._check_size()
 
@@ -43,19 +43,21 @@ class GhostLayer(BatchLayer):
         self._check_size()  # again: the class of a layer can change, and its attributes
         # Not divmod(): torch.compile, with batches of any size, has none.
         parts, left = x.shape[0] // self.ghost_batch_size, x.shape[0] % self.ghost_batch_size
-        if (
-            parts and left * math.prod(x.shape[2:]) == 1
-        ):  # one value has no variance: it joins the part before
+        if parts and left * math.prod(x.shape[2:]) == 1:  # has no variance: it joins the part before
             parts, left = parts - 1, left + self.ghost_batch_size
         if not (parts and left):
-            return self._by_parts(x, mask, max(parts, 1))
+            y, found = self._by_parts(x, mask, max(parts, 1))
+            self._move(found)
+            return y
         sizes = [x.shape[0] - left, left]
         masks = [mask, mask] if mask is None or mask.shape[0] == 1 else mask.split_with_sizes(sizes)
         pieces = zip(x.split_with_sizes(sizes), masks, (parts, 1), strict=True)
-        return torch.cat([self._by_parts(*piece) for piece in pieces])
+        (y, found), (y_left, found_left) = (self._by_parts(*piece) for piece in pieces)
+        self._move(found, found_left)  # only now: a piece that is refused leaves the averages alone
+        return torch.cat([y, y_left])
 
-    def _by_parts(self, x: Tensor, mask: Tensor | None, parts: int) -> Tensor:
-        """Return a batch normalised in parts of equal size, and move the running averages part by part."""
+    def _by_parts(self, x: Tensor, mask: Tensor | None, parts: int) -> tuple[Tensor, Moments]:
+        """Return a batch normalised in parts of equal size, and their statistics."""
         size, axes = x.shape[0] // parts, legend(x.dim(), parted=True)
         dims = GHOST.dims(axes)
         # view() may change the stride of a single sample, and flatten() too.
@@ -69,15 +71,17 @@ class GhostLayer(BatchLayer):
             check_counts(self, x, found.count, "channel of a ghost batch")
         weight, bias = along(self.weight, axes), along(self.bias, axes)
         y = normalise_by(split, weight, bias, found, dims, self.eps, mask)
-        if self.training and self.track_running_stats:
-            self._move(found)
-        return y[0] if parts == 1 else y.flatten(0, 1)
+        return y[0] if parts == 1 else y.flatten(0, 1), found
 
-    def _move(self, found: Moments) -> None:
+    def _move(self, *pieces: Moments) -> None:
+        """Move the running averages, one part after the other."""
+        if not (self.training and self.track_running_stats):
+            return
         averages = Averages(self.running_mean, self.running_var, self.num_batches_tracked)
-        variances = unbiased(found.variance, found.count)
-        for mean, variance in zip(found.mean, variances, strict=True):
-            move(self, averages, mean.flatten(), variance.flatten(), self.warm_start)
+        for found in pieces:
+            variances = unbiased(found.variance, found.count)
+            for mean, variance in zip(found.mean, variances, strict=True):
+                move(self, averages, mean.flatten(), variance.flatten(), self.warm_start)
 
     def _check_size(self) -> None:
         if not isinstance(self.ghost_batch_size, int) or self.ghost_batch_size < 1:
@@ -107,10 +111,9 @@ class GhostBatchNorm2d(GhostLayer, nn.BatchNorm2d):
 
     Args:
         num_features: C.
-        *args: ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device`` and ``dtype`` as in
-            :class:`convscope.norm.BatchNorm2d`.
         ghost_batch_size: how many samples share statistics.
-        **kwargs: the same by name, and ``warm_start``.
+        **kwargs: by name, ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device``,
+            ``dtype`` and ``warm_start`` as in :class:`convscope.norm.BatchNorm2d`.
 
     The samples that are left over at the end make a smaller ghost batch; a single value per channel, of
     which there is no variance, joins the ghost batch before it. A batch of up to ``ghost_batch_size`` is one.

@@ -75,13 +75,13 @@ class RenormLayer(BatchLayer):
     def __init__(
         self,
         num_features: int,
-        *args: Any,
+        *,
         r_max: float = 3.0,
         d_max: float = 5.0,
         relaxation: Relaxation | None = PUBLISHED,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_features, *args, **kwargs)
+        super().__init__(num_features, **kwargs)
         self.r_max, self.d_max, self.relaxation = r_max, d_max, relaxation
         self._check_settings()
 
@@ -136,6 +136,12 @@ class RenormLayer(BatchLayer):
                 "finite bounds, r_max at least 1 and d_max at least 0",
                 "choose r_max=1 and d_max=0 for plain batch normalisation, 3 and 5 as published",
             )
+        if not isinstance(self.relaxation, Relaxation | None):
+            raise ConvscopeError(
+                f"{named(self)} with relaxation={self.relaxation!r}",
+                "convscope.norm.Relaxation(start, r_max_at, d_max_at), or None to open the bounds at once",
+                "give the three numbers of steps",
+            )
 
 
 class BatchRenorm1d(RenormLayer, nn.BatchNorm1d):
@@ -156,13 +162,13 @@ class BatchRenorm2d(RenormLayer, nn.BatchNorm2d):
 
     Args:
         num_features: C.
-        *args: ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device`` and ``dtype`` as in
-            :class:`convscope.norm.BatchNorm2d`. The paper's ``momentum`` for batches of 32 is 0.01.
         r_max: the most by which r may differ from 1, as a factor, at least 1.
         d_max: the most by which d may differ from 0, at least 0.
         relaxation: when the bounds open; None to have them open from the first step, as for a trained network
             whose ``num_batches_tracked`` is 0.
-        **kwargs: the same by name, and ``warm_start``.
+        **kwargs: by name, ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device``,
+            ``dtype`` and ``warm_start`` as in :class:`convscope.norm.BatchNorm2d`. The paper's ``momentum`` for
+            batches of 32 is 0.01.
 
     At test time it is batch norm. A forward pass that activation checkpointing runs again during backward
     uses the r and d of the first run, although the averages have moved since.

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
-from convscope.norm.recalibration.feeding import Batch, Feed
+from convscope.norm.recalibration.feeding import FedBatch, Feed
 from convscope.norm.recalibration.inputs import LayerInputs
 from convscope.norm.recalibration.layers import Norm, fill
 from convscope.norm.recalibration.plan import Progress
 from convscope.norm.recalibration.pools import Pooled, merged_pools
 from convscope.norm.recalibration.processes import Processes
 from convscope.probe import Probe, Visit
+from convscope.probe.batches import no_batch
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
 """Mean and unbiased variance by layer."""
@@ -76,7 +77,7 @@ class Passes:
             ConvscopeError: there is no sample, the network fails, or a layer's inputs aren't finite.
         """
 
-        def both(batch: Batch) -> None:
+        def both(batch: FedBatch) -> None:
             self.put_back()
             self.run(batch, LayerInputs.measure)
             self.run(batch, lambda layer, x: layer.normalise_by_latest(x, window))
@@ -136,7 +137,7 @@ class Passes:
         for layer in self._layers.values():
             layer.put_back()
 
-    def batches(self, feed: Feed, purpose: str) -> Iterator[Batch]:
+    def batches(self, feed: Feed, purpose: str) -> Iterator[FedBatch]:
         """Yield the data's batches, loaded unwatched, and tell how far it is."""
         batches = iter(feed)
         num_batches = num_samples = 0
@@ -151,7 +152,7 @@ class Passes:
                 with self._probe.paused():
                     self._progress(Progress(self.number, purpose, num_batches, feed.num_batches, num_samples))
 
-    def run(self, batch: Batch, rule: Callable[[LayerInputs, Tensor], None] | None = None) -> Any:
+    def run(self, batch: FedBatch, rule: Callable[[LayerInputs, Tensor], None] | None = None) -> Any:
         """Run a batch and return the outputs; ``rule`` is shown every input of a layer first.
 
         Raises:
@@ -177,7 +178,7 @@ class Passes:
                 layer.end_run()
         return outputs
 
-    def _over(self, feed: Feed, purpose: str, run: Callable[[Batch], None]) -> Count:
+    def _over(self, feed: Feed, purpose: str, run: Callable[[FedBatch], None]) -> Count:
         """Make one pass, from the same state of the random number generators as any other."""
         self.number += 1
         for layer in self._layers.values():
@@ -212,16 +213,14 @@ class Passes:
         if num_samples:
             return
         if self.number == 1:
-            raise ConvscopeError(
-                "data without a single batch", "at least one batch", "check the loader's length"
-            )
+            raise no_batch()
         raise ConvscopeError(
             f"data without a single batch when read for the {self.number}. time",
             "data that can be read several times",
             "make a list of it",
         )
 
-    def _failure(self, batch: Batch, error: Exception) -> ConvscopeError:
+    def _failure(self, batch: FedBatch, error: Exception) -> ConvscopeError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return ConvscopeError(
             f"the network fails in {self._probe.attribution.failed_in} on inputs of shape {batch.shapes} "

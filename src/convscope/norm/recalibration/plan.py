@@ -54,5 +54,7 @@ class RecalibrationPlan:
     def __post_init__(self) -> None:
         for name in ("max_samples", "window"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConvscopeError(f"{name}={value}", "at least 1", "leave it out for the default")
+            if value is not None and (type(value) is not int or value < 1):
+                raise ConvscopeError(
+                    f"{name}={value!r}", "a whole number from 1", "leave it out for the default"
+                )

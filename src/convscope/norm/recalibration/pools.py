@@ -130,7 +130,7 @@ def _error(samples: Summary) -> Tensor:
 
 def _worst(size_C: Tensor, error_C: Tensor) -> tuple[float, float | None]:
     """The largest of some numbers, a NaN counting as infinite, and its standard error."""
-    size_C = size_C.nan_to_num(nan=math.inf)
+    size_C = size_C.nan_to_num(nan=math.inf, posinf=math.inf)
     place = int(size_C.argmax())
     error = float(error_C[place])
     return float(size_C[place]), error if math.isfinite(error) else None

@@ -151,13 +151,13 @@ def recalibrate(
         losses = None if trial is None else _losses(passes, trial, loss, estimate, processes)
         ages = _ages(chosen, estimate, processes)
     # Here the model is as it was given.
-    is_worse = losses is not None and losses.is_worse
-    undoing = None if is_worse else _apply(chosen, estimate, ages)
+    refusal = _refusal(losses, ages)
+    undoing = None if refusal else _apply(chosen, estimate, ages)
     return Recalibration(
         layers=tuple(_entry(norm, estimate) for norm in norms),
         method=method,
-        applied=not is_worse,
-        reason=_refusal(losses) if losses is not None and is_worse else "",
+        applied=not refusal,
+        reason=refusal,
         num_samples=passes.seen.num_samples,
         num_batches=passes.seen.num_batches,
         num_passes=passes.number,
@@ -262,7 +262,12 @@ def _entry(norm: Norm, estimate: _Estimate) -> RecalibratedLayer:
     )
 
 
-def _refusal(losses: HeldOut) -> str:
+def _refusal(losses: HeldOut | None, ages: dict[str, int]) -> str:
+    """Why the model isn't changed; empty if it is."""
+    if not ages:
+        return "the data reached no batch norm whose statistics may change"
+    if losses is None or not losses.is_worse:
+        return ""
     error = "" if losses.error is None else f" ± {losses.error:.2g}"
     return (
         f"the held-out loss would rise by {losses.after - losses.before:.3g}{error}, "

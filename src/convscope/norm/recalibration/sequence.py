@@ -40,7 +40,7 @@ def in_sequence(
         for path in start:
             estimate = {**estimate, **statistics_of(passes.deployed(feed, estimate, only=path))}
         off = proof(passes, feed, estimate, norms)
-        before, left = left, max(found.size for found in off.values())
+        before, left = left, max((found.size for found in off.values()), default=0.0)
         if not passes.is_any_reused or left <= _TOLERANCE or left > before / 2:
             break
     return estimate, off

@@ -1,5 +1,7 @@
 """What a conversion of normalisation layers changed, in the terminal."""
 
+import math
+
 from rich.console import RenderableType
 
 from convscope.core.result import renders
@@ -57,4 +59,5 @@ def _row(entry: Converted) -> tuple[str, ...]:
 def _difference(found: Difference) -> str:
     if found.bit_equal:
         return "equal, bit for bit"
-    return f"differ by {number(found.max_abs)} at most, {error(found.max_relative)} of the largest"
+    share = percent if 0.01 <= found.max_relative < math.inf else error
+    return f"differ by {number(found.max_abs)} at most, {share(found.max_relative)} of the largest"

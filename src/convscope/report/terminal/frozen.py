@@ -15,7 +15,7 @@ def render_frozen(frozen: Frozen) -> RenderableType:
     """Return the layers that were frozen, and what else there was."""
     others = (
         ("frozen before", joined(frozen.already)),
-        ("left: running statistics, but none of PyTorch's layers", joined(frozen.left)),
+        ("left as they are: running statistics of their own", joined(frozen.left)),
     )
     shown = [(name, paths) for name, paths in others if paths]
     return sections(
@@ -27,9 +27,8 @@ def render_frozen(frozen: Frozen) -> RenderableType:
 
 def _summary(frozen: Frozen) -> str:
     if not frozen.layers:
-        return (
-            "nothing to freeze" if frozen.already else "nothing to freeze: no layer with running statistics"
-        )
+        known = "no layer with running statistics that is PyTorch's or built on one"
+        return "nothing to freeze" if frozen.already else f"nothing to freeze: {known}"
     affine = "gamma and beta don't train" if frozen.affine else "gamma and beta as they were"
     return f"{counted(len(frozen.layers), 'layers')} frozen: running statistics are used, {affine}"
 
