@@ -167,8 +167,8 @@ class BatchRenorm2d(RenormLayer, nn.BatchNorm2d):
         relaxation: when the bounds open; None to have them open from the first step, as for a trained network
             whose ``num_batches_tracked`` is 0.
         **kwargs: by name, ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device``,
-            ``dtype`` and ``warm_start`` as in :class:`convscope.norm.BatchNorm2d`. The paper's ``momentum`` for
-            batches of 32 is 0.01.
+            ``dtype`` and ``warm_start`` as in :class:`convscope.norm.BatchNorm2d`. The paper's ``momentum``
+            for batches of 32 is 0.01.
 
     At test time it is batch norm. A forward pass that activation checkpointing runs again during backward
     uses the r and d of the first run, although the averages have moved since.
