@@ -26,7 +26,7 @@ from torch import Tensor, distributed, nn
 from convscope.core.errors import ConvscopeError
 from convscope.norm.engine.merging import Summary, pooled
 from convscope.norm.engine.statistics import Moments
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 _HEAD = struct.Struct("<??q22s")
 

@@ -22,7 +22,7 @@ from torch._subclasses import FakeTensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from convscope.norm.engine.statistics import accumulated_in
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 
 class NotFiniteWarning(UserWarning):

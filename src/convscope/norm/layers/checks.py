@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
 from convscope.core.errors import ConvscopeError
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 _SUFFIX_OF_RANK = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}
 

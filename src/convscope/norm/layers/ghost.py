@@ -22,7 +22,7 @@ from convscope.norm.engine.running import Averages, move, unbiased
 from convscope.norm.engine.statistics import Moments
 from convscope.norm.layers.batch import BatchLayer
 from convscope.norm.layers.checks import check_counts, check_several_values
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 
 class GhostLayer(BatchLayer):

@@ -10,7 +10,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.norm.axes import MEMBERS, along, legend
 from convscope.norm.engine.function import normalise
 from convscope.norm.layers.checks import check_channels, check_floating, check_several_values, masked
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 
 class GroupNorm(nn.GroupNorm):

@@ -8,7 +8,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.norm.axes import MEMBERS
 from convscope.norm.engine.function import normalise
 from convscope.norm.layers.checks import check_floating, masked
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 
 class LayerNorm(nn.LayerNorm):

@@ -26,7 +26,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.norm.engine.recomputing import as_at_first
 from convscope.norm.engine.statistics import Moments
 from convscope.norm.layers.batch import BatchLayer
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 
 class Relaxation(NamedTuple):

@@ -17,7 +17,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.norm.engine.exchange import ProcessExchange
 from convscope.norm.layers.batch import BatchLayer
 from convscope.norm.layers.checks import check_channels, check_floating, masked
-from convscope.norm.layers.naming import named
+from convscope.norm.naming import named
 
 
 class SyncBatchNorm(BatchLayer):

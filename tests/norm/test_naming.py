@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
-from convscope.norm.layers.naming import named, path_of
+from convscope.norm.naming import named, path_of
 
 
 class BatchNorm(nn.BatchNorm2d):
