@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from convscope.core.errors import ConvscopeError
 from convscope.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convscope.norm.conversion.convert import convert
 from zoo import SAMPLE, make
@@ -46,7 +47,9 @@ def assert_equal(found, expected):
 def swapped_both_ways(reference):
     made, shape = make(reference)
     if not any(isinstance(module, _BatchNorm) for module in made.modules()):
-        pytest.skip("no batch norm")
+        with pytest.raises(ConvscopeError, match="without a batch norm"):
+            convert(made, "batch")
+        return
     torch_net = unlike_new(made, 1)
     net = copy.deepcopy(torch_net)
     conversion = convert(net, "batch")

@@ -74,6 +74,7 @@ def _micro_batch(effective: float, norm: NormCall, population: Population) -> Fi
         f"a batch of {population.batch_images} images is worth {effective:.1f} independent values per "
         f"channel here (of {population.batch_values}), so that its mean is off by {effective**-0.5:.0%} of a "
         "standard deviation",
-        "larger batches, SyncBatchNorm over devices, or convscope.norm.GroupNorm in place of this layer",
+        "larger batches; over devices, cs.norm.convert(model, 'sync'); else cs.norm.convert(model, 'renorm') "
+        "or 'group', and training on",
         _GROUP_NORM,
     )  # fmt: skip
