@@ -147,10 +147,10 @@ def test_shared_modules_have_a_row_per_call():
 def test_the_profiler_finds_the_same_row_dominating():
     """``torch.profiler``'s time per operator, by the shape of its weight, on one large layer of three."""
     net = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 5), nn.Conv2d(64, 2, 1))
-    x = torch.randn(4, 3, 40, 40)
-    found = measure(net, x, None, repeats=3, warmup=1)
+    x = torch.randn(4, 3, 64, 64)
+    found = measure(net, x, None, repeats=9, warmup=1)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-        for _ in range(3):
+        for _ in range(9):
             net(x)
     by_weight = {
         tuple(event.input_shapes[1]): event.cpu_time_total
