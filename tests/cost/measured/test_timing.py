@@ -145,22 +145,25 @@ def test_shared_modules_have_a_row_per_call():
 
 
 def test_the_profiler_finds_the_same_row_dominating():
-    """``torch.profiler``'s time per operator, by the shape of its weight, on one large layer of three."""
+    """``torch.profiler``'s time per operator, by the shape of its weight, on one large layer of three.
+
+    The fastest of nine runs, and ours by the lower quartile: what else the machine does only adds time.
+    """
     net = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 5), nn.Conv2d(64, 2, 1))
     x = torch.randn(4, 3, 64, 64)
     found = measure(net, x, None, repeats=9, warmup=1)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         for _ in range(9):
             net(x)
-    by_weight = {
-        tuple(event.input_shapes[1]): event.cpu_time_total
-        for event in profiler.key_averages(group_by_input_shape=True)
-        if event.key == "aten::convolution"
-    }
-    order = sorted(range(3), key=lambda i: -by_weight[tuple(net[i].weight.shape)])
-    ours = sorted(range(3), key=lambda i: -found.row(str(i)).forward.median)
+    fastest = {}
+    for event in profiler.events():
+        if event.name == "aten::convolution":
+            shape = tuple(event.input_shapes[1])
+            fastest[shape] = min(event.cpu_time_total, fastest.get(shape, float("inf")))
+    order = sorted(range(3), key=lambda i: -fastest[tuple(net[i].weight.shape)])
+    ours = sorted(range(3), key=lambda i: -found.row(str(i)).forward.low)
     assert order[0] == ours[0] == 1
-    assert found.row("1").share > 0.5
+    assert found.row("1").forward.low > sum(found.row(i).forward.low for i in "02")
 
 
 def test_models_come_back_after_an_exception():
