@@ -25,7 +25,7 @@ from torch import Tensor, distributed, nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm.engine.merging import Summary, pooled
-from convscope.norm.engine.statistics import Moments
+from convscope.norm.engine.statistics import Moments, in_two_numbers
 from convscope.norm.naming import named
 
 _HEAD = struct.Struct("<??q22s")
@@ -218,7 +218,5 @@ def _columns(
 
 def _as_moments(whole: Summary, like: Float[Tensor, "*sets"]) -> Moments:
     """Return a summary as moments, in the shape and dtype, and on the device, of a tensor."""
-    near = whole.mean.to(like.dtype)
-    variance = whole.squares / whole.count.clamp_min(1)
-    moments = (near, (whole.mean - near).to(like.dtype), variance.to(like.dtype), whole.count.long())
+    moments = (*in_two_numbers(whole, like.dtype), whole.count.long())
     return Moments(*(number.view(like.shape).to(like.device) for number in moments))

@@ -211,6 +211,18 @@ def _merged(shares: list[_Share]) -> tuple[Tensor, Tensor, Tensor]:
     count = count.view(len(shares), *count.shape[1:] or (1,) * (shift.dim() - 1)).expand_as(shift)
     residual = first / count.clamp_min(1)
     whole = pooled(Summary(count, shift + residual, (second - count * residual.square()).clamp_min(0)))
+    return in_two_numbers(whole, dtype)
+
+
+def in_two_numbers(whole: Summary, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return shift, residual and variance of a summary in a dtype; a variance of 0 where nothing counts.
+
+    Example:
+        >>> whole = Summary(*(torch.tensor(number, dtype=torch.float64) for number in (2, 10_000.1, 8)))
+        >>> shift, residual, variance = in_two_numbers(whole, torch.float32)
+        >>> shift.item(), round(shift.item() + residual.item(), 9), variance.item()
+        (10000.099609375, 10000.1, 4.0)
+    """
     near = whole.mean.to(dtype)
     variance = whole.squares / whole.count.clamp_min(1)
     return near, (whole.mean - near).to(dtype), variance.to(dtype)
