@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from convscope.core.address import ROOT
-from convscope.fold.flow import Flow, Slot, Stays
+from convscope.fold.flow import Flow, Stays
+from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
 _EPS_NAMES = ("eps", "epsilon")

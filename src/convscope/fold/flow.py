@@ -5,13 +5,12 @@ elsewhere too), calls of a module and uses of a parameter (a weight is read by a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import nn
 
 from convscope.core.address import ROOT
+from convscope.fold.slots import Slot
 from convscope.tape import ModuleCall, OperatorCall, Tape, TensorInfo
 
 _FORWARD_HOOKS = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -22,33 +21,6 @@ _IDLE = {"empty", "empty_strided", "new_empty", "new_empty_strided"}
 
 class Stays(Exception):  # noqa: N818 - no error: a verdict on its way to the ledger
     """A batch norm stays where it is; the message is the reason, for the ledger."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where a network holds a tensor.
-
-    Attributes:
-        path: the module's path, ``""`` for the network itself.
-        attribute: the tensor's name in that module.
-    """
-
-    path: str
-    attribute: str
-
-    @property
-    def name(self) -> str:
-        """The tensor's name in the network, as in its state dict."""
-        return f"{self.path}.{self.attribute}" if self.path else self.attribute
-
-    def module_in(self, model: nn.Module) -> nn.Module:
-        """Return the module that holds the tensor."""
-        return model.get_submodule(self.path)
-
-    def tensor_in(self, model: nn.Module) -> torch.Tensor:
-        """Return the tensor."""
-        tensor: torch.Tensor = getattr(self.module_in(model), self.attribute)
-        return tensor
 
 
 class Flow:

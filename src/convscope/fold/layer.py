@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from convscope.fold.flow import Flow, Slot, Stays, addresses
+from convscope.fold.flow import Flow, Stays, addresses
 from convscope.fold.rules import RULES, Rule
+from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
 # Hand their input on, element for element, in the same shape.

@@ -1,0 +1,76 @@
+"""What a fold does to a network: new numbers in its tensors, other modules in its modules' places."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.fold.slots import Slot
+
+
+@dataclass(frozen=True)
+class Put:
+    """New numbers for a parameter or buffer, or a parameter where there is none yet (a bias).
+
+    Attributes:
+        slot: where.
+        numbers: float64; cast once to the dtype of what is there, or of ``like``.
+        like: the tensor of the same layer whose dtype, device and ``requires_grad`` a new parameter takes.
+    """
+
+    slot: Slot
+    numbers: Tensor
+    like: Slot | None = None
+
+    def __call__(self, model: nn.Module) -> None:
+        """Carry it out on a network, in place."""
+        module, name = self.slot.module_in(model), self.slot.attribute
+        held = getattr(module, name, None)
+        with torch.no_grad():
+            if held is not None:
+                held.copy_(self.numbers)
+                return
+            assert self.like is not None
+            like = self.like.tensor_in(model)
+            made = self.numbers.to(device=like.device, dtype=like.dtype, copy=True).contiguous()
+        module.register_parameter(name, nn.Parameter(made, requires_grad=like.requires_grad))
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Another module in a module's place, under all of its names.
+
+    Attributes:
+        path: the module's path.
+        make: given the module, returns what takes its place; it may hold parts of it.
+    """
+
+    path: str
+    make: Callable[[Any], nn.Module]
+
+    def __call__(self, model: nn.Module) -> None:
+        """Carry it out on a network, in place."""
+        old = model.get_submodule(self.path)
+        new = self.make(old)
+        new.train(old.training)
+        for parent in list(model.modules()):
+            for name, child in list(parent._modules.items()):
+                if child is old:
+                    parent._modules[name] = new
+
+
+Edit = Put | Swap
+"""One change of a network in place; paths and slots are those of the network before any edit."""
+
+
+def carry_out(model: nn.Module, edits: Iterable[Edit]) -> None:
+    """Change a network in place: all numbers first, then the modules, the innermost first."""
+    edits = tuple(edits)
+    for edit in edits:
+        if isinstance(edit, Put):
+            edit(model)
+    swaps = [edit for edit in edits if isinstance(edit, Swap)]
+    for swap in sorted(swaps, key=lambda swap: swap.path.count("."), reverse=True):
+        swap(model)
