@@ -112,10 +112,10 @@ def test_users_model_survives_an_exception_in_the_proof(randomised, monkeypatch)
     net = randomised(nn.Sequential(conv(), nn.BatchNorm2d(4)))
     kept = state_of(net)
 
-    def fail(network, folds):
+    def fail(network, edits):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convscope.fold.settle.apply", fail)
+    monkeypatch.setattr("convscope.fold.settle.carry_out", fail)
     with pytest.raises(KeyboardInterrupt):
         fold(net, IMAGE)
     assert state_of(net) == kept

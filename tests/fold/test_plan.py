@@ -75,24 +75,19 @@ def both(self, x):
     return self.bn(y), y
 
 
-KEPT = {
-    "bn first": (lambda: nn.Sequential(nn.BatchNorm2d(3), conv()), IMAGE, "no layer comes before it"),
+STAYS = {
+    "bn first": (lambda: nn.Sequential(nn.BatchNorm2d(3), conv()), IMAGE, "its shift can't go back: its input is an input of the network"),
     "relu between": (
         lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)),
         IMAGE,
-        "1#1:relu.1, and relu has no weights",
+        "1#1:relu.1 passes a positive scale only, and gamma isn't positive in 2 of 4 channels",
     ),
     "cat": (
         lambda: Functional(
             lambda s, x: s.bn(torch.cat([s.conv(x), x], 1)), conv=conv(), bn=nn.BatchNorm2d(7)
         ),
         IMAGE,
-        "cat has no weights",
-    ),
-    "pool between": (
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2), nn.BatchNorm2d(4)),
-        IMAGE,
-        "avg_pool2d has no weights",
+        "its input comes from self#1:cat.1, which has no weights",
     ),
     "output used twice": (
         lambda: Functional(lambda s, x: s.bn(y := s.conv(x)) + y, conv=conv(), bn=nn.BatchNorm2d(4)),
@@ -102,47 +97,42 @@ KEPT = {
     "output returned": (
         lambda: Functional(both, conv=conv(), bn=nn.BatchNorm2d(4)),
         IMAGE,
-        "also an output of the network",
+        "the output of conv#1:convolution.1 is an output of the network",
     ),
     "output averaged too": (
         lambda: Functional(lambda s, x: s.bn(y := s.conv(x)) * y.mean(), conv=conv(), bn=nn.BatchNorm2d(4)),
         IMAGE,
         "also read by self#1:mean.1",
     ),
-    "half of the output": (
-        lambda: Functional(lambda s, x: s.bn(s.conv(x).chunk(2, 1)[0]), conv=conv(), bn=nn.BatchNorm2d(2)),
-        IMAGE,
-        "has no weights to fold into",
-    ),
     "conv called twice": (
         lambda: Functional(lambda s, x: s.bn(s.conv(x)) + s.conv(x), conv=conv(), bn=nn.BatchNorm2d(4)),
         IMAGE,
-        "conv.weight, is also read by conv#2:convolution.1",
+        "the layer of conv#1:convolution.1 is also called at conv#2:convolution.1",
     ),
     "pair called twice": (
         lambda: Functional(lambda s, x: s.bn(s.conv(s.bn(s.conv(x)))), conv=conv(3, 3), bn=nn.BatchNorm2d(3)),
         IMAGE,
-        "is also read by conv#",
+        "is also called at conv#",
     ),
     "linear of sequences": (
         lambda: Functional(lambda s, x: s.bn(s.fc(x)), fc=nn.Linear(3, 5), bn=nn.BatchNorm1d(4)),
         (2, 4, 3),
-        "view has no weights",
+        "aren't those that it normalises",
     ),
     "linear of sequences, C==L": (
         lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)),
         (2, 4, 3),
-        "view has no weights",
+        "aren't those that it normalises",
     ),
     "linear of sequences, C==L, no bias": (
         lambda: nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4)),
         (4, 4, 4),
-        "view has no weights",
+        "aren't those that it normalises",
     ),
     "linear of samples as channels": (
         lambda: Functional(lambda s, x: s.bn(s.fc(x).t()), fc=nn.Linear(4, 4), bn=nn.BatchNorm1d(4)),
         (4, 4),
-        "t has no weights",
+        "aren't those that it normalises",
     ),
     "no running statistics": (
         lambda: nn.Sequential(conv(), nn.BatchNorm2d(4, track_running_stats=False)),
@@ -170,7 +160,7 @@ KEPT = {
             bn=nn.BatchNorm2d(4),
         ),
         IMAGE,
-        "no empty one to take the shift",
+        "has no bias, and its module no empty one",
     ),
     "part of a parameter": (
         lambda: Functional(
@@ -184,44 +174,36 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("case", KEPT)
+@pytest.mark.parametrize("case", STAYS)
 def test_what_cannot_fold_stays_with_its_reason(case, randomised, relative_error):
-    build, shape, reason = KEPT[case]
+    build, shape, reason = STAYS[case]
     net = randomised(build())
     folded = fold(net, shape)
     assert folded.ledger.folded == 0
-    assert folded.ledger.kept == len(folded.ledger) >= 1
-    assert all(reason in entry.reason for entry in folded.ledger.entries[:1]), folded.ledger.entries
-    assert relative_error(net, folded.model, *shape) == 0
+    assert reason in folded.ledger.entries[0].reason, folded.ledger.entries
+    assert relative_error(net, folded.model, *shape) < 1e-6
+    if folded.ledger.partial == 0:
+        assert relative_error(net, folded.model, *shape) == 0
 
 
-def test_shared_convolution_with_two_batch_norms_stays(randomised, relative_error):
-    """The case of https://github.com/pytorch/pytorch/issues/104593."""
-    net = Functional(
-        lambda s, x: s.bn1(s.conv(x)) + s.bn2(s.conv(x)),
-        conv=conv(),
-        bn1=nn.BatchNorm2d(4),
-        bn2=nn.BatchNorm2d(4),
-    )
-    folded = fold(randomised(net), IMAGE)
-    assert [entry.verdict for entry in folded.ledger.entries] == ["kept", "kept"]
-    assert "also read by conv#2:convolution.1" in folded.ledger.entries[0].reason
-    assert "also read by conv#1:convolution.1" in folded.ledger.entries[1].reason
-    assert relative_error(net, folded.model, *IMAGE) == 0
-
-
-def test_tied_weights_stay(randomised, relative_error):
+def test_tied_weights_part_where_only_one_is_folded(randomised, relative_error):
     net = Functional(lambda s, x: s.b(s.bn(s.a(x))), a=conv(3, 3), b=conv(3, 3), bn=nn.BatchNorm2d(3))
     net.b.weight = net.a.weight
     folded = fold(randomised(net), IMAGE)
-    assert "tied" in folded.ledger.entries[0].reason
-    assert relative_error(net, folded.model, *IMAGE) == 0
+    assert folded.ledger.folded == 1
+    assert "a.weight parts from b.weight" in folded.ledger.entries[0].reason
+    assert torch.equal(folded.model.b.weight, net.b.weight)
+    assert net.a.weight is net.b.weight
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
-def test_weight_tied_to_a_module_that_does_not_run_stays(randomised):
+def test_weight_tied_to_a_module_that_does_not_run_parts(randomised, relative_error):
     net = Functional(lambda s, x: s.bn(s.a(x)), a=conv(), b=conv(), bn=nn.BatchNorm2d(4))
     net.b.weight = net.a.weight
-    assert "tied" in fold(randomised(net), IMAGE).ledger.entries[0].reason
+    folded = fold(randomised(net), IMAGE)
+    assert folded.ledger.folded == 1
+    assert torch.equal(folded.model.b.weight, net.b.weight)
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
 def test_one_module_under_two_names_folds(randomised, relative_error):
@@ -235,10 +217,13 @@ def test_one_module_under_two_names_folds(randomised, relative_error):
     assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
-def test_shared_bias_stays(randomised):
+def test_shared_bias_parts(randomised, relative_error):
     net = Functional(lambda s, x: s.b(s.bn(s.a(x))), a=conv(3, 3), b=conv(3, 3), bn=nn.BatchNorm2d(3))
     net.b.bias = net.a.bias
-    assert "the bias of a#1:convolution.1" in fold(randomised(net), IMAGE).ledger.entries[0].reason
+    folded = fold(randomised(net), IMAGE)
+    assert "a.bias parts from b.bias" in folded.ledger.entries[0].reason
+    assert torch.equal(folded.model.b.bias, net.b.bias)
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
 def test_one_batch_norm_after_two_convolutions_folds_into_both(randomised, relative_error):
@@ -258,18 +243,22 @@ def test_batch_norm_called_twice_folds_for_both_or_neither(randomised, relative_
     net = Functional(lambda s, x: s.bn(F.relu(s.bn(s.a(x)))), a=conv(3, 3), bn=nn.BatchNorm2d(3))
     folded = fold(randomised(net), IMAGE)
     assert [entry.verdict for entry in folded.ledger.entries] == ["kept", "kept"]
-    assert "also called at bn#2, where it stays" in folded.ledger.entries[0].reason
+    assert all("passes a positive scale only" in entry.reason for entry in folded.ledger.entries)
     assert relative_error(net, folded.model, *IMAGE) == 0
 
 
-def test_batch_norm_of_batch_norm_folds_once_then_again(randomised, relative_error):
+def test_batch_norm_of_batch_norm_folds_into_the_same_layer(randomised, relative_error):
     net = randomised(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.BatchNorm2d(4)))
-    once = fold(net, IMAGE)
-    assert [entry.verdict for entry in once.ledger.entries] == ["folded", "kept"]
-    assert "1#1:batch_norm.1" in once.ledger.entries[1].reason
-    twice = fold(once.model, IMAGE)
-    assert [entry.verdict for entry in twice.ledger.entries] == ["folded"]
-    assert relative_error(net, twice.model, *IMAGE) < 1e-6
+    folded = fold(net, IMAGE)
+    assert [(entry.verdict, entry.into) for entry in folded.ledger.entries] == [("folded", "0#1")] * 2
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
+
+
+def test_batch_norm_of_a_kept_batch_norm_folds_into_it(randomised, relative_error):
+    net = randomised(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.ReLU()))
+    folded = fold(net, IMAGE)
+    assert sorted(entry.verdict for entry in folded.ledger.entries) == ["folded", "kept"]
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -292,14 +281,14 @@ def test_a_copy_is_looked_through(randomised, relative_error):
 
 def test_a_copy_whose_original_is_used_stays(randomised):
     net = Functional(lambda s, x: s.bn((y := s.conv(x)).clone()) * y, conv=conv(), bn=nn.BatchNorm2d(4))
-    assert "also read by self#1:mul.1" in fold(randomised(net), IMAGE).ledger.entries[0].reason
+    assert "self#1:mul.1 multiplies by it" in fold(randomised(net), IMAGE).ledger.entries[0].reason
 
 
-def test_written_in_place_before_the_batch_norm_stays(randomised, relative_error):
+def test_a_constant_factor_in_place_lets_a_batch_norm_through(randomised, relative_error):
     net = Functional(lambda s, x: s.bn(s.conv(x).mul_(2)), conv=conv(), bn=nn.BatchNorm2d(4))
     folded = fold(randomised(net), IMAGE)
-    assert "mul_ has no weights" in folded.ledger.entries[0].reason
-    assert relative_error(net, folded.model, *IMAGE) == 0
+    assert folded.ledger.entries[0].into == "conv#1"
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
 def test_written_through_a_view_before_the_batch_norm_stays(randomised, relative_error):

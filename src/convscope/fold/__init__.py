@@ -12,25 +12,22 @@ aren't seen.
 
 from convscope.core.callable_room import make_callable
 from convscope.fold.fold import fold
-from convscope.fold.identity import FoldedBatchNorm, FoldedBatchNormAct
+from convscope.fold.identity import FoldedBatchNorm, FoldedBatchNormAct, PartlyFoldedBatchNorm
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
-from convscope.fold.rules import RULES, Rule, folds_into
 from convscope.fold.speed import measure_speed
 
 __all__ = [
-    "RULES",
     "Folded",
     "FoldedBatchNorm",
     "FoldedBatchNormAct",
     "Ledger",
     "LedgerEntry",
     "OutputError",
+    "PartlyFoldedBatchNorm",
     "Proof",
-    "Rule",
     "Speed",
     "Timing",
     "fold",
-    "folds_into",
     "measure_speed",
 ]
 

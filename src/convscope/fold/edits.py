@@ -18,22 +18,24 @@ class Put:
         slot: where.
         numbers: float64; cast once to the dtype of what is there, or of ``like``.
         like: the tensor of the same layer whose dtype, device and ``requires_grad`` a new parameter takes.
+        own: whether it parts from others that it was one with (tied): it becomes a parameter of its own.
     """
 
     slot: Slot
     numbers: Tensor
     like: Slot | None = None
+    own: bool = False
 
     def __call__(self, model: nn.Module) -> None:
         """Carry it out on a network, in place."""
         module, name = self.slot.module_in(model), self.slot.attribute
         held = getattr(module, name, None)
         with torch.no_grad():
-            if held is not None:
+            if held is not None and not self.own:
                 held.copy_(self.numbers)
                 return
-            assert self.like is not None
-            like = self.like.tensor_in(model)
+            assert held is not None or self.like is not None
+            like = held if held is not None else self.like.tensor_in(model)
             made = self.numbers.to(device=like.device, dtype=like.dtype, copy=True).contiguous()
         module.register_parameter(name, nn.Parameter(made, requires_grad=like.requires_grad))
 
@@ -61,7 +63,7 @@ class Swap:
                     parent._modules[name] = new
 
 
-Edit = Put | Swap
+Edit = Callable[[nn.Module], None]
 """One change of a network in place; paths and slots are those of the network before any edit."""
 
 
@@ -69,7 +71,7 @@ def carry_out(model: nn.Module, edits: Iterable[Edit]) -> None:
     """Change a network in place: all numbers first, then the modules, the innermost first."""
     edits = tuple(edits)
     for edit in edits:
-        if isinstance(edit, Put):
+        if not isinstance(edit, Swap):
             edit(model)
     swaps = [edit for edit in edits if isinstance(edit, Swap)]
     for swap in sorted(swaps, key=lambda swap: swap.path.count("."), reverse=True):

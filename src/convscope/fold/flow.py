@@ -4,7 +4,7 @@ Three uses are told apart, since each hides from the other two: uses of a value 
 elsewhere too), calls of a module and uses of a parameter (a weight is read by another layer too).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from torch import nn
@@ -88,27 +88,27 @@ class Flow:
         """Return the calls which compute with any part of a parameter or buffer; mere views don't count."""
         return tuple(self._readers.get(self.tape.values[value].storage, ()))
 
-    def require_only_reader(self, value: int, reader: OperatorCall, what: str) -> None:
-        """Check that nothing but one call sees a value.
+    def seen(self) -> Iterator[tuple[int, str]]:
+        """Yield the values that others than operators see, with who sees them: these may not change."""
+        given = {*self.tape.inputs}
+        for value in self.tape.outputs:
+            yield value, f"{self._written_by(value)} is an output of the network"
+        for value in self.tape.values:
+            storage = self.tape.storages[value.storage]
+            kept = storage.death is None and storage.birth >= 0
+            if kept and value.index not in given and value.index not in self.tape.outputs:
+                what = self._written_by(value.index)
+                yield value.index, f"{what} is kept after the run, by a hook, an attribute or an output object"
+        for call in self.tape.modules:
+            module = self.module_of(call)
+            for values, hooks in ((call.inputs, _INPUT_HOOKS), (call.outputs, _FORWARD_HOOKS)):
+                if has_hooks(module, hooks):
+                    for index in values:
+                        yield index, f"a hook of {call.address} sees {self._written_by(index)}"
 
-        Args:
-            value: the value, a layer's output.
-            reader: the call that may read it.
-            what: what the value is, for the reason.
-
-        Raises:
-            Stays: another call reads it, it leaves the network, something keeps it, or a hook sees it.
-        """
-        others = [call for call in self.tape.consumers(value) if call.index != reader.index]
-        if others:
-            raise Stays(f"{what} is also read by {addresses(others)}")
-        if value in self.tape.outputs:
-            raise Stays(f"{what} is also an output of the network")
-        if self.tape.storages[self.tape.values[value].storage].death is None:
-            raise Stays(f"{what} is kept after the run, by a hook, an attribute or an output object")
-        for call, hooks in self._watchers.get(value, ()):
-            if has_hooks(self.module_of(call), hooks):
-                raise Stays(f"{what} is seen by a hook of {call.address}")
+    def _written_by(self, value: int) -> str:
+        maker = self.tape.producer(value)
+        return f"the output of {maker.address}" if maker else "an input of the network"
 
     @cached_property
     def _children(self) -> dict[int, list[ModuleCall]]:
@@ -124,16 +124,6 @@ class Flow:
         for call in self.tape.modules:
             calls.setdefault(path_of(call), []).append(call)
         return calls
-
-    @cached_property
-    def _watchers(self) -> dict[int, list[tuple[ModuleCall, tuple[str, ...]]]]:
-        """The module calls that a value goes into or comes out of, and the hooks which would see it there."""
-        watchers: dict[int, list[tuple[ModuleCall, tuple[str, ...]]]] = {}
-        for call in self.tape.modules:
-            for values, hooks in ((call.inputs, _INPUT_HOOKS), (call.outputs, _FORWARD_HOOKS)):
-                for value in values:
-                    watchers.setdefault(value, []).append((call, hooks))
-        return watchers
 
     @cached_property
     def _tensors(self) -> dict[int, list[TensorInfo]]:

@@ -1,6 +1,5 @@
 """``fold``: batch norm moved into the layers before it, with proof."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,10 +7,11 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
-from convscope.fold.apply import apply
+from convscope.fold.edits import carry_out
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
-from convscope.fold.plan import Decision, Fold, plan
-from convscope.fold.proof import THRESHOLDS, NotComparable, compare
+from convscope.fold.options import Border, Options
+from convscope.fold.plan import Decision, plan
+from convscope.fold.proof import THRESHOLDS, NotComparable, Witness
 from convscope.fold.settle import Settled, copied, settle
 from convscope.fold.speed import measure_speed
 from convscope.fold.trials import described
@@ -29,7 +29,16 @@ _WITHOUT_FLOAT64 = {
 }
 
 
-def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int = 20) -> Folded:
+def fold(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    materialise: bool = False,
+    border: Border = "keep",
+    merge: bool = True,
+    measure: bool = False,
+    repeats: int = 20,
+) -> Folded:
     """Return a copy of a network whose batch norms are folded into the layers before them, with proof.
 
     At test time batch norm is y = s (x − μ) + β with s = γ / √(v + ε) per channel, so a convolution or linear
@@ -65,45 +74,42 @@ def fold(model: nn.Module, inputs: Any, *, measure: bool = False, repeats: int =
     """
     _refuse_unsupported(model)
     with outside_inference_mode():
-        return _folded(model, inputs, repeats if measure else None)
+        options = Options(materialise, border, merge)
+        return _folded(model, inputs, options, repeats if measure else None)
 
 
-def _folded(model: nn.Module, inputs: Any, repeats: int | None) -> Folded:
+def _folded(model: nn.Module, inputs: Any, options: Options, repeats: int | None) -> Folded:
     """Plan, prove, carry out; ``repeats`` is None for no timing."""
-    decisions = plan(record(model, inputs, device=device_of(model)), model)
+    tape = record(model, inputs, device=device_of(model))
     trial_inputs = described(inputs, _floating_dtype(model))
-    planned = tuple(decision for decision in decisions if isinstance(decision, Fold))
-    settled = settle(model, planned, trial_inputs)
-    result, own_error = _carry_out(model, settled, trial_inputs)
-    ledger = Ledger(tuple(_entry(decision, settled) for decision in decisions))
-    proof = _proof(settled, own_error)
+    settled = settle(model, lambda kept: plan(tape, model, options, kept), trial_inputs)
+    result = copied(model)
+    carry_out(result, settled.plan.edits)
+    ledger = Ledger(tuple(_entry(decision, settled) for decision in settled.plan.decisions))
+    proof = _proof(settled, _own_error(model, result, settled, trial_inputs))
     speed = None if repeats is None else measure_speed(model, result, inputs, repeats)
     return Folded(result, ledger, proof.errors[0].max_error, proof.errors[0].mean_error, proof, speed)
 
 
-def _carry_out(model: nn.Module, settled: Settled, inputs: Any) -> tuple[nn.Module, OutputError | None]:
-    """The folded copy in the model's own dtype, and how far its outputs are from the model's there."""
-    result, dtype = copied(model), _floating_dtype(model)
-    if not settled.folds or dtype == settled.dtype:
-        apply(result, settled.folds)
-        return result, None
+def _own_error(model: nn.Module, result: nn.Module, settled: Settled, inputs: Any) -> OutputError | None:
+    """How far the folded copy's outputs are from the model's in its own dtype."""
+    dtype = _floating_dtype(model)
+    if settled.comparison is None or dtype == settled.dtype:
+        return None
     try:
-        comparison = compare(result, lambda network: apply(network, settled.folds), inputs, ())
-    except NotComparable:  # such as half precision on a CPU; nothing has been changed yet
-        apply(result, settled.folds)
-        return result, None
-    return result, OutputError(_name(dtype), comparison.max_error, comparison.mean_error)
+        comparison = Witness(copied(model), inputs, (), most=2).compare(result, ())
+    except NotComparable:  # such as half precision on a CPU
+        return None
+    return OutputError(_name(dtype), comparison.max_error, comparison.mean_error)
 
 
 def _entry(decision: Decision, settled: Settled) -> LedgerEntry:
-    if not isinstance(decision, Fold):
-        return LedgerEntry(decision.address, "kept", reason=decision.reason)
-    if decision.address in settled.undone:
-        return LedgerEntry(decision.address, "kept", reason=settled.undone[decision.address])
-    assert settled.comparison is not None
-    entry = LedgerEntry(decision.address, "folded", into=decision.layer.address)
-    error = settled.comparison.at.get(decision.address)
-    return replace(entry, max_error=error, magnification=decision.magnification)
+    into = ", ".join(decision.into)
+    comparison, place = settled.comparison, decision.place
+    error = comparison.at.get(place.address) if comparison is not None and place is not None else None
+    return LedgerEntry(
+        decision.address, decision.verdict, into, decision.reason, error, decision.magnification
+    )
 
 
 def _proof(settled: Settled, own_error: OutputError | None) -> Proof:

@@ -1,38 +1,113 @@
-"""Which layer a batch norm's input comes from, and whether that layer's weights may change."""
+"""Layers that take gauges into their weights, on both sides: convolution, transposed convolution, linear.
 
+A layer is y = W x + b. Where x becomes a_in x + b_in and y is to become a_out y + b_out, its weights become
+W' = a_out W / a_in and b' = a_out (b − Σ W b_in / a_in) + b_out, per input channel and per output channel.
+
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv 1712.05877, section 3.2, for the fold of what comes after a layer.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from convscope.fold.edits import Put
 from convscope.fold.flow import Flow, Stays, addresses
-from convscope.fold.rules import RULES, Rule
+from convscope.fold.gauge.gauges import Gauges
+from convscope.fold.gauge.labels import Labels
 from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
-# Hand their input on, element for element, in the same shape.
-_COPIES = {"clone"}
+Blocks = Callable[[OperatorCall, Tensor], Tensor]
+"""Returns a view of W, as the operator reads it: (groups, outputs per group, inputs per group, taps)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one operator holds its weights.
+
+    Attributes:
+        weight: name of the argument that holds W.
+        bias: name of the argument that holds b, or None if the operator has none.
+        data: name of the argument that holds x.
+        blocks: see :data:`Blocks`.
+        unfit: returns why a call can't take gauges, or ``""``.
+    """
+
+    weight: str
+    bias: str | None
+    data: str
+    blocks: Blocks
+    unfit: Callable[[OperatorCall], str] = lambda _: ""
+
+
+KINDS: dict[str, Kind] = {}
+"""By the operator's name on the tape."""
+
+
+def takes(op: str, kind: Kind) -> None:
+    """Let calls of an operator take gauges into their weights; their channels lie on axis 1."""
+    KINDS[op] = kind
+
+
+def _convolution(call: OperatorCall, weight: Tensor) -> Tensor:
+    """W is (C_out, C_in / g, …); transposed, it is (C_in, C_out / g, …), and group i has the i-th rows.
+
+    Sizes that happen to be equal tell nothing; the recorded arguments ``transposed`` and ``groups`` do.
+
+    Source: PyTorch's documentation of ``Conv2d`` and ``ConvTranspose2d``, "Variables".
+    """
+    groups = call.arguments["groups"]
+    blocks = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    return blocks.transpose(1, 2) if call.arguments["transposed"] else blocks
+
+
+def _matrix(call: OperatorCall, weight: Tensor) -> Tensor:
+    """The matrix of a linear layer is read as (in, out)."""
+    del call
+    return weight.mT[None, :, :, None]
+
+
+def _weighted_sum(call: OperatorCall) -> str:
+    plain = {call.arguments["alpha"], call.arguments["beta"]} == {1}
+    return "" if plain else f"{call.address} weights its terms by alpha and beta"
+
+
+takes("convolution", Kind("weight", "bias", "input", _convolution))
+takes("addmm", Kind("mat2", "self", "mat1", _matrix, _weighted_sum))
+takes("mm", Kind("mat2", None, "self", _matrix))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer whose weights take a scale and a shift per output channel.
+    """A layer whose weights take gauges.
 
     Attributes:
-        call: the recorded operator call.
-        rule: the operator's rule.
+        call: one of its recorded calls.
         weight: where W is held.
-        transposed: whether the operator reads the transpose of what is held.
-        bias: where b is held, or will be.
+        is_mT: whether the operator reads the transpose of what is held.
+        bias: where b is held, or will be; None if there is no room for one.
         has_bias: whether it is there already.
+        tied: names of other tensors that were one with the weight or the bias, from which they part.
+        inputs: labels of the input channels, (C_in,).
+        outputs: labels of the output channels, (C_out,).
     """
 
     call: OperatorCall
-    rule: Rule
     weight: Slot
-    transposed: bool
-    bias: Slot
+    is_mT: bool
+    bias: Slot | None
     has_bias: bool
+    tied: tuple[str, ...]
+    inputs: Labels
+    outputs: Labels
+
+    @property
+    def kind(self) -> Kind:
+        """How the operator holds its weights."""
+        return KINDS[self.call.op]
 
     @property
     def address(self) -> str:
@@ -40,101 +115,120 @@ class Layer:
         is_own = self.weight.path in (self.call.address.path, "")
         return str(self.call.address.module if is_own else self.call.address)
 
+    def edit(self, gauges: Gauges) -> "Reweigh | None":
+        """Return the edit that gives it the weights for the gauges of its labels; None if those are 1 and 0."""
+        (a_in, b_in), (a_out, b_out) = gauges.of(self.inputs), gauges.of(self.outputs)
+        edit = Reweigh(self, a_in, b_in, a_out, b_out)
+        return edit if edit.weighs or edit.shifts else None
+
+
+@dataclass(frozen=True)
+class Reweigh:
+    """New weights for a layer: W' = a_out W / a_in and b' = a_out (b − Σ W b_in / a_in) + b_out.
+
+    Attributes:
+        layer: whose.
+        a_in, b_in: float64, (C_in,).
+        a_out, b_out: float64, (C_out,).
+    """
+
+    layer: Layer
+    a_in: Tensor
+    b_in: Tensor
+    a_out: Tensor
+    b_out: Tensor
+
     @property
-    def operator_once_folded(self) -> str:
-        """The operator call's address when the layer has a bias."""
-        return str(replace(self.call.address, op=self.rule.biased))
+    def weighs(self) -> bool:
+        """Whether W changes."""
+        return bool((self.a_in != 1).any() or (self.a_out != 1).any())
 
-    def scaled_in(self, model: nn.Module, scale: Tensor) -> Tensor:
-        """Return the weights, as they are held, with their output channels scaled; float64."""
-        weight = self.weight.tensor_in(model).detach().double()
-        if not self.transposed:
-            return self.rule.scaled(self.call, weight, scale)
-        return self.rule.scaled(self.call, weight.mT, scale).mT
+    @property
+    def shifts(self) -> bool:
+        """Whether b changes, apart from a scale."""
+        return bool((self.b_in != 0).any() or (self.b_out != 0).any())
 
-    def bias_in(self, model: nn.Module) -> Tensor | None:
-        """Return the layer's bias, or None."""
-        return self.bias.tensor_in(model).detach() if self.has_bias else None
+    def __call__(self, model: nn.Module) -> None:
+        """Give a network's layer its weights, computed in float64 and cast once."""
+        layer = self.layer
+        weight = layer.weight.tensor_in(model).detach()
+        factor, moved = self._factor(weight), self._moved(weight)
+        if layer.has_bias or self.shifts:
+            assert layer.bias is not None
+            bias = layer.bias.tensor_in(model).detach().cpu().double() if layer.has_bias else 0.0
+            numbers = self.a_out * (bias - moved) + self.b_out
+            Put(layer.bias, numbers, like=layer.weight, own=bool(layer.tied))(model)
+        if self.weighs:
+            Put(layer.weight, weight.cpu().double() * factor, own=bool(layer.tied))(model)
+
+    def overflows(self, model: nn.Module) -> bool:
+        """Whether new weights don't fit into the dtype of the old ones."""
+        weight = self.layer.weight.tensor_in(model).detach()
+        most = torch.finfo(weight.dtype).max
+        largest = weight.abs().max().cpu().double() if weight.numel() else torch.zeros(())
+        inner = self.b_in.abs().max() / self.a_in.abs().min() if self.b_in.any() else 0.0
+        bound = self.a_out.abs().max() * largest * max(weight[0].numel(), 1) * inner + self.b_out.abs().max()
+        if bool(largest * self.a_out.abs().max() / self.a_in.abs().min() < most) and bool(bound < most):
+            return False
+        made = (weight.cpu().double() * self._factor(weight)).to(weight.dtype)
+        bias = (self.b_out - self.a_out * self._moved(weight)).to(weight.dtype)
+        return not bool(made.isfinite().all() and bias.isfinite().all())
+
+    def _factor(self, weight: Tensor) -> Tensor:
+        """What W is multiplied by, in the shape of W or one that broadcasts to it."""
+        made = torch.ones((*weight.shape[:2], *(1,) * (weight.dim() - 2)), dtype=torch.float64)
+        blocks = self._blocks(made)
+        groups, per_out, per_in, _ = blocks.shape
+        blocks *= self.a_out.view(groups, per_out, 1, 1) / self.a_in.view(groups, 1, per_in, 1)
+        return made
+
+    def _moved(self, weight: Tensor) -> Tensor:
+        """Σ W b_in / a_in, (C_out,)."""
+        if not self.b_in.any():
+            return torch.zeros_like(self.b_out)
+        blocks = self._blocks(weight.cpu().double())
+        groups, _, per_in, _ = blocks.shape
+        return (blocks * (self.b_in / self.a_in).view(groups, 1, per_in, 1)).sum((2, 3)).reshape(-1)
+
+    def _blocks(self, held: Tensor) -> Tensor:
+        return self.layer.kind.blocks(self.layer.call, held.mT if self.layer.is_mT else held)
 
 
-def layer_before(flow: Flow, call: OperatorCall) -> Layer:
-    """Return the layer that alone feeds a batch norm call, and only it.
+def layer_of(flow: Flow, call: OperatorCall, inputs: Labels, outputs: Labels) -> Layer:
+    """Return the layer that a call of a linear operator belongs to.
 
     Raises:
-        Stays: there is none, its output has other readers, or its weights aren't its own.
+        Stays: its weights aren't its own, or not parameters.
     """
-    made_by = _source(flow, call)
-    rule = RULES.get(made_by.op)
-    if rule is None:
-        raise Stays(f"its input comes from {made_by.address}, and {made_by.op} has no weights to fold into")
-    _require_channels(flow, call, made_by, rule)
-    unfit = rule.unfit(made_by)
+    kind = KINDS[call.op]
+    unfit = kind.unfit(call)
     if unfit:
         raise Stays(unfit)
-    _require_only_path(flow, call, made_by)
-    weight, transposed = _weight(flow, made_by, rule)
-    bias, has_bias = _bias(flow, made_by, rule, weight)
-    return Layer(made_by, rule, weight, transposed, bias, has_bias)
-
-
-def _source(flow: Flow, call: OperatorCall) -> OperatorCall:
-    """The call which computes a batch norm's input; copies are looked through."""
-    value = call.tensor("input")
+    value = call.tensor(kind.weight)
     assert value is not None
-    made_by = flow.tape.producer(value)
-    while made_by is not None and made_by.op in _COPIES:
-        value = made_by.inputs[0]
-        made_by = flow.tape.producer(value)
-    if made_by is None:
-        raise Stays("its input is an input of the network or a constant: no layer comes before it")
-    if value != made_by.outputs[0]:
-        raise Stays(f"its input is a part of what {made_by.address} writes")
-    return made_by
+    is_mT = flow.is_transposed(value) and not flow.is_whole(value)
+    weight, tied = _own(flow, call, value, "weight", whole=is_mT or flow.is_whole(value))
+    bias, has_bias, also_tied = _bias(flow, call, kind, weight)
+    return Layer(call, weight, is_mT, bias, has_bias, (*tied, *also_tied), inputs, outputs)
 
 
-def _require_channels(flow: Flow, call: OperatorCall, made_by: OperatorCall, rule: Rule) -> None:
-    made, normalised = flow.tape.values[made_by.output], flow.tape.values[call.output]
-    if rule.rank is not None and len(made.shape) != rule.rank:
-        raise Stays(f"the channels of {made_by.address} aren't those that it normalises")
-    if made.dtype != normalised.dtype:
-        raise Stays(f"it changes the dtype from {made.dtype} to {normalised.dtype}")
-
-
-def _require_only_path(flow: Flow, call: OperatorCall, made_by: OperatorCall) -> None:
-    value, reader = call.tensor("input"), call
-    assert value is not None
-    while True:
-        flow.require_only_reader(value, reader, f"the output of {made_by.address}")
-        if value == made_by.output:
-            return
-        copy = flow.tape.producer(value)
-        assert copy is not None
-        value, reader = copy.inputs[0], copy
-
-
-def _weight(flow: Flow, call: OperatorCall, rule: Rule) -> tuple[Slot, bool]:
-    value = call.tensor(rule.weight)
-    assert value is not None
-    transposed = flow.is_transposed(value) and not flow.is_whole(value)
-    return _own(flow, call, value, "weight", whole=transposed or flow.is_whole(value)), transposed
-
-
-def _bias(flow: Flow, call: OperatorCall, rule: Rule, weight: Slot) -> tuple[Slot, bool]:
-    value = None if rule.bias is None else call.tensor(rule.bias)
+def _bias(
+    flow: Flow, call: OperatorCall, kind: Kind, weight: Slot
+) -> tuple[Slot | None, bool, tuple[str, ...]]:
+    value = None if kind.bias is None else call.tensor(kind.bias)
     if value is not None:
-        slot = _own(flow, call, value, "bias", whole=flow.is_whole(value))
+        slot, tied = _own(flow, call, value, "bias", whole=flow.is_whole(value))
         if slot.tensor_in(flow.model).dim() != 1:
             raise Stays(f"the bias of {call.address} isn't one number per channel")
-        return slot, True
+        return slot, True, tied
     free = replace(weight, attribute=weight.attribute.replace("weight", "bias"))
     parameters = free.module_in(flow.model)._parameters
-    if free.attribute == weight.attribute or parameters.get(free.attribute, weight) is not None:
-        raise Stays(f"{call.address} has no bias, and its module has no empty one to take the shift")
-    return free, False
+    is_free = free.attribute != weight.attribute and parameters.get(free.attribute, weight) is None
+    return (free if is_free else None), False, ()
 
 
-def _own(flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool) -> Slot:
-    """The only place of a parameter that one call alone reads, as a whole."""
+def _own(flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool) -> tuple[Slot, tuple[str, ...]]:
+    """The place of a parameter that only calls of one layer read, and its other names, from which it can part."""
     name = f"the {what} of {call.address}"
     slots = flow.slots_of(value)
     if not slots or flow.tape.parameter_of(value) is None:
@@ -142,34 +236,26 @@ def _own(flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool) 
         raise Stays(f"{name} isn't a parameter" + (f" but computed by {by.address}" if by else ""))
     if not whole:
         raise Stays(f"{name} is a part or a view of the parameter {slots[0].name}")
-    if not flow.is_one_place(slots):
-        names = ", ".join(slot.name for slot in slots)
-        if flow.is_one_parameter(slots):
-            raise Stays(f"{name} is one parameter with several names (tied): {names}")
-        raise Stays(f"{name} shares its memory with other parameters: {names}")
-    others = [reader for reader in flow.readers_of_storage(value) if reader.index != call.index]
-    if others:
-        raise Stays(f"{name}, {slots[0].name}, is also read by {addresses(others)}")
     if not slots[0].tensor_in(flow.model).is_floating_point():
         raise Stays(f"{name} isn't floating-point but {slots[0].tensor_in(flow.model).dtype}")
-    return slots[0]
+    readers = flow.readers_of_storage(value)
+    if flow.is_one_place(slots):
+        others = [reader for reader in readers if not _reads_alike(reader, call, value)]
+        if others:
+            raise Stays(f"{name}, {slots[0].name}, is also read by {addresses(others)}")
+        return slots[0], ()
+    names = ", ".join(slot.name for slot in slots)
+    if not flow.is_one_parameter(slots):
+        raise Stays(f"{name} shares its memory with other parameters: {names}")
+    paths = {slot.path: slot for slot in slots}
+    strangers = [reader for reader in readers if reader.op not in KINDS or reader.address.path not in paths]
+    if strangers or call.address.path not in paths:
+        raise Stays(f"{name} is one parameter with several names (tied): {names}")
+    own = paths[call.address.path]
+    return own, tuple(slot.name for slot in slots if slot.path != own.path)
 
 
-def require_finite(layer: Layer, weight: Tensor, bias: Tensor) -> None:
-    """Check that new weights fit into the layer's dtype.
-
-    Raises:
-        Stays: one of them would be infinite or NaN there.
-    """
-    for tensor, what in ((weight, "weights"), (bias, "biases")):
-        if tensor.numel() and not tensor.isfinite().all():
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise Stays(f"the folded {what} of {layer.address} don't fit into {dtype}")
-
-
-def new_weights(layer: Layer, scale: Tensor, shift: Tensor, model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return the layer's folded weights and bias, computed in float64 and cast once to its own dtype."""
-    dtype = layer.weight.tensor_in(model).dtype
-    bias_dtype = layer.bias.tensor_in(model).dtype if layer.has_bias else dtype
-    with torch.no_grad():
-        return layer.scaled_in(model, scale).to(dtype), shift.to(bias_dtype)
+def _reads_alike(reader: OperatorCall, call: OperatorCall, value: int) -> bool:
+    """Whether a call reads a parameter in the same place of the same operator."""
+    names = [name for name in call.arguments if call.tensor(name) == value]
+    return reader.op == call.op and [name for name in reader.arguments if reader.tensor(name) == value] == names

@@ -6,7 +6,7 @@ network doesn't run in float64.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from convscope.fold.plan import Place
 from convscope.fold.trials import Trial, given, of_other_batch, of_other_size, random_like
 from convscope.probe import probing
 
@@ -35,7 +36,8 @@ class Comparison:
     Attributes:
         max_error: the largest over the trials of :func:`difference`'s first number.
         mean_error: the mean over the trials of its second.
-        at: the largest relative error at each place, by its key.
+        at: the largest relative error at each place, by its address; infinite where a run comes by that the
+            other one doesn't come by.
         trials: the trials that were compared.
         failure: what went wrong in the run after the change, or "".
     """
@@ -50,59 +52,71 @@ class Comparison:
         """Whether no output and no place differs by more; NaN is more than anything."""
         return not self.failure and all(error <= threshold for error in (self.max_error, *self.at.values()))
 
+    def beyond(self, threshold: float) -> frozenset[str]:
+        """Return the places which differ by more."""
+        return frozenset(address for address, error in self.at.items() if not error <= threshold)
+
 
 @dataclass(frozen=True)
-class Place:
-    """A value that the change must not change: where to read it before, and where after.
-
-    Attributes:
-        key: its name in :attr:`Comparison.at`.
-        before, after: operator addresses.
-    """
-
-    key: str
-    before: str
-    after: str
+class _Run:
+    trial: Trial
+    outputs: list[Tensor]
+    values: dict[str, Tensor]
 
 
-def compare(
-    network: nn.Module,
-    change: Callable[[nn.Module], None],
-    inputs: Any,
-    places: tuple[Place, ...],
-    dtype: torch.dtype | None = None,
-) -> Comparison:
-    """Run a network on trials, change it in place, run it on the same trials, and compare.
+class Witness:
+    """Runs of a network before its change, to compare runs after it with.
 
     Args:
-        network: a copy that may be changed.
-        change: changes the network.
+        network: a copy that nobody changes.
         inputs: as :func:`convscope.fold.trials.described` returns them.
-        places: read in the first trial.
+        places: read on the way; in the first trial whole, in the others here and there.
         dtype: of floating inputs and of new tensors; None leaves them as they were given.
+        most: how many kinds of trials, of the four.
 
     Raises:
-        NotComparable: the network runs on none of the trials before the change.
+        NotComparable: the network runs on none of the trials.
     """
-    with _running(network, {place.before: place.key for place in places}, dtype) as run:
-        before = list(_runs(run, inputs))
-    change(network)
-    with _running(network, {place.after: place.key for place in places}, dtype) as run:
-        try:
-            after = [run(trial) for trial, _, _ in before]
-        except Exception as error:
-            return Comparison(float("inf"), float("inf"), failure=_sentence(error))
-    old, new = before[0][2], after[0][1]
-    missing = [place.key for place in places if place.key not in old or place.key not in new]
-    if missing:
-        return Comparison(float("inf"), float("inf"), failure=f"the run doesn't come by {missing[0]}")
-    errors = [difference(y0, y) for (_, y0, _), (y, _) in zip(before, after, strict=True)]
-    return Comparison(
-        max_error=max(maximum for maximum, _ in errors),
-        mean_error=sum(mean for _, mean in errors) / len(errors),
-        at={key: difference([value], [new[key]])[0] for key, value in old.items()},
-        trials=tuple(trial for trial, _, _ in before),
-    )
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inputs: Any,
+        places: tuple[Place, ...],
+        dtype: torch.dtype | None = None,
+        most: int = 4,
+    ) -> None:
+        self._dtype = dtype
+        addresses = [place.address for place in places]
+        with _running(network, addresses, dtype) as run:
+            self._runs = list(_first_runs(run, inputs, most))
+
+    def compare(self, changed: nn.Module, places: tuple[Place, ...]) -> Comparison:
+        """Return what the same trials show of a network after the change.
+
+        Args:
+            changed: the network after the change.
+            places: some of those that were read before, with the gauges that are expected there.
+        """
+        expected = {place.address: place for place in places}
+        errors, at = [], dict[str, float]()
+        with _running(changed, list(expected), self._dtype) as run:
+            for before in self._runs:
+                try:
+                    after = run(before.trial, len(errors) > 0)
+                except Exception as error:
+                    trials = tuple(each.trial for each in self._runs)
+                    return Comparison(float("inf"), float("inf"), at, trials, _sentence(error))
+                errors.append(difference(before.outputs, after.outputs))
+                for address, place in expected.items():
+                    error = _error_at(place, before.values.get(address), after.values.get(address))
+                    at[address] = max(at.get(address, 0.0), error)
+        return Comparison(
+            max_error=max(maximum for maximum, _ in errors),
+            mean_error=sum(mean for _, mean in errors) / len(errors),
+            at=at,
+            trials=tuple(each.trial for each in self._runs),
+        )
 
 
 def difference(before: list[Tensor], after: list[Tensor]) -> tuple[float, float]:
@@ -127,55 +141,74 @@ def difference(before: list[Tensor], after: list[Tensor]) -> tuple[float, float]
     return maximum, mean
 
 
-_Values = dict[str, Tensor]
-_Run = Callable[[Trial], tuple[list[Tensor], _Values]]
+def _error_at(place: Place, before: Tensor | None, after: Tensor | None) -> float:
+    """How far a value is from what its gauge says it is; infinite if only one run comes by it."""
+    if before is None or after is None:
+        return 0.0 if before is after else float("inf")
+    scale, shift = (_cut_like(gauge, before) for gauge in (place.scale, place.shift))
+    return difference([before * scale + shift], [after])[0]
 
 
-def _runs(run: _Run, inputs: Any) -> Iterator[tuple[Trial, list[Tensor], _Values]]:
-    """The first trial of each kind on which a network runs, its outputs, and the values at addresses."""
+def _cut_like(gauge: Tensor, value: Tensor) -> Tensor:
+    """A gauge for as many samples as there are, where it differs from one to the next."""
+    gauge = gauge.to(value.device)
+    return gauge[: value.shape[0]] if gauge.dim() and gauge.shape[0] > 1 else gauge
+
+
+_Runner = Callable[[Trial, bool], _Run]
+
+
+def _first_runs(run: _Runner, inputs: Any, most: int) -> Iterator[_Run]:
+    """The first trial of each kind on which a network runs."""
     failure = ""
     num_runs = 0
     kinds = (given(inputs), random_like(inputs, 1), of_other_size(inputs, 2), of_other_batch(inputs, 3))
-    for attempts in kinds:
+    for attempts in kinds[:most]:
         for trial in attempts:
             try:
-                outputs, values = run(trial)
+                made = run(trial, num_runs > 0)
             except Exception as error:
                 failure = failure or _sentence(error)
                 continue
             num_runs += 1
-            yield trial, outputs, values
+            yield made
             break
     if not num_runs:
         raise NotComparable(failure)
 
 
 @contextlib.contextmanager
-def _running(network: nn.Module, addresses: Mapping[str, str], dtype: torch.dtype | None) -> Iterator[_Run]:
-    """A function that runs the network in evaluation mode; its first run also reads values, by their keys."""
-    values: _Values = {}
-    finished = False
+def _running(network: nn.Module, addresses: list[str], dtype: torch.dtype | None) -> Iterator[_Runner]:
+    """A function that runs the network in evaluation mode and reads values at module calls."""
+    values: dict[str, Tensor] = {}
+    sampled = False
 
-    def keep(key: str) -> Callable[[Any, Any], None]:
-        def reader(_: Any, result: Any) -> None:
-            if not finished:
-                values[key] = _first(result).detach().clone()
-
-        return reader
+    def keep(address: Any, result: Any) -> None:
+        tensor = _first(result)
+        values[str(address)] = _sample(tensor) if sampled else tensor.detach().clone()
 
     with probing(network) as probe, _default_dtype(dtype), torch.no_grad():
-        for address, key in addresses.items():
-            probe.read(address, keep(key))
+        for address in addresses:
+            probe.at_module(address, keep)
 
-        def run(trial: Trial) -> tuple[list[Tensor], _Values]:
-            nonlocal finished
+        def run(trial: Trial, in_part: bool) -> _Run:
+            nonlocal sampled
+            sampled = in_part
+            values.clear()
             args, kwargs = trial.call(_device(network), dtype)
             torch.manual_seed(0)
             outputs = network(*args, **kwargs)
-            read, finished = {} if finished else dict(values), True
-            return [tensor.detach().clone() for tensor in tensors_of(outputs)], read
+            return _Run(trial, [tensor.detach().clone() for tensor in tensors_of(outputs)], dict(values))
 
         yield run
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Some positions of a value, all of its channels."""
+    if tensor.dim() < 3:
+        return tensor.detach().clone()
+    step = [1, 1, *(max(1, size // 4) for size in tensor.shape[2:])]
+    return tensor.detach()[tuple(slice(None, None, each) for each in step)].clone()
 
 
 def tensors_of(outputs: Any) -> list[Tensor]:

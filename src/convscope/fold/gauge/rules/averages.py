@@ -1,0 +1,57 @@
+"""Weighted means of elements: gauges pass where the weights sum to 1 everywhere."""
+
+from convscope.fold.gauge.reading import Reading, passes
+from convscope.tape import OperatorCall
+
+
+@passes("mean", "sum")
+def mean(reading: Reading, call: OperatorCall) -> None:
+    """Over axes on which labels don't change; a sum of n elements has n times the shift."""
+    value = call.inputs[0]
+    labels, shape = reading.of(value), reading.shape(value)
+    given = call.arguments.get("dim")
+    axes = tuple(sorted({axis % labels.ndim for axis in (given or range(labels.ndim))}))
+    if any(labels.shape[axis] > 1 for axis in axes):
+        return reading.opaque(call)
+    if not call.arguments.get("keepdim", False):
+        labels = labels.squeeze(axes)
+    if call.op == "sum":
+        count = 1
+        for axis in axes:
+            count *= shape[axis]
+        labels = reading.system.combined([(labels, float(count))], 0.0, str(call.address))
+    return reading.set(call.output, labels)
+
+
+@passes("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def average_pool(reading: Reading, call: OperatorCall) -> None:
+    """Zeros in the padding, where they're counted, let only a scale pass."""
+    labels = reading.of(call.inputs[0])
+    if _is_spatial(labels.shape, call):
+        return reading.opaque(call)
+    pads = call.arguments["padding"]
+    counted = any(pads if isinstance(pads, list | tuple) else [pads]) and call.arguments["count_include_pad"]
+    if counted or call.arguments.get("divisor_override") is not None:
+        reading.system.demand("no shift", labels, f"{call.address} averages over zeros in its padding too")
+    return reading.set(call.output, labels)
+
+
+@passes(
+    "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool3d",
+    "adaptive_avg_pool3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
+    "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+)  # fmt: skip
+def resize(reading: Reading, call: OperatorCall) -> None:
+    """Means over windows, and interpolation: weights that sum to 1."""
+    labels = reading.of(call.inputs[0])
+    if _is_spatial(labels.shape, call):
+        return reading.opaque(call)
+    return reading.set(call.output, labels)
+
+
+def _is_spatial(lengths: tuple[int, ...], call: OperatorCall) -> bool:
+    """Whether labels change along one of the last axes, as many as the operator's name says."""
+    num_axes = next(int(digit) for digit in call.op if digit.isdigit())
+    return any(length > 1 for length in lengths[-num_axes:])

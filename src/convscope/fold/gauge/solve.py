@@ -1,0 +1,242 @@
+"""The most batch norms that can become identities, and the gauges for which they do.
+
+A batch norm y = s x + t becomes an identity where a(x) = s · a(y) and b(x) = a(y) · t + b(y). One after the
+other they're taken in, if their equations agree with all that is asked already. What is left is tried once
+more for its scale alone, so that only an addition stays.
+
+Limits: the order is that of the run. For scales alone, or shifts alone, no other order folds more; for both
+together that isn't proved.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.fold.gauge.labels import GROUND, Labels
+from convscope.fold.gauge.scales import Clash, Numbers, Scales
+from convscope.fold.gauge.shifts import Dependent, Equation, Shifts
+from convscope.fold.gauge.system import System
+
+_SUM_COST = 1000.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """A batch norm between two vectors of labels.
+
+    Attributes:
+        before, after: (n,), labels of x and of y.
+        scale, shift: (n,), s and t.
+        absorbs: whether its own parameters can take gauges if it is kept.
+    """
+
+    before: Labels
+    after: Labels
+    scale: Numbers
+    shift: Numbers
+    absorbs: bool
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a batch norm stays.
+
+    Attributes:
+        kind: ``"fixed"``, ``"sign"``, ``"zero"`` (scales), or ``"shift"``.
+        where: the positions of its vectors at which it fails.
+    """
+
+    kind: str
+    where: Labels
+
+
+@dataclass
+class Solution:
+    """Gauges for which batch norms are identities.
+
+    Attributes:
+        folded, partial: indices of links: gone altogether; gone but for an addition.
+        failures: why the others stay, and why partial ones do in part.
+        scales, shifts: of all labels.
+    """
+
+    folded: set[int] = field(default_factory=set)
+    partial: set[int] = field(default_factory=set)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    scales: Numbers = field(default_factory=lambda: np.ones(1))
+    shifts: Numbers = field(default_factory=lambda: np.zeros(1))
+
+
+def solve(
+    system: System, links: Sequence[Link], groups: Iterable[Sequence[int]], *, partial: bool = True
+) -> Solution:
+    """Return the gauges which fold the most batch norms.
+
+    Args:
+        system: what is asked of the labels.
+        links: the batch norms; those that no group mentions are kept.
+        groups: indices of links that fold together or not at all (the calls of one module).
+        partial: whether to move scales where shifts have to stay.
+    """
+    groups = [tuple(group) for group in groups]
+    mentioned = {index for group in groups for index in group}
+    rigid = {i for i, link in enumerate(links) if not link.absorbs and i not in mentioned}
+    failures: dict[int, Failure] = {}
+    while True:
+        solver = _Solver(system, links, rigid)
+        solver.found.failures.update(failures)
+        stuck = solver.run([group for group in groups if not rigid.intersection(group)], partial=partial)
+        if not stuck:
+            return solver.solution()
+        rigid |= stuck
+        failures.update((index, solver.found.failures[index]) for index in stuck)
+
+
+class _Solver:
+    """One attempt, in which some batch norms stay as they are."""
+
+    def __init__(self, system: System, links: Sequence[Link], rigid: set[int]) -> None:
+        self.system, self.links, self.rigid = system, links, rigid
+        self.found = Solution()
+        self.unit: list[Labels] = []  # labels whose scale is 1 for the sake of constants that are added
+        self.pinned: list[Labels] = []
+        while not self._begin():
+            pass
+
+    def run(self, groups: list[tuple[int, ...]], *, partial: bool) -> set[int]:
+        """Take in groups; return the links that stay though others rely on their taking gauges in."""
+        left = [group for group in groups if not self._fold(group)]
+        for group in left:
+            if not (partial and self._fold_scales(group)):
+                try:
+                    for index in group:
+                        self.scales.require(self.links[index].before)
+                except Clash:
+                    return set(group)
+        stuck = {i for group in left for i in group if not self.links[i].absorbs}
+        return stuck - self.found.partial
+
+    def solution(self) -> Solution:
+        """Return what was found, with its numbers."""
+        scales = self.scales.values()
+        shifts = self._shifts()
+        for equation in self._equations(scales):
+            shifts.take_in(equation)
+        for index in sorted(self.found.folded):
+            shifts.take_in(_shift_equation(self.links[index], scales))
+        self.found.scales, self.found.shifts = scales, shifts.values()
+        return self.found
+
+    def _begin(self) -> bool:
+        """Take in what the operators ask; False if constants that are added ask for more."""
+        self.scales = Scales(self.system.num_labels)
+        for kind in ("fixed", "unit scale"):
+            for labels in self._asked(kind):
+                self.scales.tie(labels, np.full_like(labels, GROUND))
+        if self.system.ties:
+            left, right = (np.concatenate(side) for side in zip(*self.system.ties, strict=True))
+            self.scales.tie(left, right)
+        for labels in self._asked("nonzero"):
+            self.scales.require(labels)
+        for labels in self._asked("positive"):
+            self.scales.require(labels, positive=True)
+        self.shifts = self._shifts()
+        given = self.scales.find(np.arange(self.system.num_labels))[0] == GROUND
+        for relation, equation in zip(self.system.relations, self._equations(None, given), strict=True):
+            try:
+                self.shifts.take_in(equation)
+            except Dependent as error:
+                entangled = (relation.constant[error.where] == 0).any()
+                (self.pinned if entangled else self.unit).append(
+                    np.unique(relation.labels[:, error.where]) if entangled else relation.of[error.where]
+                )
+                return False
+        return True
+
+    def _asked(self, kind: str) -> list[Labels]:
+        """The labels of which something is asked, all in one vector."""
+        asked = [demand.labels for demand in self.system.demands if demand.kind == kind]
+        rigid = [self.links[i] for i in self.rigid]
+        if kind == "fixed":
+            asked += [labels for link in rigid for labels in (link.before, link.after)]
+            asked += self.pinned
+        elif kind == "unit scale":
+            asked += self.unit
+        return [np.unique(np.concatenate(asked))] if asked else []
+
+    def _shifts(self) -> Shifts:
+        cost = np.zeros(self.system.num_labels)
+        for relation in self.system.relations:
+            np.add.at(cost, relation.labels, 1.0)
+        for link in self.links:
+            np.add.at(cost, link.before, 1.0)
+            np.add.at(cost, link.after, 1.0)
+        for labels in self.system.sums:
+            cost[labels] += _SUM_COST
+        shifts = Shifts(cost)
+        for kind in ("fixed", "no shift"):
+            for labels in self._asked(kind):
+                shifts.pin(labels)
+        return shifts
+
+    def _equations(
+        self, scales: Numbers | None, given: npt.NDArray[np.bool_] | None = None
+    ) -> Iterable[Equation]:
+        """The relations, with their numbers, or for their structure alone; ``given``: whose scale is 1."""
+        for relation in self.system.relations:
+            if scales is not None:
+                constant = relation.constant * (1 - scales[relation.of])
+                generic = np.zeros(constant.shape, dtype=np.bool_)
+            else:
+                assert given is not None
+                constant = np.zeros(relation.constant.shape)
+                generic = (relation.constant != 0) & ~given[relation.of]
+            yield Equation(relation.labels, relation.weights, constant, generic)
+
+    def _fold(self, group: Sequence[int]) -> bool:
+        """Take in all of a group, or nothing."""
+        scales, shifts = self.scales.mark(), self.shifts.mark()
+        for index in group:
+            failure = self._tried(self.links[index])
+            if failure is not None:
+                self.scales.undo(scales)
+                self.shifts.undo(shifts)
+                self.found.failures.update(dict.fromkeys(group, failure))
+                return False
+        self.found.folded.update(group)
+        return True
+
+    def _fold_scales(self, group: Sequence[int]) -> bool:
+        if all(self.found.failures[index].kind != "shift" for index in group):
+            return False
+        mark = self.scales.mark()
+        try:
+            for index in group:
+                link = self.links[index]
+                self.scales.join(link.before, link.after, link.scale)
+        except Clash:
+            self.scales.undo(mark)
+            return False
+        self.found.partial.update(group)
+        return True
+
+    def _tried(self, link: Link) -> Failure | None:
+        try:
+            self.scales.join(link.before, link.after, link.scale)
+        except Clash as clash:
+            return Failure(clash.why, clash.where)
+        try:
+            self.shifts.take_in(_shift_equation(link, None))
+        except Dependent as dependent:
+            return Failure("shift", dependent.where)
+        return None
+
+
+def _shift_equation(link: Link, scales: Numbers | None) -> Equation:
+    """b(x) − b(y) = a(y) · t."""
+    ones = np.ones(link.before.size)
+    constant = np.zeros(link.before.size) if scales is None else scales[link.after] * link.shift
+    labels, weights = np.stack([link.before, link.after]), np.stack([ones, -ones])
+    return Equation(labels, weights, constant, np.ones(link.before.size, dtype=np.bool_))

@@ -1,0 +1,86 @@
+"""Which layers took a batch norm in: those whose gauges its fold has changed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from convscope.fold.gauge.labels import GROUND, Labels
+from convscope.fold.gauge.solve import Link, Solution
+
+T = TypeVar("T")
+
+End = tuple[str, Labels]
+"""An address, and the labels that it writes or reads."""
+
+
+class Takers:
+    """The layers and kept batch norms around the values of a run.
+
+    Args:
+        component: for every label, that of the labels which are tied to it without batch norms between.
+        links: the batch norms.
+        solution: which of them are gone, and the gauges.
+    """
+
+    def __init__(self, component: Labels, links: Sequence[Link], solution: Solution) -> None:
+        self._component = component
+        self._links = links
+        self._solution = solution
+        gone = solution.folded | solution.partial
+        self._gone = _Index([(index, self._components(links[index].after)) for index in gone])
+        self._writers, self._readers = _Index[str]([]), _Index[str]([])
+
+    def add(self, writers: Iterable[End], readers: Iterable[End]) -> None:
+        """Say what the layers write and read."""
+        self._writers, self._readers = (
+            _Index([(address, self._components(labels)) for address, labels in ends]) for ends in (writers, readers)
+        )
+
+    def of(self, index: int) -> tuple[str, ...]:
+        """Return the addresses of the layers which took a batch norm in, writers first."""
+        link = self._links[index]
+        found: list[str] = []
+        if self._is_changed(link.before):
+            found += self._back(index, set())
+        if self._is_changed(link.after):
+            found += self._readers.at(self._components(link.after))
+        return tuple(dict.fromkeys(found))
+
+    def _back(self, index: int, seen: set[int]) -> list[str]:
+        seen.add(index)
+        components = self._components(self._links[index].before)
+        found = self._writers.at(components)
+        for other in self._gone.at(components):
+            if other not in seen:
+                found += self._back(other, seen)
+        return found
+
+    def _is_changed(self, labels: Labels) -> bool:
+        scales, shifts = self._solution.scales[labels], self._solution.shifts[labels]
+        return bool((scales != 1).any() or (shifts != 0).any())
+
+    def _components(self, labels: Labels) -> Labels:
+        found: Labels = np.unique(self._component[labels])
+        return found[found != GROUND]
+
+
+class _Index(Generic[T]):
+    """Keys by the components that each of them has."""
+
+    def __init__(self, rows: Sequence[tuple[T, Labels]]) -> None:
+        self._keys = [key for key, _ in rows]
+        sizes = [components.size for _, components in rows]
+        owners = np.repeat(np.arange(len(rows)), sizes)
+        components = np.concatenate([np.empty(0, np.int64), *(each for _, each in rows)])
+        order = np.argsort(components, kind="stable")
+        self._components, self._owners = components[order], owners[order]
+
+    def at(self, components: Labels) -> list[T]:
+        """Return the keys which have one of some components, in their order."""
+        start = np.searchsorted(self._components, components, "left")
+        stop = np.searchsorted(self._components, components, "right")
+        longest = int((stop - start).max(initial=0))
+        rows = [self._owners[(start + i)[start + i < stop]] for i in range(longest)]
+        found = np.unique(np.concatenate([np.empty(0, np.int64), *rows]))
+        return [self._keys[int(owner)] for owner in found]
