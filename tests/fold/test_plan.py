@@ -76,7 +76,11 @@ def both(self, x):
 
 
 STAYS = {
-    "bn first": (lambda: nn.Sequential(nn.BatchNorm2d(3), conv()), IMAGE, "its shift can't go back: its input is an input of the network"),
+    "bn first": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3), conv()),
+        IMAGE,
+        "its shift can't go back: its input is an input of the network",
+    ),
     "relu between": (
         lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)),
         IMAGE,
@@ -355,7 +359,7 @@ def test_weights_over_one_memory_are_not_called_tied(randomised):
     memory = torch.randn(2, 4, 3, 3, 3)
     net.a.weight, net.b.weight = nn.Parameter(memory[0]), nn.Parameter(memory[1])
     (entry,) = fold(randomised(net), IMAGE).ledger.entries
-    assert entry.reason.endswith("shares its memory with other parameters: a.weight, b.weight")
+    assert "shares its memory with other parameters: a.weight, b.weight" in entry.reason
 
 
 class Standardised(nn.Module):

@@ -1,7 +1,7 @@
 """Memory that a fold makes common: an identity returns its input, so that writes in place reach further.
 
-``relu_`` after a batch norm writes to the batch norm's own output. Where an identity stands instead, it writes
-to what the batch norm read, which a skip connection may still need.
+``relu_`` after a batch norm writes to the batch norm's own output. Where an identity stands instead, it
+writes to what the batch norm read, which a skip connection may still need.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Values of a recorded run that don't depend on its inputs, and their numbers, from the network's own tensors.
+"""Values of a recorded run that don't depend on its inputs, and their numbers.
 
 Weights that a module standardises, gains that it multiplies by, statistics that it repeats: whatever is
 computed from parameters and buffers alone is computed anew here, in float64.

@@ -34,8 +34,10 @@ class Put:
             if held is not None and not self.own:
                 held.copy_(self.numbers)
                 return
-            assert held is not None or self.like is not None
-            like = held if held is not None else self.like.tensor_in(model)
+            like = held
+            if like is None:
+                assert self.like is not None
+                like = self.like.tensor_in(model)
             made = self.numbers.to(device=like.device, dtype=like.dtype, copy=True).contiguous()
         module.register_parameter(name, nn.Parameter(made, requires_grad=like.requires_grad))
 

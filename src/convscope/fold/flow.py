@@ -93,12 +93,11 @@ class Flow:
         given = {*self.tape.inputs}
         for value in self.tape.outputs:
             yield value, f"{self._written_by(value)} is an output of the network"
-        for value in self.tape.values:
-            storage = self.tape.storages[value.storage]
-            kept = storage.death is None and storage.birth >= 0
-            if kept and value.index not in given and value.index not in self.tape.outputs:
-                what = self._written_by(value.index)
-                yield value.index, f"{what} is kept after the run, by a hook, an attribute or an output object"
+        for held in self.tape.values:
+            storage, what = self.tape.storages[held.storage], self._written_by(held.index)
+            is_kept = storage.death is None and storage.birth >= 0
+            if is_kept and held.index not in given and held.index not in self.tape.outputs:
+                yield held.index, f"{what} is kept after the run, by a hook, an attribute or an output object"
         for call in self.tape.modules:
             module = self.module_of(call)
             for values, hooks in ((call.inputs, _INPUT_HOOKS), (call.outputs, _FORWARD_HOOKS)):

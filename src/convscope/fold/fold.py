@@ -8,6 +8,7 @@ from torch import nn
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
 from convscope.fold.edits import carry_out
+from convscope.fold.identity import listed
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
 from convscope.fold.options import Border, Options
 from convscope.fold.plan import Decision, plan
@@ -49,6 +50,12 @@ def fold(
     Args:
         model: any network that can be recorded, batch norms in evaluation mode; it stays as it is.
         inputs: a tensor, a tuple or dict of tensors, or a shape such as ``(2, 3, 224, 224)``.
+        materialise: whether weights that are computed in every run (weight norm, standardised weights) become
+            plain ones where that lets a batch norm fold.
+        border: what to do about a batch norm before a layer that pads with zeros, whose border would show
+            its shift: ``"keep"`` the shift in its place; ``"map"``: a bias for each position, which fixes the
+            inputs' size; ``"pad"``: pad with the shift instead of zeros, an operator more.
+        merge: whether parallel linear branches become one convolution.
         measure: whether to time both networks on the inputs.
         repeats: timed passes of each.
 
@@ -104,7 +111,7 @@ def _own_error(model: nn.Module, result: nn.Module, settled: Settled, inputs: An
 
 
 def _entry(decision: Decision, settled: Settled) -> LedgerEntry:
-    into = ", ".join(decision.into)
+    into = listed(decision.into)
     comparison, place = settled.comparison, decision.place
     error = comparison.at.get(place.address) if comparison is not None and place is not None else None
     return LedgerEntry(

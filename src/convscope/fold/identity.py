@@ -6,6 +6,19 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+_MOST_LISTED = 4
+
+
+def listed(addresses: tuple[str, ...]) -> str:
+    """Return addresses as text, the first few of them.
+
+    Example:
+        >>> listed(("a#1", "b#1", "c#1", "d#1", "e#1", "f#1"))
+        'a#1, b#1, c#1, d#1 and 2 more'
+    """
+    more = f" and {len(addresses) - _MOST_LISTED} more" if len(addresses) > _MOST_LISTED else ""
+    return ", ".join(addresses[:_MOST_LISTED]) + more
+
 
 class FoldedBatchNorm(nn.Identity):
     """The identity, in the place of a batch norm whose scale and shift now are in other layers' weights.
@@ -26,7 +39,7 @@ class FoldedBatchNorm(nn.Identity):
 
     def extra_repr(self) -> str:
         """Return what it was and where that went."""
-        return f"was {self.was}, now in {', '.join(self.into)}"
+        return f"was {self.was}, now in {listed(self.into)}"
 
 
 class PartlyFoldedBatchNorm(nn.Module):
@@ -54,13 +67,13 @@ class PartlyFoldedBatchNorm(nn.Module):
         self.into = into
         self.bias = nn.Parameter(bias)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name for it
+    def forward(self, input: Tensor) -> Tensor:
         """Return the input plus the term."""
         return input + self.bias
 
     def extra_repr(self) -> str:
         """Return what it was and where its scale went."""
-        return f"the shift of {self.was}, whose scale is in {', '.join(self.into)}"
+        return f"the shift of {self.was}, whose scale is in {listed(self.into)}"
 
 
 class FoldedBatchNormAct(nn.Sequential):
@@ -78,7 +91,7 @@ class FoldedBatchNormAct(nn.Sequential):
 
     def extra_repr(self) -> str:
         """Return what it was and where that went."""
-        return f"was {self.was}, now in {', '.join(self.into)}"
+        return f"was {self.was}, now in {listed(self.into)}"
 
 
 @dataclass(frozen=True)
@@ -117,4 +130,3 @@ def out_of_place(module: nn.Module) -> nn.Module:
     made = copy.copy(module)
     made.inplace = False  # type: ignore[assignment]
     return made
-

@@ -1,7 +1,7 @@
 """Batch norms that are kept take gauges on both sides into their own parameters.
 
-y = γ (x − μ) / √(v + ε) + β. Where x becomes a_in x + b_in and y is to become a_out y + b_out: μ' = a_in μ + b_in,
-γ' = a_out γ / a_in, β' = a_out β + b_out.
+y = γ (x − μ) / √(v + ε) + β. Where x becomes a_in x + b_in and y is to become a_out y + b_out:
+μ' = a_in μ + b_in, γ' = a_out γ / a_in, β' = a_out β + b_out.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,9 @@ class KeptNorm:
     def edits(self, model: nn.Module, gauges: Gauges) -> tuple[Edit, ...]:
         """Return the edits for the gauges of its labels; none if those are 1 and 0."""
         (a_in, b_in), (a_out, b_out) = gauges.of(self.inputs), gauges.of(self.outputs)
-        if all(bool((number == plain).all()) for number, plain in ((a_in, 1), (b_in, 0), (a_out, 1), (b_out, 0))):
+        if all(
+            bool((number == plain).all()) for number, plain in ((a_in, 1), (b_in, 0), (a_out, 1), (b_out, 0))
+        ):
             return ()
         mean = Slot(self.path, "running_mean")
         held = {name: self._numbers(model, name) for name in ("running_mean", "weight", "bias")}

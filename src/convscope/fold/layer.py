@@ -87,20 +87,20 @@ class Layer:
     Attributes:
         call: one of its recorded calls.
         weight: where W is held.
-        is_mT: whether the operator reads the transpose of what is held.
+        is_transposed: whether the operator reads the transpose of what is held.
         bias: where b is held, or will be; None if there is no room for one.
         has_bias: whether it is there already.
-        tied: names of other tensors that were one with the weight or the bias, from which they part.
+        tied: for the weight or bias that was one with others of other names, these names.
         inputs: labels of the input channels, (C_in,).
         outputs: labels of the output channels, (C_out,).
     """
 
     call: OperatorCall
     weight: Slot
-    is_mT: bool
+    is_transposed: bool
     bias: Slot | None
     has_bias: bool
-    tied: tuple[str, ...]
+    tied: dict[Slot, tuple[str, ...]]
     inputs: Labels
     outputs: Labels
 
@@ -116,7 +116,7 @@ class Layer:
         return str(self.call.address.module if is_own else self.call.address)
 
     def edit(self, gauges: Gauges) -> "Reweigh | None":
-        """Return the edit that gives it the weights for the gauges of its labels; None if those are 1 and 0."""
+        """Return the edit that gives it the weights for its gauges; None if those are 1 and 0."""
         (a_in, b_in), (a_out, b_out) = gauges.of(self.inputs), gauges.of(self.outputs)
         edit = Reweigh(self, a_in, b_in, a_out, b_out)
         return edit if edit.weighs or edit.shifts else None
@@ -139,6 +139,14 @@ class Reweigh:
     b_out: Tensor
 
     @property
+    def parted(self) -> tuple[str, ...]:
+        """Which tensors were one with others before, and no longer are, in phrases."""
+        tied = {
+            slot: names for slot, names in self.layer.tied.items() if self.weighs or slot != self.layer.weight
+        }
+        return tuple(f"{slot.name} parts from {', '.join(names)}" for slot, names in tied.items())
+
+    @property
     def weighs(self) -> bool:
         """Whether W changes."""
         return bool((self.a_in != 1).any() or (self.a_out != 1).any())
@@ -157,9 +165,9 @@ class Reweigh:
             assert layer.bias is not None
             bias = layer.bias.tensor_in(model).detach().cpu().double() if layer.has_bias else 0.0
             numbers = self.a_out * (bias - moved) + self.b_out
-            Put(layer.bias, numbers, like=layer.weight, own=bool(layer.tied))(model)
+            Put(layer.bias, numbers, like=layer.weight, own=layer.bias in layer.tied)(model)
         if self.weighs:
-            Put(layer.weight, weight.cpu().double() * factor, own=bool(layer.tied))(model)
+            Put(layer.weight, weight.cpu().double() * factor, own=layer.weight in layer.tied)(model)
 
     def overflows(self, model: nn.Module) -> bool:
         """Whether new weights don't fit into the dtype of the old ones."""
@@ -191,7 +199,7 @@ class Reweigh:
         return (blocks * (self.b_in / self.a_in).view(groups, 1, per_in, 1)).sum((2, 3)).reshape(-1)
 
     def _blocks(self, held: Tensor) -> Tensor:
-        return self.layer.kind.blocks(self.layer.call, held.mT if self.layer.is_mT else held)
+        return self.layer.kind.blocks(self.layer.call, held.mT if self.layer.is_transposed else held)
 
 
 def layer_of(flow: Flow, call: OperatorCall, inputs: Labels, outputs: Labels) -> Layer:
@@ -206,10 +214,11 @@ def layer_of(flow: Flow, call: OperatorCall, inputs: Labels, outputs: Labels) ->
         raise Stays(unfit)
     value = call.tensor(kind.weight)
     assert value is not None
-    is_mT = flow.is_transposed(value) and not flow.is_whole(value)
-    weight, tied = _own(flow, call, value, "weight", whole=is_mT or flow.is_whole(value))
+    is_transposed = flow.is_transposed(value) and not flow.is_whole(value)
+    weight, tied = _own(flow, call, value, "weight", whole=is_transposed or flow.is_whole(value))
     bias, has_bias, also_tied = _bias(flow, call, kind, weight)
-    return Layer(call, weight, is_mT, bias, has_bias, (*tied, *also_tied), inputs, outputs)
+    parts = {slot: names for slot, names in ((weight, tied), (bias, also_tied)) if slot and names}
+    return Layer(call, weight, is_transposed, bias, has_bias, parts, inputs, outputs)
 
 
 def _bias(
@@ -227,8 +236,10 @@ def _bias(
     return (free if is_free else None), False, ()
 
 
-def _own(flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool) -> tuple[Slot, tuple[str, ...]]:
-    """The place of a parameter that only calls of one layer read, and its other names, from which it can part."""
+def _own(
+    flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool
+) -> tuple[Slot, tuple[str, ...]]:
+    """The place of a parameter that only calls of one layer read, and the names that it parts from."""
     name = f"the {what} of {call.address}"
     slots = flow.slots_of(value)
     if not slots or flow.tape.parameter_of(value) is None:
@@ -258,4 +269,6 @@ def _own(flow: Flow, call: OperatorCall, value: int, what: str, *, whole: bool) 
 def _reads_alike(reader: OperatorCall, call: OperatorCall, value: int) -> bool:
     """Whether a call reads a parameter in the same place of the same operator."""
     names = [name for name in call.arguments if call.tensor(name) == value]
-    return reader.op == call.op and [name for name in reader.arguments if reader.tensor(name) == value] == names
+    return (
+        reader.op == call.op and [name for name in reader.arguments if reader.tensor(name) == value] == names
+    )

@@ -5,8 +5,8 @@ from typing import Literal
 
 Border = Literal["keep", "map", "pad"]
 """What to do about a batch norm before a layer that pads with zeros, whose border would show the shift.
-``keep``: keep the shift in its place; ``map``: a bias for each position of the output, which fixes the size of
-the inputs; ``pad``: pad with the shift instead of zeros, an operator more."""
+``keep``: keep the shift in its place; ``map``: a bias for each position of the output, which fixes the size
+of the inputs; ``pad``: pad with the shift instead of zeros, an operator more."""
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,7 @@ class Options:
     materialise: bool = False
     border: Border = "keep"
     merge: bool = True
+
+
+DEFAULT = Options()
+"""What a user who chooses nothing gets."""

@@ -99,7 +99,7 @@ class Witness:
             places: some of those that were read before, with the gauges that are expected there.
         """
         expected = {place.address: place for place in places}
-        errors, at = [], dict[str, float]()
+        errors, at = list[tuple[float, float]](), dict[str, float]()
         with _running(changed, list(expected), self._dtype) as run:
             for before in self._runs:
                 try:
@@ -109,8 +109,8 @@ class Witness:
                     return Comparison(float("inf"), float("inf"), at, trials, _sentence(error))
                 errors.append(difference(before.outputs, after.outputs))
                 for address, place in expected.items():
-                    error = _error_at(place, before.values.get(address), after.values.get(address))
-                    at[address] = max(at.get(address, 0.0), error)
+                    apart = _error_at(place, before.values.get(address), after.values.get(address))
+                    at[address] = max(at.get(address, 0.0), apart)
         return Comparison(
             max_error=max(maximum for maximum, _ in errors),
             mean_error=sum(mean for _, mean in errors) / len(errors),

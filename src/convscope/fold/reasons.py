@@ -65,10 +65,9 @@ class Reasons:
             return refused or f"its input comes from {maker.address}, which has no weights to fold into"
         if any(length > 1 for axis, length in enumerate(reading.of(unit.before).shape) if axis != 1):
             return f"the channels of {maker.address} aren't those that it normalises"
-        for calls in reading.calls.values():
-            if maker in calls and len(calls) > 1:
-                others = [call for call in calls if call is not maker]
-                return f"the layer of {maker.address} is also called at {addresses(others)}"
+        others = [call for call in reading.calls.get(maker.index, ()) if call is not maker]
+        if others:
+            return f"the layer of {maker.address} is also called at {addresses(others)}"
         others = [call for call in reading.flow.tape.consumers(unit.before) if call.index != unit.first.index]
         others = [call for call in others if call.index > maker.index and call.op not in _IDLE]
         if others:
@@ -83,7 +82,9 @@ class Reasons:
         for labels in sides:
             for kind in kinds:
                 asked = self._asked.get(kind)
-                found = np.unique(asked[self.component[labels]]) if asked is not None else np.empty(0, np.int64)
+                found = (
+                    np.unique(asked[self.component[labels]]) if asked is not None else np.empty(0, np.int64)
+                )
                 found = found[found >= 0]
                 if found.size:
                     return self._reading.system.demands[int(found[0])]

@@ -81,7 +81,14 @@ def _settled(model: nn.Module, planner: Planner, witness: Witness, first: Settle
         plan = planner(kept)
         if not plan.changes:
             break
-    return Settled(planner({decision.address: kept.get(decision.address, _undone(comparison)) for decision in first.plan.changes}))
+    return Settled(
+        planner(
+            {
+                decision.address: kept.get(decision.address, _undone(comparison))
+                for decision in first.plan.changes
+            }
+        )
+    )
 
 
 def _places(plan: Plan) -> tuple[Place, ...]:

@@ -44,11 +44,12 @@ def shell_of(flow: Flow, constants: Constants, unit: Unit) -> Shell:
     if others:
         raise Stays(f"its module does more than normalise: {addresses(others)}")
     given = set(module_call.inputs) or {unit.before}  # none are listed where they're passed by name
-    if len(given) != 1 or not _leads(own, *given, unit.before):
+    entered = next(iter(given))
+    if len(given) != 1 or not _leads(own, entered, unit.before):
         raise Stays("its module is given other tensors than the one that it normalises")
     if has_hooks(flow.module_of(module_call)):
         raise Stays("has hooks, which would see other values if it were folded")
-    value = _normalised(flow, given.pop(), unit, own)
+    value = _normalised(flow, entered, unit, own)
     return Shell(path_of(module_call), _parts(flow, module_call, value))
 
 

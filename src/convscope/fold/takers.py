@@ -27,6 +27,7 @@ class Takers:
         self._component = component
         self._links = links
         self._solution = solution
+        self._known: dict[bytes, tuple[str, ...]] = {}
         gone = solution.folded | solution.partial
         self._gone = _Index([(index, self._components(links[index].after)) for index in gone])
         self._writers, self._readers = _Index[str]([]), _Index[str]([])
@@ -34,18 +35,24 @@ class Takers:
     def add(self, writers: Iterable[End], readers: Iterable[End]) -> None:
         """Say what the layers write and read."""
         self._writers, self._readers = (
-            _Index([(address, self._components(labels)) for address, labels in ends]) for ends in (writers, readers)
+            _Index([(address, self._components(labels)) for address, labels in ends])
+            for ends in (writers, readers)
         )
 
     def of(self, index: int) -> tuple[str, ...]:
         """Return the addresses of the layers which took a batch norm in, writers first."""
         link = self._links[index]
-        found: list[str] = []
-        if self._is_changed(link.before):
-            found += self._back(index, set())
-        if self._is_changed(link.after):
-            found += self._readers.at(self._components(link.after))
-        return tuple(dict.fromkeys(found))
+        before = self._writing(index) if self._is_changed(link.before) else ()
+        if not self._is_changed(link.after):
+            return before
+        return tuple(dict.fromkeys((*before, *self._readers.at(self._components(link.after)))))
+
+    def _writing(self, index: int) -> tuple[str, ...]:
+        """The layers that write what a batch norm reads; the batch norms of one stream share the answer."""
+        key = self._components(self._links[index].before).tobytes()
+        if key not in self._known:
+            self._known[key] = tuple(dict.fromkeys(self._back(index, set())))
+        return self._known[key]
 
     def _back(self, index: int, seen: set[int]) -> list[str]:
         seen.add(index)
@@ -62,7 +69,8 @@ class Takers:
 
     def _components(self, labels: Labels) -> Labels:
         found: Labels = np.unique(self._component[labels])
-        return found[found != GROUND]
+        above: Labels = found[found != GROUND]
+        return above
 
 
 class _Index(Generic[T]):

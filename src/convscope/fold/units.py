@@ -1,7 +1,7 @@
 """The batch norms of a recorded run: y = s · x + t per channel, where they begin and where they end.
 
-A *unit* is one call of PyTorch's batch norm operator by running statistics, or one call of a module that keeps
-running statistics and multiplies and adds by what it makes of them (frozen batch norms).
+A *unit* is one call of PyTorch's batch norm operator by running statistics, or one call of a module that
+keeps running statistics and multiplies and adds by what it makes of them (frozen batch norms).
 """
 
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def _affine(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbe
 
 
 def _numbers(operands: dict[str, Numbers], eps: float) -> tuple[Numbers, Numbers]:
-    """s = γ / √(v + ε) and t = β − s μ."""
+    """Scale γ / √(v + ε) and shift β − s μ."""
     mean, var = operands["running_mean"], operands["running_var"]
     if not (np.isfinite(mean).all() and np.isfinite(var).all()):
         raise Stays(f"its running statistics aren't finite (running_var up to {var.max():.3g})")
@@ -186,7 +186,9 @@ def _ranked(numbers: Numbers, rank: int) -> Numbers:
     return numbers.reshape((1,) * (rank - numbers.ndim) + numbers.shape)
 
 
-def _step(constants: Constants, call: OperatorCall, value: int) -> tuple[Numbers | float, Numbers | float] | None:
+def _step(
+    constants: Constants, call: OperatorCall, value: int
+) -> tuple[Numbers | float, Numbers | float] | None:
     """A factor and a term of one operator call, or None if it is none."""
     name = call.op.rstrip("_")
     if name not in _SCALINGS | _SHIFTINGS or value not in call.inputs:
@@ -230,5 +232,3 @@ def not_called(flow: Flow) -> list[str]:
         for path, module in flow.model.named_modules()
         if isinstance(module, _BatchNorm) and not flow.calls_of_module(path)
     ]
-
-

@@ -9,7 +9,7 @@ from convscope.fold.flow import Flow, Stays
 from convscope.fold.gauge.labels import GROUND, Labels, grounded
 from convscope.fold.gauge.system import System
 from convscope.fold.layer import Layer
-from convscope.fold.options import Options
+from convscope.fold.options import DEFAULT, Options
 from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
@@ -23,12 +23,12 @@ class Reading:
         constants: the values that don't depend on the network's inputs.
         stochastic: values whose last axis sums to 1 everywhere (a softmax).
         layers: the layers that take gauges, by where their weights are held.
-        calls: the calls of each layer that takes gauges.
+        calls: for each call of a layer that takes gauges, by its index, all calls of that layer.
         refused: why calls leave everything as it is that usually don't, by their index.
         options: what the user chose.
     """
 
-    def __init__(self, flow: Flow, options: Options = Options()) -> None:
+    def __init__(self, flow: Flow, options: Options = DEFAULT) -> None:
         self.flow = flow
         self.options = options
         self.system = System()
@@ -36,7 +36,7 @@ class Reading:
         self.stochastic: set[int] = set()
         self.layers: dict[Slot, Layer] = {}
         self.refused: dict[int, str] = {}
-        self.calls: dict[Slot, list[OperatorCall]] = {}
+        self.calls: dict[int, list[OperatorCall]] = {}
         self._labels: dict[int, Labels] = {}
         self._by_storage: dict[int, list[int]] = {}
         self._unwritten: set[int] = set()
@@ -116,7 +116,9 @@ class Reading:
         labels = None if writer is None else self._overlaid(value, writer.output, before)
         if labels is None:
             for other in self._by_storage.get(held.storage, ()):
-                self.fix(other, f"its memory is written to in part by {writer.address if writer else 'a view'}")
+                self.fix(
+                    other, f"its memory is written to in part by {writer.address if writer else 'a view'}"
+                )
             labels = grounded(len(held.shape))
         self.set(value, labels)
         return labels
@@ -129,7 +131,9 @@ class Reading:
         if labels is None or held.stride != written.stride or len(held.shape) != len(written.shape):
             return None
         cut = [
-            axis for axis, sizes in enumerate(zip(held.shape, written.shape, strict=True)) if sizes[0] != sizes[1]
+            axis
+            for axis, sizes in enumerate(zip(held.shape, written.shape, strict=True))
+            if sizes[0] != sizes[1]
         ]
         if any(labels.shape[axis] > 1 for axis in cut):
             return None

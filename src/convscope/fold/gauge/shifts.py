@@ -117,7 +117,9 @@ class Shifts:
             shifts[pivots] = self._constants[pivots] + terms
         return shifts
 
-    def _reduced(self, labels: Labels, weights: Numbers, constant: Numbers) -> tuple[Labels, Numbers, Numbers]:
+    def _reduced(
+        self, labels: Labels, weights: Numbers, constant: Numbers
+    ) -> tuple[Labels, Numbers, Numbers]:
         """Replace determined labels by what determines them, and bring like terms together."""
         while True:
             known = self._is_pivot[labels] & (weights != 0)

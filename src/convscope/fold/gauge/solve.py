@@ -80,14 +80,14 @@ def solve(
         groups: indices of links that fold together or not at all (the calls of one module).
         partial: whether to move scales where shifts have to stay.
     """
-    groups = [tuple(group) for group in groups]
-    mentioned = {index for group in groups for index in group}
+    whole = [tuple(group) for group in groups]
+    mentioned = {index for group in whole for index in group}
     rigid = {i for i, link in enumerate(links) if not link.absorbs and i not in mentioned}
     failures: dict[int, Failure] = {}
     while True:
         solver = _Solver(system, links, rigid)
         solver.found.failures.update(failures)
-        stuck = solver.run([group for group in groups if not rigid.intersection(group)], partial=partial)
+        stuck = solver.run([group for group in whole if not rigid.intersection(group)], partial=partial)
         if not stuck:
             return solver.solution()
         rigid |= stuck
@@ -143,17 +143,19 @@ class _Solver:
         for labels in self._asked("positive"):
             self.scales.require(labels, positive=True)
         self.shifts = self._shifts()
+        is_whole = True
         given = self.scales.find(np.arange(self.system.num_labels))[0] == GROUND
         for relation, equation in zip(self.system.relations, self._equations(None, given), strict=True):
             try:
                 self.shifts.take_in(equation)
             except Dependent as error:
-                entangled = (relation.constant[error.where] == 0).any()
-                (self.pinned if entangled else self.unit).append(
-                    np.unique(relation.labels[:, error.where]) if entangled else relation.of[error.where]
-                )
-                return False
-        return True
+                where = error.where
+                if (relation.constant[where] == 0).any():  # too long for an expression
+                    self.pinned.append(np.unique(relation.labels[:, where]))
+                else:
+                    self.unit.append(np.unique(relation.of[where]))
+                is_whole = False
+        return is_whole
 
     def _asked(self, kind: str) -> list[Labels]:
         """The labels of which something is asked, all in one vector."""

@@ -93,7 +93,9 @@ class System:
         if apart.any():
             self.ties.append((left[apart], right[apart]))
 
-    def combined(self, terms: Sequence[tuple[Labels, Numbers | float]], constant: Numbers | float, why: str) -> Labels:
+    def combined(
+        self, terms: Sequence[tuple[Labels, Numbers | float]], constant: Numbers | float, why: str
+    ) -> Labels:
         """Return labels of a linear combination of values of one scale, plus a constant.
 
         Args:

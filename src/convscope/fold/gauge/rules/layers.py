@@ -30,7 +30,9 @@ def layer(reading: Reading, call: OperatorCall) -> None:
     except Stays as reason:
         return reading.opaque(call, str(reason))
     earlier = reading.layers.get(found.weight)
-    reading.calls.setdefault(found.weight, []).append(call)
+    calls = reading.calls[earlier.call.index] if earlier else []
+    calls.append(call)
+    reading.calls[call.index] = calls
     outputs = earlier.outputs if earlier else reading.system.fresh((made[_AXIS],))
     _ask(reading, found, inputs)
     if earlier is not None:

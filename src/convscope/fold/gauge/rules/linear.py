@@ -67,12 +67,15 @@ def sides(reading: Reading, call: OperatorCall) -> tuple[str | None, str | None,
 def add(reading: Reading, call: OperatorCall) -> None:
     """The sum of two values has their common scale, and the sum of their shifts."""
     alpha = float(call.arguments.get("alpha", 1)) * (1 if call.op.startswith("add") else -1)
-    weights = {"self": 1.0, "other": alpha} if not call.op.startswith("rsub") else {"self": alpha, "other": 1.0}
+    weights = (
+        {"self": 1.0, "other": alpha} if not call.op.startswith("rsub") else {"self": alpha, "other": 1.0}
+    )
     name, other, rank = sides(reading, call)
     why = str(call.address)
     if name is None or other is None:
         terms = [
-            (lifted(reading.of(call.arguments[side].value), rank), weights[side]) for side in ("self", "other")
+            (lifted(reading.of(call.arguments[side].value), rank), weights[side])
+            for side in ("self", "other")
         ]
         return reading.set(call.output, _sum(reading, terms, why))
     labels = lifted(reading.of(call.arguments[name].value), rank)

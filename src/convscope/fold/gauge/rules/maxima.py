@@ -19,9 +19,9 @@ def rectify(reading: Reading, call: OperatorCall) -> None:
 def _is_homogeneous(reading: Reading, call: OperatorCall) -> bool:
     name = call.op.rstrip("_")
     if name == "threshold":
-        return call.arguments["threshold"] == 0 and call.arguments["value"] == 0
+        return bool(call.arguments["threshold"] == 0 and call.arguments["value"] == 0)
     if name in ("clamp", "clamp_min"):
-        return call.arguments.get("min") == 0 and call.arguments.get("max") is None
+        return bool(call.arguments.get("min") == 0) and call.arguments.get("max") is None
     if name == "rrelu":
         return not call.arguments.get("training", False)
     return all(reading.constants.holds(value) for value in call.inputs[1:])
@@ -47,7 +47,9 @@ def largest(reading: Reading, call: OperatorCall) -> None:
     if len(call.inputs) > 1 or "dim" not in call.arguments:
         return reading.opaque(call)
     given = call.arguments["dim"]
-    axes = {axis % labels.ndim for axis in ([given] if isinstance(given, int) else given)} or {*range(labels.ndim)}
+    axes = {axis % labels.ndim for axis in ([given] if isinstance(given, int) else given)} or {
+        *range(labels.ndim)
+    }
     if any(labels.shape[axis] > 1 for axis in axes):
         return reading.opaque(call)
     reading.system.demand("positive", labels, f"{call.address} passes a positive scale only")

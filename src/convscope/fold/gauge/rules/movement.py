@@ -202,7 +202,8 @@ def _padded(labels: Labels, axis: int, before: int, after: int) -> Labels:
 def pad_by_itself(reading: Reading, call: OperatorCall) -> None:
     """The value's own elements around it, along the last axes."""
     value = data(call)
-    labels, num_axes = reading.of(value), len(call.arguments.get("padding", call.arguments.get("pad"))) // 2
+    pads = call.arguments["padding" if "padding" in call.arguments else "pad"]
+    labels, num_axes = reading.of(value), len(pads) // 2
     if any(axis >= labels.ndim - num_axes for axis in _labelled(labels)):
         return reading.opaque(call)
     return reading.set(call.output, labels)

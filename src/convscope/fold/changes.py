@@ -1,0 +1,125 @@
+"""What becomes of a network's modules and weights, once it is known which batch norms fold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from convscope.fold.aliasing import overwrites
+from convscope.fold.edits import Edit, Swap
+from convscope.fold.gauge.gauges import Gauges
+from convscope.fold.gauge.solve import Solution
+from convscope.fold.identity import Replacement, out_of_place
+from convscope.fold.layer import Reweigh
+from convscope.fold.reasons import Reasons
+from convscope.fold.survey import Norm, Survey
+from convscope.fold.takers import Takers
+
+
+@dataclass
+class Changes:
+    """The changes that fold some batch norms.
+
+    Attributes:
+        survey: the run.
+        solution: which of its batch norms fold, and the gauges for which they do.
+        into: for the index of each batch norm that folds, the addresses of the layers that took it in.
+        reweighed: layers with new weights, by address.
+        out_of_place: paths of modules that mustn't write in place any more.
+    """
+
+    survey: Survey
+    solution: Solution
+    reasons: Reasons
+    into: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    reweighed: dict[str, Reweigh] = field(default_factory=dict)
+    out_of_place: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        takers = self._takers()
+        self.into = {index: takers.of(index) for index in sorted(self.gone)}
+        for layer in self.survey.reading.layers.values():
+            edit = layer.edit(self.gauges)
+            if edit is not None:
+                self.reweighed[layer.address] = edit
+
+    @property
+    def gone(self) -> set[int]:
+        """Indices of the batch norms that fold, altogether or in part."""
+        return self.solution.folded | self.solution.partial
+
+    @cached_property
+    def gauges(self) -> Gauges:
+        """The gauges of all labels."""
+        return Gauges(torch.from_numpy(self.solution.scales), torch.from_numpy(self.solution.shifts))
+
+    def objections(self) -> dict[str, str]:
+        """Return the addresses of batch norms that must be kept after all, with the reason."""
+        norms = self.survey.norms
+        found: dict[str, str] = {}
+        folded = [norms[index].unit for index in sorted(self.solution.folded)]
+        values = self.survey.flow.tape.values
+        reached: dict[int, str] = {}
+        for overwrite in overwrites(self.survey.flow, folded):
+            if overwrite.module is not None:
+                self.out_of_place[overwrite.module] = None
+                continue
+            why = f"{overwrite.writer.address} writes in place to what it would hand on"
+            reached.update(dict.fromkeys(overwrite.storages, why))
+        for unit in folded:
+            for value in (unit.before, unit.after):
+                if values[value].storage in reached:
+                    found[unit.address] = reached[values[value].storage]
+        for address, edit in self.reweighed.items():
+            if edit.overflows(self.survey.flow.model):
+                why = f"the folded weights of {address} don't fit into their dtype"
+                found.update((norms[i].unit.address, why) for i, into in self.into.items() if address in into)
+        return found
+
+    def edits(self) -> tuple[Edit, ...]:
+        """Return the changes as edits of a copy of the network."""
+        made: list[Edit] = list(self.reweighed.values())
+        swapped: dict[str, list[int]] = {}
+        for index, norm in enumerate(self.survey.norms):
+            if index in self.gone and norm.shell is not None:
+                swapped.setdefault(norm.shell.path, []).append(index)
+            elif norm.takes is not None:
+                made += norm.takes.edits(self.survey.flow.model, self.gauges)
+        made += [Swap(path, self._replacement(group)) for path, group in swapped.items()]
+        made += [Swap(path, out_of_place) for path in self.out_of_place]
+        return tuple(made)
+
+    def _replacement(self, group: Sequence[int]) -> Replacement:
+        """What takes the place of a module, all of whose calls fold."""
+        into = tuple(dict.fromkeys(address for index in group for address in self.into[index]))
+        norm = self.survey.norms[group[0]]
+        assert norm.shell is not None
+        return Replacement(
+            into, norm.shell.parts, self._rest(norm) if group[0] in self.solution.partial else None
+        )
+
+    def _rest(self, norm: Norm) -> torch.Tensor:
+        """What is left to be added: y' − x', of shape (C, 1, …)."""
+        reading = self.survey.reading
+        _, before = self.gauges.of(reading.of(norm.unit.before))
+        scale, after = self.gauges.of(reading.of(norm.unit.after))
+        left: torch.Tensor = (scale * torch.from_numpy(norm.unit.shift) + after - before)[0]
+        return left
+
+    def _takers(self) -> Takers:
+        survey = self.survey
+        takers = Takers(self.reasons.component, survey.links, self.solution)
+        layers = survey.reading.layers.values()
+        kept = [n for i, n in enumerate(survey.norms) if n.takes is not None and i not in self.gone]
+        takers.add(
+            [
+                *((each.address, each.outputs) for each in layers),
+                *((n.unit.address, n.link.after) for n in kept),
+            ],
+            [
+                *((each.address, each.inputs) for each in layers),
+                *((n.unit.address, n.link.before) for n in kept),
+            ],
+        )
+        return takers

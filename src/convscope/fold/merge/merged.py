@@ -1,0 +1,70 @@
+"""What a merge of parallel branches does and reports."""
+
+from dataclasses import dataclass
+
+from convscope.fold.edits import Edit
+
+
+@dataclass(frozen=True)
+class MergedSum:
+    """One sum of branches that became one convolution.
+
+    Attributes:
+        into: the address of that convolution's module call, in the network after the edits.
+        batch_norms: the addresses of the batch norms that disappeared, as the ledger names them.
+        vanished: the module calls that disappeared with the branches, the convolutions and the batch norms
+            already folded into them among them; without those of the branch that lent its kernel.
+    """
+
+    into: str
+    batch_norms: tuple[str, ...]
+    vanished: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Sums that are merged together or not at all, since they share modules; most often it is one.
+
+    Attributes:
+        sums: the sums.
+        edits: what is done to a copy of the network.
+    """
+
+    sums: tuple[MergedSum, ...]
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Unmerged:
+    """A batch norm in a branch beside others that stays.
+
+    Attributes:
+        address: as the ledger names it.
+        reason: why.
+    """
+
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What can be merged in a network.
+
+    Attributes:
+        merges: one for each sum, or for several that share modules; any of them can be left out.
+        unmerged: the batch norms that read the same value as other branches and stay, and why.
+    """
+
+    merges: tuple[Merge, ...] = ()
+    unmerged: tuple[Unmerged, ...] = ()
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits of all merges."""
+        return tuple(edit for merge in self.merges for edit in merge.edits)
+
+    @property
+    def sums(self) -> tuple[MergedSum, ...]:
+        """The sums of all merges."""
+        return tuple(merged for merge in self.merges for merged in merge.sums)
