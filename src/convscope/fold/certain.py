@@ -73,10 +73,10 @@ class Certain:
                 module call stands for the operator calls in it.
         """
         names = [str(parse_address(str(name))) for name in named]
-        missing = [name for name in names if name not in self._accounts[0].addresses]
-        if missing:
-            number = sum(missing[0] in account.addresses for account in self._accounts)
-            return f"{missing[0]} runs {self._on(number)}" if number else f"{missing[0]} isn't on any path"
+        for name in names:
+            number = sum(name in account.addresses for account in self._accounts)
+            if number < len(self._accounts):
+                return f"{name} runs {self._on(number)}" if number else f"{name} isn't on any path"
         calls = [call for name in names for call in self._calls_at(name)]
         written = {value for call in calls for value in call.outputs}
         concerned = [

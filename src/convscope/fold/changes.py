@@ -15,6 +15,7 @@ from convscope.fold.layer import Reweigh
 from convscope.fold.reasons import Reasons
 from convscope.fold.survey import Norm, Survey
 from convscope.fold.takers import Takers
+from convscope.tape import ModuleCall
 
 
 @dataclass
@@ -54,6 +55,13 @@ class Changes:
         """The gauges of all labels."""
         return Gauges(torch.from_numpy(self.solution.scales), torch.from_numpy(self.solution.shifts))
 
+    def gauge_at(self, address: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the gauge of what a module call returns, or None if there is no such call."""
+        call = self.survey.flow.tape.find(address)
+        if not isinstance(call, ModuleCall) or not call.outputs:
+            return None
+        return self.gauges.of(self.survey.reading.of(call.outputs[0]))
+
     def objections(self) -> dict[str, str]:
         """Return the addresses of batch norms that must be kept after all, with the reason."""
         norms = self.survey.norms
@@ -80,6 +88,7 @@ class Changes:
     def edits(self) -> tuple[Edit, ...]:
         """Return the changes as edits of a copy of the network."""
         made: list[Edit] = list(self.reweighed.values())
+        made += [edit for pad in self.survey.reading.pads if (edit := pad.edit(self.gauges))]
         swapped: dict[str, list[int]] = {}
         for index, norm in enumerate(self.survey.norms):
             if index in self.gone and norm.shell is not None:

@@ -20,7 +20,15 @@ _IDLE = {"empty", "empty_strided", "new_empty", "new_empty_strided"}
 
 
 class Stays(Exception):  # noqa: N818 - no error: a verdict on its way to the ledger
-    """A batch norm stays where it is; the message is the reason, for the ledger."""
+    """A batch norm stays where it is; the message is the reason, for the ledger.
+
+    Attributes:
+        remedy: what would help; "" if nothing.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 class Flow:

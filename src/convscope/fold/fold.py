@@ -7,16 +7,17 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
-from convscope.fold.edits import carry_out
+from convscope.fold.certain import Certain
 from convscope.fold.identity import listed
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
 from convscope.fold.options import Border, Options
-from convscope.fold.plan import Decision, plan
+from convscope.fold.paths import recorded_paths
+from convscope.fold.plan import Decision
 from convscope.fold.proof import THRESHOLDS, NotComparable, Witness
 from convscope.fold.settle import Settled, copied, settle
 from convscope.fold.speed import measure_speed
+from convscope.fold.staged import Stages
 from convscope.fold.trials import described
-from convscope.tape import device_of, record
 
 _METHOD = (
     "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
@@ -87,11 +88,12 @@ def fold(
 
 def _folded(model: nn.Module, inputs: Any, options: Options, repeats: int | None) -> Folded:
     """Plan, prove, carry out; ``repeats`` is None for no timing."""
-    tape = record(model, inputs, device=device_of(model))
+    paths = recorded_paths(model, inputs)
+    certain = Certain(paths) if paths.doubt or paths.tapes[0].questions else None
     trial_inputs = described(inputs, _floating_dtype(model))
-    settled = settle(model, lambda kept: plan(tape, model, options, kept), trial_inputs)
+    settled = settle(model, Stages(model, paths.tapes[0], trial_inputs, options, certain), trial_inputs)
     result = copied(model)
-    carry_out(result, settled.plan.edits)
+    settled.plan.carry_out(result)
     ledger = Ledger(tuple(_entry(decision, settled) for decision in settled.plan.decisions))
     proof = _proof(settled, _own_error(model, result, settled, trial_inputs))
     speed = None if repeats is None else measure_speed(model, result, inputs, repeats)

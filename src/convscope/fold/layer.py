@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from convscope.fold.border import ZeroBorder
 from convscope.fold.edits import Put
 from convscope.fold.flow import Flow, Stays, addresses
 from convscope.fold.gauge.gauges import Gauges
 from convscope.fold.gauge.labels import Labels
+from convscope.fold.materialised import Plain
 from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
@@ -93,6 +95,8 @@ class Layer:
         tied: for the weight or bias that was one with others of other names, these names.
         inputs: labels of the input channels, (C_in,).
         outputs: labels of the output channels, (C_out,).
+        plain: how its weights become parameters, if they're computed in every run.
+        border: the zeros that it pads with, if a shift may take their place.
     """
 
     call: OperatorCall
@@ -103,6 +107,8 @@ class Layer:
     tied: dict[Slot, tuple[str, ...]]
     inputs: Labels
     outputs: Labels
+    plain: Plain | None = None
+    border: ZeroBorder | None = None
 
     @property
     def kind(self) -> Kind:
@@ -114,6 +120,11 @@ class Layer:
         """The layer's module call, or its operator call if its weights belong to another module."""
         is_own = self.weight.path in (self.call.address.path, "")
         return str(self.call.address.module if is_own else self.call.address)
+
+    def numbers(self, model: nn.Module, slot: Slot) -> Tensor:
+        """Return the weight or the bias that a network has there, in float64."""
+        computed = None if self.plain is None else self.plain.numbers.get(slot)
+        return slot.tensor_in(model).detach().cpu().double() if computed is None else computed
 
     def edit(self, gauges: Gauges) -> "Reweigh | None":
         """Return the edit that gives it the weights for its gauges; None if those are 1 and 0."""
@@ -158,29 +169,52 @@ class Reweigh:
 
     def __call__(self, model: nn.Module) -> None:
         """Give a network's layer its weights, computed in float64 and cast once."""
-        layer = self.layer
-        weight = layer.weight.tensor_in(model).detach()
-        factor, moved = self._factor(weight), self._moved(weight)
-        if layer.has_bias or self.shifts:
+        layer, border = self.layer, self._border
+        weight = layer.numbers(model, layer.weight)
+        bias = self._bias(model, weight) if layer.has_bias or self.shifts else None
+        if layer.plain is not None:
+            layer.plain(model)
+        if self.weighs or layer.plain is not None:
+            Put(layer.weight, weight * self._factor(weight), own=layer.weight in layer.tied)(model)
+        if bias is not None and bias.dim() == 1:
             assert layer.bias is not None
-            bias = layer.bias.tensor_in(model).detach().cpu().double() if layer.has_bias else 0.0
-            numbers = self.a_out * (bias - moved) + self.b_out
-            Put(layer.bias, numbers, like=layer.weight, own=layer.bias in layer.tied)(model)
-        if self.weighs:
-            Put(layer.weight, weight.cpu().double() * factor, own=layer.weight in layer.tied)(model)
+            Put(layer.bias, bias, like=layer.weight, own=layer.bias in layer.tied)(model)
+        if border is not None:
+            border.swap(self.b_in if border.how == "pad" or bias is None else bias)(model)
 
     def overflows(self, model: nn.Module) -> bool:
         """Whether new weights don't fit into the dtype of the old ones."""
-        weight = self.layer.weight.tensor_in(model).detach()
-        most = torch.finfo(weight.dtype).max
-        largest = weight.abs().max().cpu().double() if weight.numel() else torch.zeros(())
+        weight = self.layer.numbers(model, self.layer.weight)
+        dtype = self._dtype(model)
+        most = torch.finfo(dtype).max
+        largest = weight.abs().max() if weight.numel() else torch.zeros(())
         inner = self.b_in.abs().max() / self.a_in.abs().min() if self.b_in.any() else 0.0
         bound = self.a_out.abs().max() * largest * max(weight[0].numel(), 1) * inner + self.b_out.abs().max()
         if bool(largest * self.a_out.abs().max() / self.a_in.abs().min() < most) and bool(bound < most):
             return False
-        made = (weight.cpu().double() * self._factor(weight)).to(weight.dtype)
-        bias = (self.b_out - self.a_out * self._moved(weight)).to(weight.dtype)
+        made = (weight * self._factor(weight)).to(dtype)
+        bias = self._bias(model, weight).to(dtype)
         return not bool(made.isfinite().all() and bias.isfinite().all())
+
+    @property
+    def _border(self) -> ZeroBorder | None:
+        """The border in which the shift of the inputs would show."""
+        return self.layer.border if self.b_in.any() else None
+
+    def _dtype(self, model: nn.Module) -> torch.dtype:
+        """The dtype of the weights that the network computes with."""
+        if self.layer.plain is None:
+            return self.layer.weight.tensor_in(model).dtype
+        module = self.layer.weight.module_in(model)
+        held = (*module.parameters(), *module.buffers())
+        return next(tensor.dtype for tensor in held if tensor.is_floating_point())
+
+    def _bias(self, model: nn.Module, weight: Tensor) -> Tensor:
+        """b' = a_out (b − Σ W b_in / a_in) + b_out: (C_out,), or (C_out, H_out, W_out) behind a border of zeros."""
+        layer, moved = self.layer, self._moved(weight)
+        held = layer.numbers(model, layer.bias) if layer.bias and layer.has_bias else torch.zeros_like(self.b_out)
+        scale, bias, shift = (each.reshape(-1, *(1,) * (moved.dim() - 1)) for each in (self.a_out, held, self.b_out))
+        return scale * (bias - moved) + shift
 
     def _factor(self, weight: Tensor) -> Tensor:
         """What W is multiplied by, in the shape of W or one that broadcasts to it."""
@@ -191,19 +225,29 @@ class Reweigh:
         return made
 
     def _moved(self, weight: Tensor) -> Tensor:
-        """Σ W b_in / a_in, (C_out,)."""
+        """Σ W b_in / a_in over what lies on the input; see :meth:`_bias` for its shape."""
         if not self.b_in.any():
             return torch.zeros_like(self.b_out)
-        blocks = self._blocks(weight.cpu().double())
-        groups, _, per_in, _ = blocks.shape
-        return (blocks * (self.b_in / self.a_in).view(groups, 1, per_in, 1)).sum((2, 3)).reshape(-1)
+        blocks = self._blocks(weight)
+        groups, _, per_in, num_taps = blocks.shape
+        taps = (blocks * (self.b_in / self.a_in).view(groups, 1, per_in, 1)).sum(2).reshape(-1, num_taps)
+        border = self._border
+        return taps.sum(1) if border is None or border.how == "pad" else border.sums(taps)
 
     def _blocks(self, held: Tensor) -> Tensor:
         return self.layer.kind.blocks(self.layer.call, held.mT if self.layer.is_transposed else held)
 
 
-def layer_of(flow: Flow, call: OperatorCall, inputs: Labels, outputs: Labels) -> Layer:
+def layer_of(
+    flow: Flow, call: OperatorCall, inputs: Labels, outputs: Labels, plain: Plain | None = None
+) -> Layer:
     """Return the layer that a call of a linear operator belongs to.
+
+    Args:
+        flow: the recording and the network.
+        call: the call.
+        inputs, outputs: labels of its channels.
+        plain: how its weights become parameters, if they're computed in every run.
 
     Raises:
         Stays: its weights aren't its own, or not parameters.
@@ -214,6 +258,13 @@ def layer_of(flow: Flow, call: OperatorCall, inputs: Labels, outputs: Labels) ->
         raise Stays(unfit)
     value = call.tensor(kind.weight)
     assert value is not None
+    if plain is not None and plain.bias is not None:
+        has_bias = kind.bias is not None and call.tensor(kind.bias) is not None
+        return Layer(call, plain.weight, plain.is_transposed, plain.bias, has_bias, {}, inputs, outputs, plain)
+    if plain is not None:
+        bias, has_bias, tied = _bias(flow, call, kind, plain.weight)
+        parts = {bias: tied} if bias and tied else {}
+        return Layer(call, plain.weight, plain.is_transposed, bias, has_bias, parts, inputs, outputs, plain)
     is_transposed = flow.is_transposed(value) and not flow.is_whole(value)
     weight, tied = _own(flow, call, value, "weight", whole=is_transposed or flow.is_whole(value))
     bias, has_bias, also_tied = _bias(flow, call, kind, weight)

@@ -18,11 +18,13 @@ class Options:
             plain ones.
         border: see :data:`Border`.
         merge: whether parallel linear branches become one convolution.
+        partial: whether scales may go where shifts have to stay.
     """
 
     materialise: bool = False
     border: Border = "keep"
     merge: bool = True
+    partial: bool = True
 
 
 DEFAULT = Options()

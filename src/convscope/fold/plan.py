@@ -1,13 +1,14 @@
 """Which batch norms of a recorded run can be folded, what becomes of the weights, and why others stay."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
 
+from convscope.fold.certain import Certain
 from convscope.fold.changes import Changes
-from convscope.fold.edits import Edit
+from convscope.fold.edits import Edit, carry_out
 from convscope.fold.flow import Flow
 from convscope.fold.gauge.solve import solve
 from convscope.fold.ledger import Verdict
@@ -59,11 +60,18 @@ class Plan:
 
     Attributes:
         decisions: one for each batch norm call in order, then one for each module that didn't run.
-        edits: changes of the network.
+        stages: changes of the network, each of what the one before has left.
+        gauge_at: the gauge of the output of a module call of the last stage, by its address.
     """
 
     decisions: tuple[Decision, ...]
-    edits: tuple[Edit, ...]
+    stages: tuple[tuple[Edit, ...], ...]
+    gauge_at: Callable[[str], tuple[Tensor, Tensor] | None]
+
+    def carry_out(self, model: nn.Module) -> None:
+        """Fold a copy of the network, of any dtype, in place."""
+        for stage in self.stages:
+            carry_out(model, stage)
 
     @property
     def changes(self) -> tuple[Decision, ...]:
@@ -72,7 +80,11 @@ class Plan:
 
 
 def plan(
-    tape: Tape, model: nn.Module, options: Options = DEFAULT, without: Mapping[str, str] | None = None
+    tape: Tape,
+    model: nn.Module,
+    options: Options = DEFAULT,
+    without: Mapping[str, str] | None = None,
+    certain: Certain | None = None,
 ) -> Plan:
     """Return a decision for every batch norm of a recording, and what is to be done.
 
@@ -81,26 +93,30 @@ def plan(
         model: the network that was recorded, in the modes that its user gave it.
         options: what the user chose.
         without: batch norms to keep, by address, with the reason.
+        certain: what is the same on every path through the network; None if there is one path only.
     """
     kept = dict(without or {})
     while True:
-        survey = Survey(Flow(tape, model), options, kept)
-        solution = solve(survey.reading.system, survey.links, survey.groups())
+        survey = Survey(Flow(tape, model), options, kept, certain)
+        solution = solve(survey.reading.system, survey.links, survey.groups(), partial=options.partial)
         changes = Changes(survey, solution, Reasons(survey.reading))
         objections = changes.objections()
         if not objections:
-            return Plan(_decisions(changes), changes.edits())
+            return Plan(_decisions(changes, certain), (changes.edits(),), changes.gauge_at)
         kept.update(objections)
 
 
-def _decisions(changes: Changes) -> tuple[Decision, ...]:
+def _decisions(changes: Changes, certain: Certain | None) -> tuple[Decision, ...]:
     survey = changes.survey
     ran = [(norm.unit.last.index, _decision(changes, index)) for index, norm in enumerate(survey.norms)]
     ran += [(each.call.index, Decision(each.address, "kept", reason=each.reason)) for each in survey.unfit]
-    idle = [
-        Decision(path, "kept", reason="wasn't called on these inputs") for path in not_called(survey.flow)
-    ]
+    idle = [Decision(path, "kept", reason=_why_idle(path, certain)) for path in not_called(survey.flow)]
     return (*(decision for _, decision in sorted(ran, key=lambda each: each[0])), *idle)
+
+
+def _why_idle(path: str, certain: Certain | None) -> str:
+    elsewhere = certain is not None and certain.why_not(f"{path}#1")
+    return elsewhere if elsewhere and "paths" in elsewhere else "wasn't called on these inputs"
 
 
 def _decision(changes: Changes, index: int) -> Decision:
@@ -123,8 +139,6 @@ def _parted(changes: Changes, into: tuple[str, ...]) -> str:
 
 
 def _place(changes: Changes, norm: Norm) -> Place | None:
-    module = norm.unit.module
-    if module is None or not module.outputs:
-        return None
-    labels = changes.survey.reading.of(module.outputs[0])
-    return Place(str(module.address), *changes.gauges.of(labels))
+    address = "" if norm.unit.module is None else str(norm.unit.module.address)
+    gauge = changes.gauge_at(address)
+    return None if gauge is None else Place(address, *gauge)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from convscope.fold.bordered import OtherSize
 from convscope.fold.plan import Place
 from convscope.fold.trials import Trial, given, of_other_batch, of_other_size, random_like
 from convscope.probe import probing
@@ -99,14 +100,17 @@ class Witness:
             places: some of those that were read before, with the gauges that are expected there.
         """
         expected = {place.address: place for place in places}
-        errors, at = list[tuple[float, float]](), dict[str, float]()
+        errors, at, tried = list[tuple[float, float]](), dict[str, float](), list[Trial]()
         with _running(changed, list(expected), self._dtype) as run:
             for before in self._runs:
                 try:
                     after = run(before.trial, len(errors) > 0)
+                except OtherSize:
+                    continue  # the network is folded for one size, as its user wished
                 except Exception as error:
                     trials = tuple(each.trial for each in self._runs)
                     return Comparison(float("inf"), float("inf"), at, trials, _sentence(error))
+                tried.append(before.trial)
                 errors.append(difference(before.outputs, after.outputs))
                 for address, place in expected.items():
                     apart = _error_at(place, before.values.get(address), after.values.get(address))
@@ -115,7 +119,7 @@ class Witness:
             max_error=max(maximum for maximum, _ in errors),
             mean_error=sum(mean for _, mean in errors) / len(errors),
             at=at,
-            trials=tuple(each.trial for each in self._runs),
+            trials=tuple(tried),
         )
 
 

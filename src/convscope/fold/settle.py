@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.fold.edits import carry_out
 from convscope.fold.plan import Place, Plan
 from convscope.fold.proof import THRESHOLDS, Comparison, NotComparable, Witness
 from convscope.fold.trials import in_dtype
@@ -67,7 +66,7 @@ def _settled(model: nn.Module, planner: Planner, witness: Witness, first: Settle
     plan, threshold, kept = first.plan, first.threshold, dict[str, str]()
     for attempt in range(2):
         twin = copied(model).to(first.dtype)
-        carry_out(twin, plan.edits)
+        plan.carry_out(twin)
         comparison = witness.compare(twin, _places(plan))
         if not comparison.within(threshold) and attempt == 0 and _loses_digits(model, inputs, first.dtype):
             threshold = max(THRESHOLDS.values())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convscope.fold.certain import Certain
 from convscope.fold.flow import Flow, Stays
 from convscope.fold.gauge import rules
 from convscope.fold.gauge.labels import Labels, on_axis
@@ -52,16 +53,21 @@ class Survey:
         flow: the recording and the network.
         options: what the user chose.
         kept: batch norms to keep, by address, and why.
+        certain: what is the same on every path through the network; None if there is one path only.
     """
 
-    def __init__(self, flow: Flow, options: Options, kept: Mapping[str, str]) -> None:
+    def __init__(
+        self, flow: Flow, options: Options, kept: Mapping[str, str], certain: Certain | None = None
+    ) -> None:
         self.flow = flow
         self.reading = Reading(flow, options)
         self.norms: list[Norm] = []
         self.unfit: list[Unfit] = []
-        self._kept = kept
+        self._kept, self._certain = kept, certain
         self._read()
         for value, why in flow.seen():
+            self.reading.fix(value, why)
+        for value, why in (certain.uncertain if certain is not None else {}).items():
             self.reading.fix(value, why)
         self._require_whole()
 
@@ -123,6 +129,9 @@ class Survey:
         try:
             if unit.address in self._kept:
                 raise Stays(self._kept[unit.address])
+            why_not = "" if self._certain is None else self._certain.why_not(unit.address)
+            if why_not:
+                raise Stays(why_not)
             return Norm(unit, link, takes, shell_of(self.flow, self.reading.constants, unit), "")
         except Stays as reason:
             return Norm(unit, link, takes, None, str(reason))

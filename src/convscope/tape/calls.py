@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from convscope.core.address import Address
+from convscope.tape.decisions import Question
 from convscope.tape.device import Device
 
 Phase = Literal["forward", "loss", "backward", "recompute", "optimizer"]
@@ -191,6 +192,8 @@ class Tape:
         training: whether a training step was recorded.
         device: whose operators were imitated.
         assumptions: what the simulation had to assume, one sentence each; empty if nothing.
+        questions: what the network's code read out of tensors and how it was answered, in order; but for what
+            follows from no data: numbers that the network holds, constants, optimizers' step counters.
     """
 
     calls: tuple[OperatorCall, ...]
@@ -204,6 +207,7 @@ class Tape:
     training: bool
     device: Device = "cuda"
     assumptions: tuple[str, ...] = field(default=())
+    questions: tuple[Question, ...] = field(default=())
 
     def __repr__(self) -> str:
         kind = "training step" if self.training else "inference"

@@ -13,6 +13,7 @@ from convscope.core.inference import outside_inference_mode
 from convscope.tape.attention import attention_in_parts
 from convscope.tape.autocast import CudaAutocast
 from convscope.tape.calls import Tape
+from convscope.tape.decisions import Decisions
 from convscope.tape.device import Device
 from convscope.tape.failures import network_failed
 from convscope.tape.plan import TrainingPlan
@@ -33,6 +34,7 @@ def record(
     *,
     device: Device = "cuda",
     real: bool = False,
+    decisions: Decisions | None = None,
 ) -> Tape:
     """Return the tape of one step: every operator call, value, storage and module call.
 
@@ -49,6 +51,8 @@ def record(
         device: whose operators to imitate: ``"cuda"`` or ``"cpu"``.
         real: run the step for real on the CPU, on a copy of the model's tensors, for networks that decide by
             what their tensors hold. It takes the step's time and memory: give a small batch.
+        decisions: what to answer where the network's code reads numbers out of tensors, to record another of
+            its paths; it is told what was asked. None: see :class:`Decisions`.
 
     Raises:
         ConvscopeError: the model can't be simulated, or doesn't run on these inputs; it names the operator.
@@ -64,6 +68,10 @@ def record(
         )
     if device not in get_args(Device):
         raise ConvscopeError(f"device {device!r}", "'cuda' or 'cpu'", "choose one of them")
+    if decisions is not None and not isinstance(decisions, Decisions):
+        raise ConvscopeError(
+            f"decisions={decisions!r}", "Decisions, or None", "write Decisions((True, False)), say"
+        )
     dtype = torch.bfloat16 if plan is not None and plan.precision == "bf16" else None
     with ExitStack() as modes:
         modes.enter_context(_ONE_AT_A_TIME)  # some switches of PyTorch are the whole process's
@@ -77,7 +85,8 @@ def record(
                 channels_last=plan is not None and plan.channels_last,
             )
         )  # fmt: skip
-        recorder = Recorder(model, state, device)
+        recorder = Recorder(model, state, device, decisions)
+        modes.callback(recorder.note_progress)
         if not real:
             modes.enter_context(state.mode)
         if device == "cpu":  # the plan says what the precision is, not the caller's context

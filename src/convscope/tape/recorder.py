@@ -13,9 +13,11 @@ from convscope.core.errors import ConvscopeError
 from convscope.tape.accumulation import summed_in_place
 from convscope.tape.attribution import Attribution, Frame, decompose
 from convscope.tape.calls import ModuleCall, OperatorCall, Role, Tape
+from convscope.tape.decisions import ASKING, READS_NUMBER, Decisions, Number, Question, stand_in
 from convscope.tape.device import Device
 from convscope.tape.failures import operator_failed
 from convscope.tape.forms import detached, key_of, recall, remember
+from convscope.tape.held_numbers import HeldNumbers
 from convscope.tape.kernel_results import as_kernels_do
 from convscope.tape.operators import Operator, named_arguments, operator, results, written_tensors
 from convscope.tape.own_tensors import OwnTensors
@@ -32,7 +34,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         listening: operators that run while it is False have their effect, but aren't recorded.
     """
 
-    def __init__(self, model: nn.Module, simulated: Simulated, device: str = "cuda") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        simulated: Simulated,
+        device: str = "cuda",
+        decisions: Decisions | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = Attribution(model, self._enter_module, self._leave_module)
         self.listening = True
@@ -46,10 +54,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._modules: list[ModuleCall] = []
         self._kept: list[Any] = []
         self._saved: dict[int, list[int]] = {}
-        self._assumptions: dict[str, None] = {}
+        self._decisions = decisions or Decisions()
+        self._decisions.begin()
         self._registry = Registry()
         self.parameters = self._registry.register(simulated.parameters, "parameter")
         self.buffers = self._registry.register(simulated.buffers, "buffer")
+        self._held = HeldNumbers(simulated, self._registry, (*self.parameters, *self.buffers))
         self.inputs = tuple(
             self._registry.standing(tensor, "input", f"input{number}")
             for number, tensor in enumerate(tensors_in((simulated.args, simulated.kwargs)))
@@ -68,8 +78,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         parts = decompose(self, func, args, kwargs)
         if parts is not NotImplemented:
             return parts
-        if known.name == "_local_scalar_dense":
-            return func(*args) if self._real else self._assumed_scalar(args[0])
+        if known.name in ASKING:
+            return self._answered(known, func, args, kwargs)
         if not self.listening:
             return self._unheard(func, args, kwargs)
         return self._recorded(known, func, args, kwargs)
@@ -125,6 +135,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Mark the storages which the forward pass leaves alive as activations."""
         self._registry.mark_activations()
 
+    def note_progress(self) -> None:
+        """Tell the decisions how far the recording has come."""
+        self._decisions.num_calls = len(self._calls)
+
     def keep(self, owner: Any) -> None:
         """Hold on to what outlives the step, so that its storages aren't taken for freed ones."""
         self._kept.append(owner)
@@ -143,6 +157,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for call in self._calls
         )
         final = self._registry.values_in(plain(outputs))
+        self._decisions.require_all_used()
+        asked = tuple(self._decisions.asked)
         return Tape(
             calls=calls,
             modules=tuple(self._modules),
@@ -154,7 +170,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             outputs=final,
             training=training,
             device=device,
-            assumptions=tuple(self._assumptions),
+            assumptions=tuple(dict.fromkeys(filter(None, (question.assumption for question in asked)))),
+            questions=asked,
         )
 
     def _note_outside(self, tensors: list[torch.Tensor], written: list[torch.Tensor], address: str) -> None:
@@ -184,16 +201,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._registry.made(tensor)
         return result
 
-    def _assumed_scalar(self, tensor: torch.Tensor) -> bool | int | float:
-        """A stand-in for a number that only a real run knows; reported, but for optimizers' step counters."""
-        value: bool | int | float = (
-            False if tensor.dtype is torch.bool else 1.0 if tensor.is_floating_point() else 1
+    def _answered(self, known: Operator, func: Any, args: Any, kwargs: Any) -> Number:
+        """What the network's code is told that reads a number or compares tensors."""
+        reads = known.name == READS_NUMBER
+        data: Number | None = func(*args, **kwargs) if self._real else None
+        if not self.listening or (reads and self.attribution.reads_counters):
+            return stand_in(args[0].dtype) if data is None else data
+        answer = self._held.number(args[0]) if reads else None
+        if answer is None:
+            answer = self._asked(known, args, data)
+        if not reads:
+            self._recorded(known, lambda *_, **__: answer, args, kwargs)
+        return answer
+
+    def _asked(self, known: Operator, args: Any, data: Number | None) -> Number:
+        """The answer to a question that depends on data, which is noted."""
+        assert known.name is not None
+        where, dtype = self.attribution.running, args[0].dtype if known.name == READS_NUMBER else torch.bool
+        answer, source = self._decisions.answer(where, dtype, data)
+        values = tuple(self._registry.read(tensor) for tensor in args if isinstance(tensor, torch.Tensor))
+        self._decisions.asked.append(
+            Question(where, known.name, dtype, answer, source, values, len(self._calls))
         )
-        if self.attribution.reads_counters:
-            return value
-        where = self.attribution.running
-        self._assumptions[f"{where} reads a number out of a tensor (.item()); {value!r} was assumed"] = None
-        return value
+        return answer
 
     def _enter_module(self, frame: Frame, args: Any) -> None:
         self._modules.append(

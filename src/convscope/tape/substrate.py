@@ -35,6 +35,7 @@ class Simulated:
         parameters, buffers: the fake tensors by name, tied names included.
         originals: the real parameters.
         twin_of: returns the fake twin of a real parameter or buffer, or None for other tensors.
+        original_of: returns the real tensor that a twin stands for, or None for other tensors.
         copied: returns a fake twin of any tensor.
     """
 
@@ -46,6 +47,7 @@ class Simulated:
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     originals: list[torch.Tensor] = field(default_factory=list)
     twin_of: Callable[[torch.Tensor], torch.Tensor | None] = lambda _: None
+    original_of: Callable[[torch.Tensor], torch.Tensor | None] = lambda _: None
     copied: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
 
 
@@ -81,7 +83,7 @@ def simulated(
     convert = _Converter(mode, dtype, real, channels_last)
     with preserved_rng(), preserved_structure(model), torch.compiler.set_stance("force_eager"), _quiet():
         state = Simulated(mode, real, originals=list(model.parameters()))
-        state.twin_of, state.copied = convert.known, convert
+        state.twin_of, state.original_of, state.copied = convert.known, convert.original, convert
         for path, module in model.named_modules(remove_duplicate=False):
             _replace_tensors(module, path, convert)
         with contextlib.nullcontext() if real else mode:  # networks that write to their weights there
@@ -120,6 +122,11 @@ class _Converter:
         """Return the twin of a tensor that has one already, and isn't one."""
         twin = self._twins.get(id(tensor))
         return None if twin is tensor else twin
+
+    def original(self, twin: torch.Tensor) -> torch.Tensor | None:
+        """Return the tensor that a twin stands for."""
+        pairs = zip(self._originals[::2], self._originals[1::2])
+        return next((original for original, made in pairs if made is twin), None)
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) in self._twins:
