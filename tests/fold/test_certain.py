@@ -45,7 +45,7 @@ def test_a_branch_is_kept_and_what_both_paths_share_is_not():
     found = verdicts(Pairs(branch).eval())
     assert found[0] == found[3] == ""
     assert found[1] == "convs.1#1 runs on 1 of the 2 recorded paths"
-    assert found[2] == "convs.2#1:convolution.1 runs on 1 of the 2 recorded paths"
+    assert found[2] == "convs.2#1 runs on 1 of the 2 recorded paths"
     assert found[4] == "convs.4#1 isn't on any path"
 
 

@@ -56,13 +56,22 @@ class Swap:
 
     def __call__(self, model: nn.Module) -> None:
         """Carry it out on a network, in place."""
-        old = model.get_submodule(self.path)
-        new = self.make(old)
+        _swap_all(model, [self])
+
+
+def _swap_all(model: nn.Module, swaps: Iterable[Swap]) -> None:
+    """Put modules into others' places, the innermost first."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child is not None:
+                places.setdefault(id(child), []).append((parent, name))
+    found = [(swap, model.get_submodule(swap.path)) for swap in swaps]
+    for swap, old in sorted(found, key=lambda each: each[0].path.count("."), reverse=True):
+        new = swap.make(old)
         new.train(old.training)
-        for parent in list(model.modules()):
-            for name, child in list(parent._modules.items()):
-                if child is old:
-                    parent._modules[name] = new
+        for parent, name in places.get(id(old), ()):
+            parent._modules[name] = new
 
 
 Edit = Callable[[nn.Module], None]
@@ -75,6 +84,4 @@ def carry_out(model: nn.Module, edits: Iterable[Edit]) -> None:
     for edit in edits:
         if not isinstance(edit, Swap):
             edit(model)
-    swaps = [edit for edit in edits if isinstance(edit, Swap)]
-    for swap in sorted(swaps, key=lambda swap: swap.path.count("."), reverse=True):
-        swap(model)
+    _swap_all(model, [edit for edit in edits if isinstance(edit, Swap)])
