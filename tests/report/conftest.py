@@ -227,7 +227,13 @@ def folded():
         ledger=Ledger(
             (
                 LedgerEntry("bn1#1", "folded", "conv1#1", "", 3.1e-16, 4.2),
-                LedgerEntry(f"{HOSTILE}#1", "kept", reason="Its input is read by 2 operators."),
+                LedgerEntry(
+                    f"{HOSTILE}#1",
+                    "kept",
+                    reason="Its input is read by 2 operators.",
+                    remedy=f"One operator {HOSTILE}.",
+                ),
+                LedgerEntry("bn3#1", "partial", "conv3#1", "its shift can't go", 0.0, 2.5),
             )
         ),
         max_error=3.4e-16,
@@ -250,6 +256,10 @@ def folded():
             2,
             ("(8, 3, 96, 96)",),
             "In turn.",
+            Timing(0.0096, 0.0093, 0.0104),
+            1.02,
+            0.99,
+            1.04,
         ),
     )
 

@@ -7,9 +7,19 @@ from convscope.report.findings import findings_of, fold_findings
 def test_a_fold_counts_and_a_batch_norm_that_stays_is_advice(folded):
     found = fold_findings(folded)
     assert [(f.fault, f.severity) for f in found] == [("fold", "info"), ("not-folded", "advice")]
-    assert "1 of 2 batch norms" in found[0].why
-    assert [e.value for e in found[0].evidence] == [1, 3.4e-16, 1.25, 1.21, 1.31]
+    assert "1 of 3 batch norms" in found[0].why
+    assert [e.value for e in found[0].evidence] == [1, 3.4e-16, 1.25, 1.21, 1.31, 1.02]
+    assert "2 of 3 batch norms still run" in found[1].why
     assert "Its input is read by 2 operators." in found[1].why
+    assert found[1].remedy.startswith("One operator")
+
+
+def test_without_a_twin_and_a_remedy_there_is_less_to_say(folded):
+    entries = tuple(replace(entry, remedy="") for entry in folded.ledger.entries)
+    speed = replace(folded.speed, twin=None, ratio_to_twin=None, no_twin="it has none")
+    found = fold_findings(replace(folded, ledger=Ledger(entries), speed=speed))
+    assert [e.value for e in found[0].evidence] == [1, 3.4e-16, 1.25, 1.21, 1.31]
+    assert found[1].remedy == "The ledger says for each why it stayed."
 
 
 def test_without_batch_norms_there_is_nothing_to_say(folded):

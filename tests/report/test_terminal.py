@@ -50,20 +50,6 @@ def test_checkup(checkup):
     assert "What to do: Change the stride." in text
 
 
-def test_fold(folded):
-    text = shown(folded)
-    assert "1 folded, 0 merged, 0 partial, 1 kept" in text
-    assert "3.4e-16" in text
-    assert "1.25× (1.21× to 1.31×)" in text
-    assert "12.3 ms" in text
-    assert "Its input is read by 2 operators." in text
-
-
-def test_a_failed_proof_is_not_called_equal(folded):
-    assert "NOT equal" in shown(replace(folded, proof=replace(folded.proof, passed=False)))
-    assert "NOT equal" not in shown(folded)
-
-
 def test_sight(stem, gallery, projection):
     assert "21.0 % (median over the filters)" in shown(stem)
     assert "dead" in shown(stem)

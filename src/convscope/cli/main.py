@@ -37,7 +37,9 @@ COMMANDS = {
     "fold": (
         "Move test-time batch norm into the layers around it, prove it, and say where each one went.",
         "fold timm:resnet18 --measure",
-        "fold zfnet --weights run/final.safetensors --out folded.safetensors",
+        "fold zfnet --weights run/final.safetensors --out folded.onnx --out folded.safetensors",
+        "fold net.py:build --weights best.pth --input 3x224x224 --out folded.pt2",
+        "fold timm:densenet121 --border pad --json",
     ),
     "project": (
         "What in one image excites one unit: a deconvnet projection.",

@@ -20,7 +20,7 @@ class Overwrite:
 
     Attributes:
         writer: the call which writes.
-        reader: a call which reads the other value afterwards, or None if it leaves the network.
+        reader: a call which reads the other value afterwards; None for the user, who has the inputs and outputs.
         storages: the two blocks of memory that become one.
         module: path of the module which is told to write in place by its attribute ``inplace``, or None.
     """
@@ -42,7 +42,7 @@ def overwrites(flow: Flow, folded: Iterable[Unit]) -> tuple[Overwrite, ...]:
         for value in call.inputs:
             if values[value].storage in common:
                 reads.setdefault(values[value].storage, []).append((call.index, value))
-    kept = [(len(flow.tape.calls), value) for value in flow.tape.outputs]
+    kept = [(len(flow.tape.calls), value) for value in (*flow.tape.outputs, *flow.tape.inputs)]
     for index, value in kept:
         if values[value].storage in common:
             reads.setdefault(values[value].storage, []).append((index, value))

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from convscope.core.errors import ConvscopeError
 
 
-class OtherSize(ConvscopeError):
+class OtherSize(ConvscopeError):  # noqa: N818 - named by what it says
     """Inputs of another size than the one that a network was folded for."""
 
 
@@ -32,31 +32,27 @@ class _WithBiasMap(_Bordered):
 
     input_size: list[int]
 
-    def __init__(
-        self, convolution: _ConvNd, bias: Tensor, input_size: Sequence[int], path: str = ""
-    ) -> None:
+    def __init__(self, convolution: _ConvNd, bias: Tensor, input_size: Sequence[int], path: str = "") -> None:
         super().__init__(convolution)
         like = convolution.weight
         numbers = bias.to(device=like.device, dtype=like.dtype, copy=True)
-        self.register_parameter("bias", nn.Parameter(numbers, requires_grad=like.requires_grad))
+        learns = (like if convolution.bias is None else convolution.bias).requires_grad
+        self.register_parameter("bias", nn.Parameter(numbers, requires_grad=learns))
         self.input_size = list(input_size)
         self.path = path
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name for it
+    def forward(self, input: Tensor) -> Tensor:
         """Return the convolution plus the bias of each position."""
         bias = self.bias
         assert bias is not None
         given = input.shape[input.dim() - len(self.input_size) :]
         if list(given) != self.input_size:
-            if torch.jit.is_scripting():
-                raise RuntimeError("input of another size than the one that the bias map was made for")
-            else:
-                self._refuse(given)
+            self._refuse(list(given))
         output = self._conv_forward(input, self.weight, None)
         return output + (bias if output.dim() == bias.dim() else bias[0])
 
     @torch.jit.unused
-    def _refuse(self, given: Sequence[int]) -> None:
+    def _refuse(self, given: list[int]) -> None:
         raise OtherSize(
             f"{self.path or type(self).__name__}: an input of size {_times(given)}",
             f"{_times(self.input_size)}, for which the bias of each position was computed",
@@ -65,7 +61,8 @@ class _WithBiasMap(_Bordered):
 
     def extra_repr(self) -> str:
         """Return the convolution's settings and the size."""
-        return f"{super().extra_repr()}, input_size={_times(self.input_size)}"
+        settings = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{settings}, input_size={_times(self.input_size)}"
 
 
 def _times(sizes: Sequence[int]) -> str:
@@ -77,7 +74,7 @@ class Conv1dWithBiasMap(_WithBiasMap, nn.Conv1d):
 
 
 class Conv2dWithBiasMap(_WithBiasMap, nn.Conv2d):
-    """A convolution with a bias for each position of its output, so that zeros around its input stand for more.
+    """A convolution with a bias for each position of its output: zeros around its input stand for a shift.
 
     Where x becomes x + b before a convolution that pads with zeros, the output shifts by less at the border
     than inside. The state dict has the names of the convolution's; its ``bias`` has the output's shape.
@@ -104,7 +101,7 @@ class Conv2dWithBiasMap(_WithBiasMap, nn.Conv2d):
         torch.Size([1, 2, 4, 5])
         >>> layer(torch.zeros(1, 1, 5, 5))
         Traceback (most recent call last):
-        convscope.fold.bordered.OtherSize: Conv2dWithBiasMap: an input of size 5×5; expected 4×5, for which ...
+        convscope.fold.bordered.OtherSize: Conv2dWithBiasMap: an input of size 5×5; expected 4×5, for ...
     """
 
 
@@ -112,7 +109,7 @@ class Conv3dWithBiasMap(_WithBiasMap, nn.Conv3d):
     """See :class:`Conv2dWithBiasMap`; the bias is (1, C_out, D_out, H_out, W_out)."""
 
 
-def _padded(input: Tensor, pads: list[int], border: Tensor) -> Tensor:  # noqa: A002
+def _padded(input: Tensor, pads: list[int], border: Tensor) -> Tensor:
     """The input amid a border; ``pads``: before and after, for each of the last axes, the first one first."""
     num_axes = len(pads) // 2
     first = input.dim() - num_axes
@@ -143,13 +140,14 @@ class _WithBorder(_Bordered):
         self._reversed_padding_repeated_twice = [0, 0] * len(convolution.kernel_size)
         self.pads = list(pads)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name for it
+    def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of the padded input."""
         return self._conv_forward(_padded(input, self.pads, self.border), self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Return the convolution's settings and the width of the border."""
-        return f"{super().extra_repr()}, pads={tuple(self.pads)}"
+        settings = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{settings}, pads={tuple(self.pads)}"
 
 
 class Conv1dWithBorder(_WithBorder, nn.Conv1d):
@@ -159,8 +157,8 @@ class Conv1dWithBorder(_WithBorder, nn.Conv1d):
 class Conv2dWithBorder(_WithBorder, nn.Conv2d):
     """A convolution that pads with a number per channel instead of zeros.
 
-    Where x becomes a x + b before a convolution that pads with zeros, these become b. Its ``padding`` is 0: what
-    it pads is in ``pads``.
+    Where x becomes a x + b before a convolution that pads with zeros, these become b. Its ``padding`` is 0:
+    what it pads is in ``pads``.
 
     Attributes:
         border: (C_in, 1, 1).
@@ -207,7 +205,7 @@ class PadWithBorder(nn.Module):
         self.border = nn.Parameter(border)
         self.pads = list(pads)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name for it
+    def forward(self, input: Tensor) -> Tensor:
         """Return the padded input."""
         return _padded(input, self.pads, self.border)
 

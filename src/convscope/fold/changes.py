@@ -60,7 +60,7 @@ class Changes:
         call = self.survey.flow.tape.find(address)
         if not isinstance(call, ModuleCall) or not call.outputs:
             return None
-        return self.gauges.of(self.survey.reading.of(call.outputs[0]))
+        return self.gauges.compact(self.survey.reading.of(call.outputs[0]))
 
     def objections(self) -> dict[str, str]:
         """Return the addresses of batch norms that must be kept after all, with the reason."""
@@ -79,6 +79,7 @@ class Changes:
             for value in (unit.before, unit.after):
                 if values[value].storage in reached:
                     found[unit.address] = reached[values[value].storage]
+        found.update(self._unlike_rests())
         for address, edit in self.reweighed.items():
             if edit.overflows(self.survey.flow.model):
                 why = f"the folded weights of {address} don't fit into their dtype"
@@ -98,6 +99,18 @@ class Changes:
         made += [Swap(path, self._replacement(group)) for path, group in swapped.items()]
         made += [Swap(path, out_of_place) for path in self.out_of_place]
         return tuple(made)
+
+    def _unlike_rests(self) -> dict[str, str]:
+        """The calls of modules of which different terms would stay from one call to the next."""
+        found = {}
+        for group in self.survey.groups():
+            if len(group) > 1 and self.solution.partial.issuperset(group):
+                first, *others = (self._rest(self.survey.norms[index]) for index in group)
+                if not all(other.shape == first.shape and torch.equal(other, first) for other in others):
+                    for index in group:
+                        unit = self.survey.norms[index].unit
+                        found[unit.address] = "its module is called more than once, and its shift differs"
+        return found
 
     def _replacement(self, group: Sequence[int]) -> Replacement:
         """What takes the place of a module, all of whose calls fold."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from convscope.core.address import ROOT
 from convscope.fold.slots import Slot
@@ -166,8 +168,9 @@ def path_of(call: ModuleCall) -> str:
 
 
 def has_hooks(module: nn.Module, kinds: Iterable[str] = (*_FORWARD_HOOKS, *_INPUT_HOOKS)) -> bool:
-    """Whether a module has hooks that see its inputs, outputs or their gradients."""
-    return any(getattr(module, kind, None) for kind in kinds)
+    """Whether a module has hooks that see its inputs, outputs or their gradients, not only its weights."""
+    hooks = (hook for kind in kinds for hook in (getattr(module, kind, None) or {}).values())
+    return any(not isinstance(hook, WeightNorm | SpectralNorm) for hook in hooks)
 
 
 def addresses(calls: Iterable[OperatorCall], most: int = 3) -> str:

@@ -116,9 +116,8 @@ def _entry(decision: Decision, settled: Settled) -> LedgerEntry:
     into = listed(decision.into)
     comparison, place = settled.comparison, decision.place
     error = comparison.at.get(place.address) if comparison is not None and place is not None else None
-    return LedgerEntry(
-        decision.address, decision.verdict, into, decision.reason, error, decision.magnification
-    )
+    size, remedy = decision.magnification, decision.remedy
+    return LedgerEntry(decision.address, decision.verdict, into, decision.reason, error, size, remedy)
 
 
 def _proof(settled: Settled, own_error: OutputError | None) -> Proof:

@@ -210,10 +210,16 @@ class Reweigh:
         return next(tensor.dtype for tensor in held if tensor.is_floating_point())
 
     def _bias(self, model: nn.Module, weight: Tensor) -> Tensor:
-        """b' = a_out (b − Σ W b_in / a_in) + b_out: (C_out,), or (C_out, H_out, W_out) behind a border of zeros."""
+        """The bias for the gauges: (C_out,), or (C_out, H_out, W_out) where zeros around count as shifted."""
         layer, moved = self.layer, self._moved(weight)
-        held = layer.numbers(model, layer.bias) if layer.bias and layer.has_bias else torch.zeros_like(self.b_out)
-        scale, bias, shift = (each.reshape(-1, *(1,) * (moved.dim() - 1)) for each in (self.a_out, held, self.b_out))
+        held = (
+            layer.numbers(model, layer.bias)
+            if layer.bias and layer.has_bias
+            else torch.zeros_like(self.b_out)
+        )
+        scale, bias, shift = (
+            each.reshape(-1, *(1,) * (moved.dim() - 1)) for each in (self.a_out, held, self.b_out)
+        )
         return scale * (bias - moved) + shift
 
     def _factor(self, weight: Tensor) -> Tensor:
@@ -246,7 +252,8 @@ def layer_of(
     Args:
         flow: the recording and the network.
         call: the call.
-        inputs, outputs: labels of its channels.
+        inputs: labels of its input channels, (C_in,).
+        outputs: labels of its output channels, (C_out,).
         plain: how its weights become parameters, if they're computed in every run.
 
     Raises:
@@ -260,7 +267,9 @@ def layer_of(
     assert value is not None
     if plain is not None and plain.bias is not None:
         has_bias = kind.bias is not None and call.tensor(kind.bias) is not None
-        return Layer(call, plain.weight, plain.is_transposed, plain.bias, has_bias, {}, inputs, outputs, plain)
+        return Layer(
+            call, plain.weight, plain.is_transposed, plain.bias, has_bias, {}, inputs, outputs, plain
+        )
     if plain is not None:
         bias, has_bias, tied = _bias(flow, call, kind, plain.weight)
         parts = {bias: tied} if bias and tied else {}
@@ -320,6 +329,6 @@ def _own(
 def _reads_alike(reader: OperatorCall, call: OperatorCall, value: int) -> bool:
     """Whether a call reads a parameter in the same place of the same operator."""
     names = [name for name in call.arguments if call.tensor(name) == value]
-    return (
-        reader.op == call.op and [name for name in reader.arguments if reader.tensor(name) == value] == names
-    )
+    same = all(reader.arguments.get(name) == call.arguments.get(name) for name in ("transposed", "groups"))
+    theirs = [name for name in reader.arguments if reader.tensor(name) == value]
+    return reader.op == call.op and same and theirs == names

@@ -29,6 +29,7 @@ class LedgerEntry:
         max_error: largest difference at this place, between the batch norm's output before and the layer's
             output after, in a float64 run of the whole network: max|y − y₀| / max|y₀|; None if it was kept.
         magnification: largest |γ| / √(v + ε) over the channels, by which weights grew; None if it was kept.
+        remedy: what would make it foldable; "" if it is folded, or nothing would.
     """
 
     address: str
@@ -37,6 +38,7 @@ class LedgerEntry:
     reason: str = ""
     max_error: float | None = None
     magnification: float | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Speed(Result):
-    """Test-time speed of two networks on the same inputs.
+    """Test-time speed of two networks on the same inputs, and of a twin without any batch norm.
 
     Attributes:
         before, after: seconds per forward pass of the whole batch.
@@ -147,6 +149,10 @@ class Speed(Result):
         num_threads: PyTorch's threads on the CPU.
         input_shape: shapes of the inputs, one text each.
         method: how it was measured, in a sentence.
+        twin: seconds of the network that never had a batch norm; None if there is no such twin.
+        ratio_to_twin: median over the repeats of after / twin (1.00: folded batch norm costs nothing).
+        ratio_to_twin_low, ratio_to_twin_high: first and third quartile of those ratios.
+        no_twin: why there is no twin; "" if there is one.
     """
 
     before: Timing
@@ -159,6 +165,11 @@ class Speed(Result):
     num_threads: int
     input_shape: tuple[str, ...]
     method: str
+    twin: Timing | None = None
+    ratio_to_twin: float | None = None
+    ratio_to_twin_low: float | None = None
+    ratio_to_twin_high: float | None = None
+    no_twin: str = ""
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,12 @@ class Skips:
         """Carry it out on a network, in place."""
         for name, slot in self.skip.held:
             self._neutralise(model, name, slot)
+        holder = dict(self.skip.held)["running_mean"].path
+        if holder and _is_plain(model.get_submodule(holder)):
+            Swap(holder, self._identity)(model)
         for path in self.skip.callers:
-            skip_calls(model.get_submodule(path), [self._call(path)])
-        path = dict(self.skip.held)["running_mean"].path
-        if path and _is_plain(model.get_submodule(path)):
-            Swap(path, self._identity)(model)
+            if path != holder or not isinstance(model.get_submodule(path), FoldedBatchNorm):
+                skip_calls(model.get_submodule(path), [self._call(path)])
 
     @property
     def _term(self) -> str:
@@ -79,14 +80,10 @@ class Skips:
         for name, parameter in batch_norm._parameters.items():
             made.register_parameter(name, parameter)
         for name, buffer in batch_norm._buffers.items():
-            made.register_buffer(name, buffer, persistent=_is_term(self._term, name))
+            made.register_buffer(name, buffer, persistent=name == self._term)
         for name in _CONFIGURATION:
             setattr(made, name, getattr(batch_norm, name))
         return made
-
-
-def _is_term(term: str, name: str) -> bool:
-    return term == name
 
 
 def _is_plain(module: nn.Module) -> bool:

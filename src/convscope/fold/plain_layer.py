@@ -1,7 +1,7 @@
 """Layers of PyTorch's own in the place of modules that compute the weights of one linear operator.
 
-Whether one does the same as the module is tried in float64 on random inputs of several sizes: a recording tells
-the padding for one size only, and modules that pad as TensorFlow does pad each size differently.
+Whether one does the same as the module is tried in float64 on random inputs of several sizes: a recording
+tells the padding for one size only, and modules that pad as TensorFlow does pad each size differently.
 """
 
 import copy
@@ -33,7 +33,7 @@ _TOLERANCE = 1e-9
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution that pads with zeros as TensorFlow's "SAME" does: ⌈size / stride⌉ outputs, the rest behind.
+    """A convolution that pads with zeros as TensorFlow's "SAME" does: ⌈size / stride⌉ outputs, more behind.
 
     Source: TensorFlow's documentation of ``tf.nn.convolution``, "padding".
 
@@ -42,12 +42,13 @@ class SamePadConv2d(nn.Conv2d):
         torch.Size([1, 1, 2, 3])
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name for it
+    def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of the padded input."""
         high = _same(input.shape[-2], self.kernel_size[0], self.stride[0], self.dilation[0])
         wide = _same(input.shape[-1], self.kernel_size[1], self.stride[1], self.dilation[1])
         padded = F.pad(input, [wide // 2, wide - wide // 2, high // 2, high - high // 2])
-        return self._conv_forward(padded, self.weight, self.bias)
+        output: Tensor = self._conv_forward(padded, self.weight, self.bias)
+        return output
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> int:
@@ -67,8 +68,8 @@ def plain_layer_of(
         values: what it reads as W and as b.
 
     Raises:
-        Stays: the module does more than that, or isn't alone in reading its parameters, or does something else
-            on other sizes.
+        Stays: the module does more than that, or isn't alone in reading its parameters, or does something
+            else on other sizes.
     """
     module_call = None if call.module is None else flow.tape.modules[call.module]
     path = "" if module_call is None else path_of(module_call)
@@ -123,11 +124,8 @@ def _refuse_readers(flow: Flow, path: str, who: str) -> None:
     """Refuse if code outside a module reads its parameters."""
     names = {f"{path}.{name}" for name, _ in flow.model.get_submodule(path).named_parameters()}
     storages = {info.storage for info in flow.tape.parameters if info.name in names}
-    seen: dict[int, int] = {}
-    for value in flow.tape.values:
-        if value.storage in storages:
-            seen.setdefault(value.storage, value.index)
-    for value in seen.values():
+    first = {each.storage: each.index for each in reversed(flow.tape.values) if each.storage in storages}
+    for value in first.values():
         owners = {slot.path for slot in flow.slots_of(value)}
         for reader in flow.readers_of_storage(value):
             where = "" if reader.module is None else path_of(flow.tape.modules[reader.module])
@@ -172,7 +170,8 @@ class _Form:
             return
         if len(self.pads) > 1 or not self.is_convolution or any(self.call.arguments["padding"]):
             return
-        pads = list(self.pads[0].arguments.get("pad", self.pads[0].arguments.get("padding")))
+        given: Any = self.pads[0].arguments
+        pads = list(given["pad"] if "pad" in given else given["padding"])
         pads += [0, 0] * (self.read_weight.dim() - 2 - len(pads) // 2)
         if len(pads) > 2 * (self.read_weight.dim() - 2):
             return
@@ -204,7 +203,8 @@ class _Form:
         per_group, rank = weight.shape[1] * given["groups"], weight.dim() - 2
         if given["transposed"]:
             pair = (weight.shape[0], per_group)
-            return _TRANSPOSED[rank](*pair, output_padding=tuple(given["output_padding"]), **sizes)
+            sizes |= {"output_padding": tuple(given["output_padding"])}
+            return _TRANSPOSED[rank](*pair, **sizes)
         pair = (per_group, weight.shape[0])
         if self.same:
             return SamePadConv2d(*pair, **sizes)
@@ -216,16 +216,14 @@ class _Form:
 @torch.no_grad()
 def _does_the_same(module: nn.Module, form: _Form) -> bool:
     """Whether a layer does what a module does, on random inputs of several sizes."""
-    before = copy.deepcopy(module).cpu().double()
-    after = form(before)
     generator = torch.Generator().manual_seed(0)
     for shape in _shapes(form):
         x = torch.randn(shape, generator=generator, dtype=torch.float64)
         try:
-            y0 = before(x)
-        except Exception:
+            before = copy.deepcopy(module).cpu().double()
+            y0, y = before(x), form(before)(x)
+        except Exception:  # code that takes other arguments, or isn't for copies
             return False
-        y = after(x)
         if not isinstance(y0, Tensor) or y0.shape != y.shape:
             return False
         if not torch.allclose(y, y0, rtol=0, atol=_TOLERANCE * max(1.0, y0.abs().max().item())):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
+from convscope.fold import precision
 from convscope.fold.certain import Certain
 from convscope.fold.changes import Changes
 from convscope.fold.edits import Edit, carry_out
@@ -44,6 +45,7 @@ class Decision:
         reason: why it stays, altogether or in part, or what else is to be known.
         magnification: largest |γ| / √(v + ε), if it doesn't stay.
         place: where to see that it is right, if it doesn't stay.
+        remedy: what would make it foldable, if it stays; "" if nothing is known to.
     """
 
     address: str
@@ -52,6 +54,7 @@ class Decision:
     reason: str = ""
     magnification: float | None = None
     place: Place | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def plan(
         survey = Survey(Flow(tape, model), options, kept, certain)
         solution = solve(survey.reading.system, survey.links, survey.groups(), partial=options.partial)
         changes = Changes(survey, solution, Reasons(survey.reading))
-        objections = changes.objections()
+        objections = {**changes.objections(), **precision.objections(changes)}
         if not objections:
             return Plan(_decisions(changes, certain), (changes.edits(),), changes.gauge_at)
         kept.update(objections)
@@ -123,13 +126,14 @@ def _decision(changes: Changes, index: int) -> Decision:
     norm, solution = changes.survey.norms[index], changes.solution
     failure = solution.failures.get(index)
     why = norm.stays or (changes.reasons.text(norm.unit, norm.link, failure) if failure else "")
+    remedy = changes.reasons.remedy(why)
     if index not in changes.gone:
-        return Decision(norm.unit.address, "kept", reason=why)
+        return Decision(norm.unit.address, "kept", reason=why, remedy=remedy)
     verdict: Verdict = "folded" if index in solution.folded else "partial"
     into = changes.into[index]
     largest = float(np.abs(norm.unit.scale).max(initial=0.0))
     remarks = "; ".join(text for text in (why, _parted(changes, into)) if text)
-    return Decision(norm.unit.address, verdict, into, remarks, largest, _place(changes, norm))
+    return Decision(norm.unit.address, verdict, into, remarks, largest, _place(changes, norm), remedy)
 
 
 def _parted(changes: Changes, into: tuple[str, ...]) -> str:

@@ -116,8 +116,8 @@ class Witness:
                     apart = _error_at(place, before.values.get(address), after.values.get(address))
                     at[address] = max(at.get(address, 0.0), apart)
         return Comparison(
-            max_error=max(maximum for maximum, _ in errors),
-            mean_error=sum(mean for _, mean in errors) / len(errors),
+            max_error=max((maximum for maximum, _ in errors), default=float("inf")),
+            mean_error=sum(mean for _, mean in errors) / max(len(errors), 1),
             at=at,
             trials=tuple(tried),
         )
@@ -149,14 +149,11 @@ def _error_at(place: Place, before: Tensor | None, after: Tensor | None) -> floa
     """How far a value is from what its gauge says it is; infinite if only one run comes by it."""
     if before is None or after is None:
         return 0.0 if before is after else float("inf")
-    scale, shift = (_cut_like(gauge, before) for gauge in (place.scale, place.shift))
+    scale, shift = (gauge.to(before.device) for gauge in (place.scale, place.shift))
+    sizes = zip(scale.shape, shift.shape, before.shape, strict=False)
+    if scale.dim() != before.dim() or not all({a, b} <= {1, size} for a, b, size in sizes):
+        return 0.0  # it changes from position to position, of which there are others in this trial
     return difference([before * scale + shift], [after])[0]
-
-
-def _cut_like(gauge: Tensor, value: Tensor) -> Tensor:
-    """A gauge for as many samples as there are, where it differs from one to the next."""
-    gauge = gauge.to(value.device)
-    return gauge[: value.shape[0]] if gauge.dim() and gauge.shape[0] > 1 else gauge
 
 
 _Runner = Callable[[Trial, bool], _Run]

@@ -54,6 +54,11 @@ class Reasons:
         side = before or after or "other batch norms that fold already determine it"
         return f"{what} can't go: {side}"
 
+    def remedy(self, reason: str) -> str:
+        """Return what would help against a reason that :meth:`text` has returned; "" if nothing would."""
+        found = (remedy for why, remedy in self._reading.remedies.items() if why in reason)
+        return "; ".join(dict.fromkeys(found))
+
     def _before(self, unit: Unit, kinds: Sequence[str], labels: Labels) -> str:
         """Why what comes before a batch norm can't take it in."""
         reading = self._reading

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.fold.plan import Place, Plan
@@ -111,8 +111,10 @@ def copied(model: nn.Module) -> nn.Module:
     Raises:
         ConvscopeError: it can't be copied.
     """
+    held = (item for module in model.modules() for item in vars(module).values())
+    made = (item for item in held if isinstance(item, Tensor) and not item.is_leaf)  # by hooks, for each run
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, {id(item): item.detach().clone() for item in made})
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConvscopeError(

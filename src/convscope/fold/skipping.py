@@ -57,7 +57,10 @@ class FoldedCalls:
     unfolded: Any  # the class without the mixin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if (self.unfolded.__reduce_ex__, self.unfolded.__reduce__) != (object.__reduce_ex__, object.__reduce__):
+        if (self.unfolded.__reduce_ex__, self.unfolded.__reduce__) != (
+            object.__reduce_ex__,
+            object.__reduce__,
+        ):
             return super().__reduce_ex__(protocol)  # made anew by its own rules, perhaps without the mixin
         return _empty, (self.unfolded,), self.__getstate__()
 
@@ -137,7 +140,9 @@ class _Skipping(TorchFunctionMode):
         super().__init__()
         calls = module.__dict__[_CALLS]
         self.norms = [(_named(module, call.mean), _named(module, call.term)) for call in calls]
-        self.layers = [(_named(module, call.weight), _named(module, call.term)) for call in calls if call.weight]
+        self.layers = [
+            (_named(module, call.weight), _named(module, call.term)) for call in calls if call.weight
+        ]
         self.biased: list[Any] = []  # results of layers that were given their bias
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -31,6 +31,7 @@ class Unit:
         scale, shift: s and t, float64, of shapes that broadcast to that of x.
         module: the module call in whose own code it runs, or None.
         buffers: the path of the module that holds its running statistics, or None.
+        spread: √(v + ε), (C,), or None if it isn't known.
     """
 
     address: str
@@ -42,6 +43,7 @@ class Unit:
     shift: Numbers
     module: ModuleCall | None
     buffers: str | None
+    spread: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _operator(flow: Flow, constants: Constants, call: OperatorCall) -> Unit | Un
     value = call.tensor("input")
     assert value is not None
     try:
-        scale, shift = _affine(flow, constants, call)
+        scale, shift, spread = _affine(flow, constants, call)
         if flow.tape.values[value].dtype != flow.tape.values[call.output].dtype:
             raise Stays("it changes the dtype of what it normalises")
     except Stays as reason:
@@ -101,10 +103,10 @@ def _operator(flow: Flow, constants: Constants, call: OperatorCall) -> Unit | Un
     path = _nearest(call, [slot.path for slot in slots]) if slots else None
     path = path_of(module) if path is None and module is not None else path
     scale, shift = scale.reshape(channels), shift.reshape(channels)
-    return Unit(address, call, call, value, call.output, scale, shift, module, path)
+    return Unit(address, call, call, value, call.output, scale, shift, module, path, spread)
 
 
-def _affine(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbers, Numbers]:
+def _affine(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbers, Numbers, Numbers]:
     mean, var = call.tensor("running_mean"), call.tensor("running_var")
     if mean is None or var is None:
         raise Stays("has no running statistics, so that it normalises by each batch, at test time too")
@@ -127,8 +129,8 @@ def _affine(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbe
     return _numbers(operands, eps)
 
 
-def _numbers(operands: dict[str, Numbers], eps: float) -> tuple[Numbers, Numbers]:
-    """Scale γ / √(v + ε) and shift β − s μ."""
+def _numbers(operands: dict[str, Numbers], eps: float) -> tuple[Numbers, Numbers, Numbers]:
+    """Scale γ / √(v + ε), shift β − s μ and spread √(v + ε)."""
     mean, var = operands["running_mean"], operands["running_var"]
     if not (np.isfinite(mean).all() and np.isfinite(var).all()):
         raise Stays(f"its running statistics aren't finite (running_var up to {var.max():.3g})")
@@ -139,7 +141,7 @@ def _numbers(operands: dict[str, Numbers], eps: float) -> tuple[Numbers, Numbers
     shift = operands.get("bias", np.zeros_like(mean)) - scale * mean
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         raise Stays("its weight or bias isn't finite")
-    return scale, shift
+    return scale, shift, np.sqrt(var + eps)
 
 
 def _frozen(flow: Flow, constants: Constants) -> list[Unit]:

@@ -41,6 +41,9 @@ def fold_findings(folded: Folded) -> tuple[Finding, ...]:
             Evidence("first quartile", folded.speed.speedup_low, "×", "over the repeats"),
             Evidence("third quartile", folded.speed.speedup_high, "×", "over the repeats"),
         ]
+        if folded.speed.ratio_to_twin is not None:
+            name = "time after ÷ time of a twin without batch norm"
+            evidence.append(Evidence(name, folded.speed.ratio_to_twin, "×", folded.speed.method))
     why += f"; its outputs differ by at most {folded.max_error:.1e} in float64."
     found = [Finding("fold", "info", "self", tuple(evidence), why, "", _SOURCE)]
     if kept:
@@ -51,7 +54,7 @@ def fold_findings(folded: Folded) -> tuple[Finding, ...]:
                 address=kept[0].address,
                 evidence=(Evidence("batch norms left", len(kept), "batch norms", "verdicts of the ledger"),),
                 why=f"{len(kept)} of {total} batch norms still run at test time: {kept[0].reason}",
-                remedy="The ledger says for each why it stayed.",
+                remedy=kept[0].remedy or "The ledger says for each why it stayed.",
                 source="the ledger",
             )
         )

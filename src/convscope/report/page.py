@@ -22,6 +22,7 @@ from torch import Tensor
 from convscope.core.files import whole_file
 from convscope.report.charts import charts
 from convscope.report.fields import Fields, script_json
+from convscope.report.ledger_groups import by_reason
 from convscope.report.offline import VEGA, policy, static_text
 from convscope.report.result import Report
 
@@ -112,8 +113,14 @@ def _environment(fields: Fields) -> Environment:
         noun=fields.noun,
         bar=fields.bar,
         top=fields.largest,
+        by_reason=lambda paths: by_reason(paths, lambda path: _words(fields, path)),
     )
     return environment
+
+
+def _words(fields: Fields, path: str) -> tuple[str, str, str]:
+    verdict, reason, remedy = (fields.get(f"{path}.{name}") for name in ("verdict", "reason", "remedy"))
+    return verdict, reason, remedy
 
 
 def _is_there(section: str, data: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from convscope.fold.border import ZeroPad
 from convscope.fold.constants import Constants
 from convscope.fold.flow import Flow, Stays
 from convscope.fold.gauge.labels import GROUND, Labels, grounded
@@ -12,6 +13,9 @@ from convscope.fold.layer import Layer
 from convscope.fold.options import DEFAULT, Options
 from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
+
+
+_VIEWS = {"view", "slice", "select", "transpose", "permute", "t", "unsqueeze", "squeeze", "alias", "detach"}
 
 
 class Reading:
@@ -25,6 +29,8 @@ class Reading:
         layers: the layers that take gauges, by where their weights are held.
         calls: for each call of a layer that takes gauges, by its index, all calls of that layer.
         refused: why calls leave everything as it is that usually don't, by their index.
+        remedies: what would help against what is asked, by the reason why it is asked.
+        pads: modules that pad with zeros and may pad with a shift instead.
         options: what the user chose.
     """
 
@@ -36,6 +42,8 @@ class Reading:
         self.stochastic: set[int] = set()
         self.layers: dict[Slot, Layer] = {}
         self.refused: dict[int, str] = {}
+        self.remedies: dict[str, str] = {}
+        self.pads: list[ZeroPad] = []
         self.calls: dict[int, list[OperatorCall]] = {}
         self._labels: dict[int, Labels] = {}
         self._by_storage: dict[int, list[int]] = {}
@@ -76,6 +84,12 @@ class Reading:
         """Let a value stay as it is."""
         self.system.demand("fixed", self.of(value), why)
 
+    def text(self, reason: Stays) -> str:
+        """Return a reason as text, and remember what would help."""
+        if reason.remedy:
+            self.remedies[str(reason)] = reason.remedy
+        return str(reason)
+
     def opaque(self, call: OperatorCall, why: str = "") -> None:
         """Let everything that a call reads and writes stay as it is."""
         if why:
@@ -88,6 +102,11 @@ class Reading:
 
     def read(self, call: OperatorCall) -> None:
         """Take in one call."""
+        if call.op in _VIEWS and call.inputs[0] in self._unwritten:
+            for output in call.outputs:
+                if output is not None:
+                    self.set_unwritten(output)
+            return
         if all(self._is_plain(value) for value in call.inputs) and call.op not in ALWAYS:
             for output in call.outputs:
                 if output is not None and output not in call.inputs:
@@ -100,7 +119,7 @@ class Reading:
             else:
                 rule(self, call)
         except Stays as reason:
-            self.opaque(call, str(reason))
+            self.opaque(call, self.text(reason))
 
     def _is_plain(self, value: int) -> bool:
         labels = self.of(value)

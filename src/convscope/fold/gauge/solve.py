@@ -8,6 +8,7 @@ Limits: the order is that of the run. For scales alone, or shifts alone, no othe
 together that isn't proved.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -126,6 +127,10 @@ class _Solver:
             shifts.take_in(equation)
         for index in sorted(self.found.folded):
             shifts.take_in(_shift_equation(self.links[index], scales))
+        for demand in self.system.demands:
+            if demand.kind == "rather no shift":
+                with contextlib.suppress(Dependent):
+                    shifts.take_in(_no_shift(demand.labels))
         self.found.scales, self.found.shifts = scales, shifts.values()
         return self.found
 
@@ -236,9 +241,15 @@ class _Solver:
         return None
 
 
+def _no_shift(labels: Labels) -> Equation:
+    """b(x) = 0."""
+    zeros = np.zeros(labels.size)
+    return Equation(labels[None], np.ones((1, labels.size)), zeros, zeros.astype(np.bool_))
+
+
 def _shift_equation(link: Link, scales: Numbers | None) -> Equation:
     """b(x) − b(y) = a(y) · t."""
     ones = np.ones(link.before.size)
     constant = np.zeros(link.before.size) if scales is None else scales[link.after] * link.shift
     labels, weights = np.stack([link.before, link.after]), np.stack([ones, -ones])
-    return Equation(labels, weights, constant, np.ones(link.before.size, dtype=np.bool_))
+    return Equation(labels, weights, constant, link.shift != 0)

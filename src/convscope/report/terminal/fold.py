@@ -1,67 +1,115 @@
-"""The fold's ledger, its proof and the speed in the terminal."""
+"""The fold's ledger, its proof, the speed and written files in the terminal."""
 
-from rich.console import RenderableType
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 
 from convscope.core.result import renders
-from convscope.fold import Folded, Ledger, LedgerEntry, Speed
+from convscope.core.units import format_bytes
+from convscope.fold import Folded, Ledger, LedgerEntry, Speed, Timing
+from convscope.fold.export.result import Exported
+from convscope.fold.ledger import Proof
 from convscope.report.formats import counted, error, joined, ratio, seconds, write
-from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.ledger_groups import Block, blocks, by_reason, gone, left, names, words
+from convscope.report.terminal.tables import facts, label, sections, table, title
 
+_MOST_ROWS = 60
+_MOST_BLOCKS = 40
 _COLUMNS = ("Batch norm", "Verdict", "Into", "Difference#", "Weights × at most#", "Remark")
+_BLOCK_COLUMNS = ("Batch norms in", "Folded#", "Merged#", "Difference#", "Weights × at most#")
+_NOTE = "difference: relative, in float64, at this place"
+_BLOCK_NOTE = f"{_NOTE}; largest in that part of the network. Every batch norm: --json, folded.ledger.entries"
 
 
 @renders(Ledger)
 def render_ledger(ledger: Ledger) -> RenderableType:
-    """Return where every batch norm went."""
-    counts = f"{ledger.folded} folded, {ledger.merged} merged, {ledger.partial} partial, {ledger.kept} kept"
-    note = "difference: relative, in float64, at this place"
-    return sections(
-        title(f"{counted(len(ledger), 'batch norms')}: {counts}"),
-        table(_COLUMNS, map(_row, ledger.entries), note=note) if ledger.entries else None,
-    )
+    """Return the counts, what stayed and why, and where the others went."""
+    return sections(title(_counts(ledger)), *_where(ledger))
 
 
 @renders(Folded)
 def render_folded(folded: Folded) -> RenderableType:
-    """Return the ledger, the proof, and the speed if it was measured."""
-    proof = folded.proof
-    shown = [(f"largest difference in {each.dtype}", error(each.max_error)) for each in proof.errors]
-    verdict = "equal" if proof.passed else "NOT equal"
-    shown += [
-        ("allowed in float64", error(proof.threshold)),
-        ("proof", f"{verdict}: {proof.method}"),
-        ("inputs", joined(proof.trials) or "none"),
-    ]
+    """Return the counts and the proof's verdict, the ledger, the proof, and the speed if it was measured."""
+    head = Group(title(_counts(folded.ledger)), label(_verdict(folded.proof)))
     return sections(
-        render_ledger(folded.ledger), facts(shown), render_speed(folded.speed) if folded.speed else None
+        head,
+        *_where(folded.ledger),
+        facts(_proof(folded.proof)),
+        render_speed(folded.speed) if folded.speed else None,
     )
 
 
 @renders(Speed)
 def render_speed(speed: Speed) -> RenderableType:
-    """Return the time of a forward pass before and after."""
-
-    def quartiles(timing: object) -> str:
-        low, median, high = (seconds(getattr(timing, name)) for name in ("low", "median", "high"))
-        return f"{median} (quartiles {low} to {high})"
-
-    where = f"{speed.repeats} passes each on {speed.device}, {counted(speed.num_threads, 'threads')}"
+    """Return the time of a forward pass before, after, and of the twin without batch norm."""
+    twin = [("twin", f"{_quartiles(speed.twin)}, without any batch norm")] if speed.twin else []
     return facts(
-        (
-            ("before", quartiles(speed.before)),
-            ("after", quartiles(speed.after)),
+        [
+            ("before", _quartiles(speed.before)),
+            ("after", _quartiles(speed.after)),
+            *twin,
             ("speed", _compared(speed)),
-            ("measured", where),
+            ("after ÷ twin", _to_twin(speed)),
+            (
+                "measured",
+                f"{speed.repeats} passes each on {speed.device}, {counted(speed.num_threads, 'threads')}",
+            ),
             ("inputs", joined(speed.input_shape)),
             ("method", speed.method),
-        )
+        ]
     )
 
 
-def _compared(speed: Speed) -> str:
-    quartiles = f"{ratio(speed.speedup)} ({ratio(speed.speedup_low)} to {ratio(speed.speedup_high)})"
-    clear = not speed.speedup_low <= 1 <= speed.speedup_high
-    return quartiles if clear else f"{quartiles}: no difference stands out"
+@renders(Exported)
+def render_exported(exported: Exported) -> RenderableType:
+    """Return what was written, and how it was checked."""
+    size = format_bytes(exported.num_bytes)
+    samples = "any number of samples" if exported.any_batch else "this number of samples only"
+    if exported.max_error is None:
+        checked = "NOT checked: onnxruntime isn't installed"
+    else:
+        checked = (
+            f"its outputs differ from the original's by at most {error(exported.max_error)} "
+            f"({error(exported.allowed)} allowed), checked with {exported.checked_with}"
+        )
+    return label(f"{exported.path} written, {size}, {samples}; {checked}")
+
+
+def _counts(ledger: Ledger) -> str:
+    counts = f"{ledger.folded} folded, {ledger.merged} merged, {ledger.partial} partial, {ledger.kept} kept"
+    return f"{counted(len(ledger), 'batch norms')}: {counts}"
+
+
+def _verdict(proof: Proof) -> str:
+    if not proof.trials:
+        return proof.method
+    errors = ", ".join(f"{error(each.max_error)} in {each.dtype}" for each in proof.errors)
+    return f"outputs {'equal' if proof.passed else 'NOT equal'}: they differ by at most {errors}"
+
+
+def _where(ledger: Ledger) -> list[RenderableType]:
+    """What stayed, then where the others went."""
+    stayed, went = by_reason(left(ledger), words), gone(ledger)
+    shown: list[RenderableType] = []
+    if stayed:
+        shown.append(Group(title("Still there"), *map(_alike, stayed)))
+    if len(went) > _MOST_ROWS:
+        rows = map(_block, blocks(went, _MOST_BLOCKS))
+        shown.append(Group(title("Gone"), table(_BLOCK_COLUMNS, rows, note=_BLOCK_NOTE)))
+        went = tuple(entry for entry in went if entry.reason)
+    if went:
+        shown.append(table(_COLUMNS, map(_row, went), note=_NOTE))
+    return shown
+
+
+def _alike(entries: Sequence[LedgerEntry]) -> RenderableType:
+    first, others = entries[0], len(entries) - 1
+    where = names(entry.address for entry in entries)
+    lines = [first.reason + (f"; {counted(others, 'others')} likewise" if others else "")]
+    lines += [f"Into: {first.into}"] if first.into else []
+    lines += [f"What would fold it: {first.remedy}"] if first.remedy else []
+    return Group(label(f"{first.verdict}: {where}"), *(Padding(label(line), (0, 0, 0, 3)) for line in lines))
 
 
 def _row(entry: LedgerEntry) -> tuple[object, ...]:
@@ -73,3 +121,39 @@ def _row(entry: LedgerEntry) -> tuple[object, ...]:
         write("number", entry.magnification),
         entry.reason,
     )
+
+
+def _block(block: Block) -> tuple[object, ...]:
+    return (
+        block.path,
+        block.count("folded"),
+        block.count("merged"),
+        write("error", block.largest("max_error")),
+        write("number", block.largest("magnification")),
+    )
+
+
+def _proof(proof: Proof) -> list[tuple[str, str]]:
+    return [
+        ("allowed in float64", error(proof.threshold)),
+        ("proof", f"{'equal' if proof.passed else 'NOT equal'}: {proof.method}"),
+        ("inputs", joined(proof.trials) or "none"),
+    ]
+
+
+def _quartiles(timing: Timing) -> str:
+    return f"{seconds(timing.median)} (quartiles {seconds(timing.low)} to {seconds(timing.high)})"
+
+
+def _compared(speed: Speed) -> str:
+    quartiles = f"{ratio(speed.speedup)} ({ratio(speed.speedup_low)} to {ratio(speed.speedup_high)})"
+    clear = not speed.speedup_low <= 1 <= speed.speedup_high
+    return quartiles if clear else f"{quartiles}: no difference stands out"
+
+
+def _to_twin(speed: Speed) -> str:
+    if speed.ratio_to_twin is None or speed.ratio_to_twin_low is None or speed.ratio_to_twin_high is None:
+        return f"there is no twin without batch norm: {speed.no_twin}"
+    low, high = speed.ratio_to_twin_low, speed.ratio_to_twin_high
+    quartiles = f"{ratio(speed.ratio_to_twin)} the time ({ratio(low)} to {ratio(high)})"
+    return quartiles if not low <= 1 <= high else f"{quartiles}: no difference stands out"

@@ -1,5 +1,7 @@
 """Weighted means of elements: gauges pass where the weights sum to 1 everywhere."""
 
+import numpy as np
+
 from convscope.fold.gauge.reading import Reading, passes
 from convscope.tape import OperatorCall
 
@@ -29,10 +31,14 @@ def average_pool(reading: Reading, call: OperatorCall) -> None:
     labels = reading.of(call.inputs[0])
     if _is_spatial(labels.shape, call):
         return reading.opaque(call)
-    pads = call.arguments["padding"]
-    counted = any(pads if isinstance(pads, list | tuple) else [pads]) and call.arguments["count_include_pad"]
-    if counted or call.arguments.get("divisor_override") is not None:
+    divisor, is_padded = call.arguments.get("divisor_override"), any(call.arguments["padding"])
+    if is_padded and call.arguments["count_include_pad"]:
         reading.system.demand("no shift", labels, f"{call.address} averages over zeros in its padding too")
+    elif divisor is not None and (is_padded or call.arguments["ceil_mode"]):
+        reading.system.demand("no shift", labels, f"{call.address} divides windows of any size by {divisor}")
+    elif divisor is not None:
+        factor = float(np.prod(call.arguments["kernel_size"])) / divisor
+        labels = reading.system.combined([(labels, factor)], 0.0, str(call.address))
     return reading.set(call.output, labels)
 
 

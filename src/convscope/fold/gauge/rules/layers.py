@@ -1,11 +1,16 @@
 """Convolution and linear layers: gauges end in their weights, and new ones begin."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from convscope.fold.border import ZeroBorder, border_of, pads_with_zeros
 from convscope.fold.flow import Stays
 from convscope.fold.gauge.labels import Labels, along, on_axis
 from convscope.fold.gauge.reading import Reading, passes
 from convscope.fold.layer import KINDS, Layer, layer_of
+from convscope.fold.materialised import REMEDY, Plain, attribute_of, is_computed
+from convscope.fold.plain_layer import plain_layer_of
 from convscope.tape import OperatorCall
 
 _AXIS = 1
@@ -13,9 +18,9 @@ _AXIS = 1
 
 @passes("convolution", "addmm", "mm", always=True)
 def layer(reading: Reading, call: OperatorCall) -> None:
-    """W' = a_out W / a_in: any scale but 0 goes in, any gauge comes out; zeros in the padding take no shift."""
+    """W' = a_out W / a_in: any scale but 0 goes in, any gauge comes out; zeros around take no shift."""
     value = call.tensor(KINDS[call.op].data)
-    if value is None or reading.constants.holds(value):
+    if value is None:
         return reading.opaque(call)
     shape, made = reading.shape(value), reading.shape(call.output)
     if len(shape) < 2 or (call.op == "convolution" and len(shape) != call_rank(reading, call)):
@@ -26,19 +31,21 @@ def layer(reading: Reading, call: OperatorCall) -> None:
         reading.fix(value, why)
         inputs = np.zeros(shape[_AXIS], dtype=np.int64)
     try:
-        found = layer_of(reading.flow, call, inputs, inputs)
+        found = _found(reading, call, inputs)
     except Stays as reason:
-        return reading.opaque(call, str(reason))
+        return reading.opaque(call, reading.text(reason))
     earlier = reading.layers.get(found.weight)
     calls = reading.calls[earlier.call.index] if earlier else []
     calls.append(call)
     reading.calls[call.index] = calls
     outputs = earlier.outputs if earlier else reading.system.fresh((made[_AXIS],))
-    _ask(reading, found, inputs)
+    if reading.constants.holds(value):
+        reading.system.demand("fixed", outputs, f"{call.address} makes a constant")
+    found = replace(found, outputs=outputs, border=_ask(reading, found, inputs))
     if earlier is not None:
-        _tie(reading, earlier, inputs)
+        _tie(reading, earlier, found)
     else:
-        reading.layers[found.weight] = Layer(**{**vars(found), "outputs": outputs})
+        reading.layers[found.weight] = found
     if found.bias is None:
         reading.system.demand("no shift", outputs, f"{call.address} has no bias, and its module no empty one")
         reading.system.demand("no shift", inputs, f"{call.address} has no bias, and its module no empty one")
@@ -52,23 +59,67 @@ def call_rank(reading: Reading, call: OperatorCall) -> int:
     return len(reading.shape(weight))
 
 
-def _ask(reading: Reading, found: Layer, inputs: Labels) -> None:
+def _found(reading: Reading, call: OperatorCall, inputs: Labels) -> Layer:
+    """The layer of a call; weights that are computed in every run become plain ones if the user wishes it."""
+    if reading.options.materialise:
+        return layer_of(reading.flow, call, inputs, inputs, _plain(reading, call))
+    try:
+        return layer_of(reading.flow, call, inputs, inputs)
+    except Stays as reason:
+        try:
+            helps = _plain(reading, call) is not None
+        except Stays:
+            helps = False
+        raise Stays(str(reason), REMEDY if helps else "") from None
+
+
+def _plain(reading: Reading, call: OperatorCall) -> Plain | None:
+    """How the weights of a call become plain ones; None if they are parameters, or depend on data."""
+    flow, constants, kind = reading.flow, reading.constants, KINDS[call.op]
+    weight, bias = call.tensor(kind.weight), None if kind.bias is None else call.tensor(kind.bias)
+    assert weight is not None
+    computed = [each for each in (weight, bias) if each is not None and is_computed(flow, each)]
+    if not computed or not all(constants.holds(each) for each in computed):
+        return None
+    plain = None
+    if weight in computed:
+        plain = attribute_of(flow, constants, call, (weight, bias if bias in computed else None))
+    return plain or plain_layer_of(flow, constants, call, (weight, bias))
+
+
+def _ask(reading: Reading, found: Layer, inputs: Labels) -> ZeroBorder | None:
+    """Ask what the call needs of its inputs' gauges; return the zeros whose place a shift may take."""
     call = found.call
     reading.system.demand("nonzero", inputs, f"{call.address} reads it")
     if call.op != "convolution":
-        return
+        return None
     if call.arguments["transposed"]:
         sizes = reading.shape(call.tensor("weight") or 0)[2:]
         ones = all(size == 1 for size in (*sizes, *call.arguments["stride"]))
         if not ones or any((*call.arguments["padding"], *call.arguments["output_padding"])):
-            why = f"{call.address} is a transposed convolution, whose outputs sum over unlike numbers of weights"
-            reading.system.demand("no shift", inputs, why)
-    elif any(call.arguments["padding"]):
-        reading.system.demand("no shift", inputs, f"{call.address} pads with zeros, where a shift would show")
+            why = "is a transposed convolution, whose outputs sum over unlike numbers of weights"
+            reading.system.demand("no shift", inputs, f"{call.address} {why}")
+    elif pads_with_zeros(reading.flow, reading.constants, call):
+        becomes = found.plain.becomes if found.plain else None
+        try:
+            border = border_of(reading.flow, reading.constants, reading.options, call, becomes)
+        except Stays as reason:
+            reading.system.demand("no shift", inputs, reading.text(reason))
+        else:
+            reading.system.demand("rather no shift", inputs, f"{call.address} pads with zeros")
+            return border
+    return None
 
 
-def _tie(reading: Reading, earlier: Layer, inputs: Labels) -> None:
-    """One layer called twice reads values of one gauge."""
+def _tie(reading: Reading, earlier: Layer, found: Layer) -> None:
+    """One layer called twice reads values of one gauge, and is made the same of."""
     why = f"{earlier.address} is called more than once"
-    reading.system.tie(earlier.inputs, inputs, why)
-    reading.system.alike(earlier.inputs, inputs, why)
+    reading.system.tie(earlier.inputs, found.inputs, why)
+    reading.system.alike(earlier.inputs, found.inputs, why)
+    if earlier.border != found.border:
+        why = f"{why}, with other zeros around or another size"
+        reading.system.demand("no shift", np.concatenate([earlier.inputs, found.inputs]), why)
+    if earlier.plain is not found.plain and not (earlier.plain and earlier.plain.agrees(found.plain)):
+        why = f"{why}, with other weights"
+        labels = np.concatenate([earlier.inputs, found.inputs, earlier.outputs])
+        reading.system.demand("fixed", labels, why)

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.fold.gauge.labels import Labels, along, compact, joined, moved, reshaped, written_out
+from convscope.fold.border import is_own_padding, zero_pad_of
+from convscope.fold.flow import Stays
+from convscope.fold.gauge.labels import Labels, along, compact, joined, moved, on_axis, reshaped, written_out
 from convscope.fold.gauge.reading import Reading, passes
 from convscope.tape import OperatorCall, Ref
 
@@ -21,17 +23,22 @@ def data(call: OperatorCall) -> int:
 def reshape(reading: Reading, call: OperatorCall) -> None:
     """Axes are merged and split."""
     value = data(call)
-    reading.set(call.output, reshaped(reading.of(value), reading.shape(value), reading.shape(call.output)))
+    if call.overload.endswith(".dtype"):  # the same bits, read as other numbers
+        return reading.opaque(call)
     if value in reading.stochastic and reading.shape(value)[-1:] == reading.shape(call.output)[-1:]:
         reading.stochastic.add(call.output)
+    labels = reshaped(reading.of(value), reading.shape(value), reading.shape(call.output))
+    return reading.set(call.output, labels)
 
 
 @passes("clone", "contiguous", "alias", "detach", "lift_fresh", "_to_copy", "to", "expand_as")
 def copy(reading: Reading, call: OperatorCall) -> None:
-    """The same elements, in the same places."""
-    reading.set(call.output, reading.of(data(call)))
+    """The same elements, in the same places; a cast to whole numbers rounds."""
+    if not reading.flow.tape.values[call.output].dtype.is_floating_point:
+        return reading.opaque(call)
     if data(call) in reading.stochastic:
         reading.stochastic.add(call.output)
+    return reading.set(call.output, reading.of(data(call)))
 
 
 @passes("expand")
@@ -157,9 +164,10 @@ def unwritten(reading: Reading, call: OperatorCall) -> None:
 def write(reading: Reading, call: OperatorCall) -> None:
     """``copy_``: what is written counts, not what it is written over."""
     source = call.tensor("src")
-    assert source is not None
+    if source is None or not reading.flow.tape.values[call.output].dtype.is_floating_point:
+        return reading.opaque(call)
     labels, rank = reading.of(source), len(reading.shape(call.output))
-    reading.set(call.output, labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
+    return reading.set(call.output, labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
 
 
 @passes("constant_pad_nd")
@@ -173,7 +181,7 @@ def pad(reading: Reading, call: OperatorCall) -> None:
     if number != 0 and widened:
         return reading.opaque(call)
     if any(axis not in _labelled(labels) for axis in widened):
-        reading.system.demand("no shift", labels, f"{call.address} pads with zeros, which no shift moves")
+        _ask_for_zeros(reading, call, labels)
     if not {len(shape) - 1 - i // 2 for i, size in enumerate(pads) if size} & set(_labelled(labels)):
         return reading.set(call.output, labels)
     for i in range(0, len(pads), 2):
@@ -181,6 +189,19 @@ def pad(reading: Reading, call: OperatorCall) -> None:
         if labels.shape[axis] > 1:
             labels = _padded(labels, axis, pads[i], pads[i + 1])
     return reading.set(call.output, labels)
+
+
+def _ask_for_zeros(reading: Reading, call: OperatorCall, labels: Labels) -> None:
+    """Zeros take no shift, unless something else is to be put in their place."""
+    if is_own_padding(reading.flow, call) and reading.options.border != "keep":
+        return  # the convolution that goes on with it says what it needs
+    channels = on_axis(labels, 1, reading.shape(data(call))[1]) if labels.ndim > 1 else None
+    try:
+        reading.pads.append(zero_pad_of(reading.flow, reading.options, call, channels))
+    except Stays as reason:
+        reading.system.demand("no shift", labels, reading.text(reason))
+    else:
+        reading.system.demand("rather no shift", labels, f"{call.address} pads with zeros")
 
 
 def _labelled(labels: Labels) -> list[int]:

@@ -1,0 +1,236 @@
+import copy
+import sys
+
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from cases import state_of
+from convscope.core.errors import ConvscopeError
+from convscope.core.files import whole_file
+from convscope.fold import fold
+from convscope.fold.export import export
+
+ENDINGS = (".safetensors", ".pt2", ".onnx")
+PROGRAMS = ENDINGS[1:]
+SHAPE = (2, 3, 9, 7)
+
+
+def net():
+    """All of its batch norms fold; it has dropout, and convolutions that have and haven't a bias."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+        nn.Conv2d(8, 8, 3, groups=4, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.5),
+        nn.Conv2d(8, 4, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5),
+    )  # fmt: skip
+
+
+def reload(path, folded):
+    """What a user would run a written file by."""
+    if path.suffix == ".safetensors":
+        fresh = copy.deepcopy(folded.model)
+        for tensor in fresh.state_dict().values():
+            tensor.fill_(float("nan"))
+        fresh.load_state_dict(load_file(path))
+        return fresh.eval()
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_is_the_original_network(ending, tmp_path, randomised):
+    original = randomised(net())
+    x = torch.randn(SHAPE)
+    folded = fold(original, x)
+    assert folded.ledger.folded == 2
+    exported = export(folded, original, x, tmp_path / f"folded{ending}")
+    run = reload(tmp_path / f"folded{ending}", folded)
+    for batch in (2, 1, 5):
+        x = torch.randn(batch, *SHAPE[1:])
+        with torch.no_grad():
+            exact = copy.deepcopy(original).double()(x.double())
+            assert ((run(x) - exact).abs().max() / exact.abs().max()).item() < 1e-5
+    assert exported.any_batch
+    assert exported.num_bytes == (tmp_path / f"folded{ending}").stat().st_size
+    assert exported.max_error <= exported.allowed == 1e-4
+    assert exported.checked_with
+    assert "(2, 3, 9, 7)" in exported.trials
+    assert [path.name for path in tmp_path.iterdir()] == [f"folded{ending}"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_that_differs_is_never_there(ending, tmp_path, randomised):
+    original = randomised(net())
+    folded = fold(original, SHAPE)
+    with torch.no_grad():
+        folded.model[3].weight[1, 0, 1, 1] += 0.05
+    path = tmp_path / f"folded{ending}"
+    path.write_text("an older file")
+    with pytest.raises(ConvscopeError, match=r"outputs differ from the original's by .*, more than 1\.0e-04"):
+        export(folded, original, SHAPE, path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {path.name: "an older file"}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_both_networks_stay(ending, tmp_path, randomised):
+    original = randomised(net()).train()
+    original[1].eval()
+    original[4].eval()
+    folded = fold(original, SHAPE)
+    other = net()
+    kept = state_of(original), state_of(folded.model)
+    export(folded, original, SHAPE, tmp_path / f"folded{ending}")
+    assert (state_of(original), state_of(folded.model)) == kept
+    with pytest.raises(ConvscopeError):
+        export(folded, other, SHAPE, tmp_path / f"folded{ending}")
+    assert (state_of(original), state_of(folded.model)) == kept
+
+
+@pytest.mark.parametrize("ending", PROGRAMS)
+def test_dropout_is_off_in_a_program(ending, tmp_path, randomised):
+    original = randomised(net()).train()
+    original[1].eval()
+    original[4].eval()
+    folded = fold(original, SHAPE)
+    export(folded, original, SHAPE, tmp_path / f"folded{ending}")
+    run, x = reload(tmp_path / f"folded{ending}", folded), torch.randn(SHAPE)
+    assert torch.equal(run(x), run(x))
+
+
+class Two(nn.Module):
+    """Two inputs by name, of which one has no batch, and a nested output."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+
+    def forward(self, *, offset, image):
+        y = self.bn(self.conv(image))
+        return {"maps": (y, y.relu()), "sum": y.mean((2, 3)) - offset}
+
+
+@pytest.mark.parametrize("ending", PROGRAMS)
+def test_inputs_by_name_in_any_order(ending, tmp_path, randomised):
+    original = randomised(Two())
+    inputs = {"image": torch.randn(3, 3, 6, 5), "offset": torch.arange(4.0)}
+    exported = export(fold(original, inputs), original, inputs, tmp_path / f"folded{ending}")
+    assert exported.any_batch
+    assert exported.trials == (
+        "(3, 3, 6, 5), (4,)", "(3, 3, 6, 5), (4,)", "(4, 3, 6, 5), (4,)", "(1, 3, 6, 5), (4,)"
+    )  # fmt: skip
+
+
+class Fixed(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).reshape(2, -1)
+
+
+class Deciding(nn.Sequential):
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.sum() > 0 else -y
+
+
+@pytest.mark.parametrize("ending", PROGRAMS)
+def test_a_network_for_one_batch_is_written_for_that(ending, tmp_path, randomised):
+    original = randomised(Fixed(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    exported = export(fold(original, SHAPE), original, SHAPE, tmp_path / f"folded{ending}")
+    assert not exported.any_batch
+    assert exported.trials == ("(2, 3, 9, 7)", "(2, 3, 9, 7)")
+
+
+@pytest.mark.parametrize("ending", PROGRAMS)
+def test_what_can_not_be_traced_is_one_line(ending, tmp_path, randomised):
+    original = randomised(Deciding(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    folded = fold(original, SHAPE)
+    with pytest.raises(ConvscopeError, match=r"Deciding can't be exported to .*data-dependent.*safetensors"):
+        export(folded, original, SHAPE, tmp_path / f"folded{ending}")
+    assert not list(tmp_path.iterdir())
+    assert export(folded, original, SHAPE, tmp_path / "folded.safetensors").any_batch
+
+
+def test_half_precision_has_its_own_yardstick(tmp_path, randomised):
+    original = randomised(net()).half()
+    folded = fold(original, SHAPE)
+    for ending in (".safetensors", ".pt2"):
+        exported = export(folded, original, SHAPE, tmp_path / f"folded{ending}")
+        assert 1e-5 < exported.own_error < 1e-2
+        assert exported.allowed == 30 * exported.own_error
+
+
+def test_a_dtype_that_a_runtime_lacks_is_one_line(tmp_path, randomised):
+    original = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).double()
+    with pytest.raises(ConvscopeError, match=r"can't be exported to .*Conv.*; make it float32 first"):
+        export(fold(original, SHAPE), original, SHAPE, tmp_path / "folded.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_runtime_a_graph_is_written_unchecked(tmp_path, monkeypatch, randomised):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    original = randomised(net())
+    exported = export(fold(original, SHAPE), original, SHAPE, tmp_path / "folded.onnx")
+    assert (exported.checked_with, exported.max_error, exported.trials) == ("", None, ())
+    assert (tmp_path / "folded.onnx").exists()
+
+
+def test_a_fold_without_proof_is_refused(tmp_path, monkeypatch, randomised):
+    original = randomised(net())
+    folded = fold(original, SHAPE)
+    object.__setattr__(folded.proof, "passed", False)
+    with pytest.raises(ConvscopeError, match="a fold whose proof failed"):
+        export(folded, original, SHAPE, tmp_path / "folded.pt2")
+
+
+def test_own_header(tmp_path, randomised):
+    original = randomised(net())
+
+    def writer(network, path):
+        from safetensors.torch import save_file
+
+        with whole_file(path) as temporary:
+            save_file(network.state_dict(), temporary, {"mine": "yes"})
+
+    export(fold(original, SHAPE), original, SHAPE, tmp_path / "a.safetensors", weights_writer=writer)
+    assert b'"mine":"yes"' in (tmp_path / "a.safetensors").read_bytes()
+
+
+def test_tied_weights_and_inference_mode(tmp_path, randomised):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.two.weight = self.one.weight
+
+        def forward(self, x):
+            return self.two(self.one(self.bn(self.conv(x)).mean((2, 3))))
+
+    original = randomised(Tied())
+    with torch.inference_mode():
+        folded = fold(original, SHAPE)
+        for ending in ENDINGS:
+            assert export(folded, original, SHAPE, tmp_path / f"folded{ending}").max_error < 1e-5
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(
+    "name", ["resnet18", "densenet121", "mobilenetv3_small_050", "repvgg_a0", "levit_128s"]
+)
+def test_networks_of_the_zoo(name, tmp_path, randomised):
+    import timm
+
+    size = 224 if name.startswith("levit") else 64
+    original = randomised(timm.create_model(name))
+    for module in original.modules():  # keep the activations' size
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.running_var.fill_(1).mul_(torch.linspace(0.8, 1.2, module.num_features))
+    folded = fold(original, (1, 3, size, size))
+    for ending in ENDINGS:
+        exported = export(folded, original, (1, 3, size, size), tmp_path / f"folded{ending}")
+        assert exported.any_batch
+        assert exported.max_error < 1e-4
