@@ -21,7 +21,9 @@ class ByModules(nn.Module):
 
     def forward(self, x):
         bn = self.bn
-        y = F.batch_norm(self.conv(x), bn.running_mean, bn.running_var, bn.weight, bn.bias, False, 0.1, bn.eps)
+        y = F.batch_norm(
+            self.conv(x), bn.running_mean, bn.running_var, bn.weight, bn.bias, False, 0.1, bn.eps
+        )
         return y.relu()
 
     def features(self, x):

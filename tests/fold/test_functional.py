@@ -301,7 +301,9 @@ def test_tensors_of_another_module_stay(randomised, relative_error):
 
 def test_a_call_that_was_not_recorded_is_right_too(randomised):
     """Code that hands a copy of its tensors over isn't recognised; the batch norm runs, and changes nothing."""
-    net = randomised(Odd(lambda s, y: F.batch_norm(y, s.running_mean.detach(), s.running_var, s.weight, s.bias)))
+    net = randomised(
+        Odd(lambda s, y: F.batch_norm(y, s.running_mean.detach(), s.running_var, s.weight, s.bias))
+    )
     folded = fold(net, IMAGE)
     x = torch.randn(IMAGE)
     assert close(folded.model(x), net(x))

@@ -411,3 +411,14 @@ def test_no_random_numbers_are_drawn(randomised):
     state = torch.get_rng_state()
     fold(net, IMAGE, materialise=True)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_layer_that_also_makes_a_constant_keeps_making_it(randomised):
+    def forward(self, x):
+        return torch.relu(self.bn(self.conv(x)) + self.conv(self.template))
+
+    net = Functional(forward, conv=conv(), bn=nn.BatchNorm2d(4), last=nn.Identity())
+    net.register_buffer("template", torch.randn(1, 3, 6, 5))
+    (entry,) = fold(randomised(net), IMAGE).ledger.entries
+    assert "taken back" not in entry.reason
+    assert "is also called at conv#2" in entry.reason

@@ -1,27 +1,30 @@
-"""How does a network run without batch norm? Test-time batch norms, moved into the layers before them.
+"""How does a network run without batch norm? Test-time batch norms, moved into the layers around them.
 
-:func:`fold` decides from the recorded data flow, works on a copy, proves the copy equal in float64, and
-says for every batch norm where it went or why it stayed. ``rules`` is the table of layers that can take a
-batch norm in.
+:func:`fold` decides from the recorded data flow, works on a copy, proves the copy equal in float64, and says
+for every batch norm where it went or why it stayed. ``gauge`` holds the algebra and its table of operator
+rules, ``merge`` the parallel branches, ``export`` the files.
 
-Limits: folds backward, into a convolution or linear layer that feeds the batch norm and nothing else. Batch
-norm before a layer, across concatenation or addition, in parallel branches, or as a function in a module's
-own code is kept, with its reason. Frozen batch norms that are written as a multiplication and an addition
-aren't seen.
+Limits: ``LIMITATIONS.md``, and ``docs/folding.md`` for what can't fold and why.
 """
 
 from convscope.core.callable_room import make_callable
 from convscope.fold.fold import fold
 from convscope.fold.identity import FoldedBatchNorm, FoldedBatchNormAct, PartlyFoldedBatchNorm
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
+from convscope.fold.merge import MergedAway, MergedBranches
+from convscope.fold.options import Border
 from convscope.fold.speed import measure_speed
+from convscope.fold.twin import twin_without_batch_norm
 
 __all__ = [
+    "Border",
     "Folded",
     "FoldedBatchNorm",
     "FoldedBatchNormAct",
     "Ledger",
     "LedgerEntry",
+    "MergedAway",
+    "MergedBranches",
     "OutputError",
     "PartlyFoldedBatchNorm",
     "Proof",
@@ -29,6 +32,7 @@ __all__ = [
     "Timing",
     "fold",
     "measure_speed",
+    "twin_without_batch_norm",
 ]
 
 make_callable(__name__, fold)

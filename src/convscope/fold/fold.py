@@ -21,8 +21,8 @@ from convscope.fold.trials import described
 
 _METHOD = (
     "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
-    "their shape, on ones of another size and on another number of them; and the output of "
-    "every folded batch norm against the output of the layer that took it in, in the first of these runs"
+    "their shape, on ones of another size and on another number of them; and in each of these runs the value "
+    "at every batch norm that folded, against what it is to be there"
 )
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 _WITHOUT_FLOAT64 = {
@@ -41,12 +41,14 @@ def fold(
     measure: bool = False,
     repeats: int = 20,
 ) -> Folded:
-    """Return a copy of a network whose batch norms are folded into the layers before them, with proof.
+    """Return a copy of a network whose batch norms are folded into the layers around them, with proof.
 
-    At test time batch norm is y = s (x − μ) + β with s = γ / √(v + ε) per channel, so a convolution or linear
-    layer before it takes it in: W' = s W, b' = s (b − μ) + β. Which layer that is, and whether only this
-    batch norm reads it, is decided from the recorded data flow, not from names or order. New weights are
-    computed in float64 and cast once. A fold whose proof fails is taken back.
+    At test time batch norm is y = s x + t with s = γ / √(v + ε) and t = β − s μ per channel. It becomes the
+    identity if x and y may be computed as a_x x + b_x and a_y y + b_y with a_x = s a_y and b_x = a_y t + b_y:
+    what the operators around them let pass is decided from the recorded data flow, not from names or order,
+    and convolution and linear layers take the rest into their weights: W' = a_out W / a_in,
+    b' = a_out (b − Σ W b_in / a_in) + b_out. New weights are computed in float64 and cast once. A fold whose
+    proof fails is taken back.
 
     Args:
         model: any network that can be recorded, batch norms in evaluation mode; it stays as it is.
@@ -71,13 +73,14 @@ def fold(
         Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, section 3.1: at inference a batch norm is
         a fixed linear transform; Jacob et al., arXiv 1712.05877, section 3.2.
 
-    Not covered: batch norm before a layer, across concatenation or addition, in parallel branches, as a
-    function in a module's own code, in training mode.
+    Not covered: batch norms whose scale or shift meets an operator that lets neither pass on both sides;
+    ``docs/folding.md`` lists them. Training with what is left: dropout and drop-path between a batch norm and
+    the layer that took it in act on other values.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()).eval()
         >>> folded = fold(net, (2, 3, 9, 7))
-        >>> folded.ledger.folded, folded.model[0].bias is not None, folded.max_error < 1e-9
+        >>> folded.ledger.folded, isinstance(folded.model[1], nn.Identity), folded.max_error < 1e-9
         (1, True, True)
     """
     _refuse_unsupported(model)

@@ -287,7 +287,7 @@ def _bias(
     value = None if kind.bias is None else call.tensor(kind.bias)
     if value is not None:
         slot, tied = _own(flow, call, value, "bias", whole=flow.is_whole(value))
-        if slot.tensor_in(flow.model).dim() != 1:
+        if slot.tensor_in(flow.model).shape != flow.tape.values[call.output].shape[1:2]:
             raise Stays(f"the bias of {call.address} isn't one number per channel")
         return slot, True, tied
     free = replace(weight, attribute=weight.attribute.replace("weight", "bias"))

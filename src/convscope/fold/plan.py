@@ -112,7 +112,10 @@ def plan(
 def _decisions(changes: Changes, certain: Certain | None) -> tuple[Decision, ...]:
     survey = changes.survey
     ran = [(norm.unit.last.index, _decision(changes, index)) for index, norm in enumerate(survey.norms)]
-    ran += [(each.call.index, Decision(each.address, "kept", reason=each.reason)) for each in survey.unfit]
+    ran += [
+        (each.call.index, Decision(each.address, "kept", reason=each.reason, remedy=each.remedy))
+        for each in survey.unfit
+    ]
     idle = [Decision(path, "kept", reason=_why_idle(path, certain)) for path in not_called(survey.flow)]
     return (*(decision for _, decision in sorted(ran, key=lambda each: each[0])), *idle)
 

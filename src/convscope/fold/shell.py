@@ -48,7 +48,7 @@ def shell_of(flow: Flow, constants: Constants, unit: Unit) -> Shell:
     if len(given) != 1 or not _leads(own, entered, unit.before):
         raise Stays("its module is given other tensors than the one that it normalises")
     if has_hooks(flow.module_of(module_call)):
-        raise Stays("has hooks, which would see other values if it were folded")
+        raise Stays("has hooks, which would see other values if it were folded", "take its hooks off first")
     value = _normalised(flow, entered, unit, own)
     return Shell(path_of(module_call), _parts(flow, module_call, value))
 

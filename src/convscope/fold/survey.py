@@ -134,7 +134,7 @@ class Survey:
                 raise Stays(why_not)
             return Norm(unit, link, takes, shell_of(self.flow, self.reading.constants, unit), "")
         except Stays as reason:
-            return Norm(unit, link, takes, None, str(reason))
+            return Norm(unit, link, takes, None, self.reading.text(reason))
 
     def _require_whole(self) -> None:
         """Keep the batch norms of modules of which not all calls may fold, or not alike."""

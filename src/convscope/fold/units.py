@@ -17,6 +17,7 @@ from convscope.tape import ModuleCall, OperatorCall
 from convscope.tape.batch_norms import normalises_samples
 
 _EPS_NAMES = ("eps", "epsilon")
+_ANEW = "measure them anew: convscope.norm.recalibrate"
 _SCALINGS, _SHIFTINGS = {"mul", "div"}, {"add", "sub"}
 
 
@@ -54,11 +55,13 @@ class Unfit:
         address: its name in the ledger.
         call: the operator call.
         reason: why.
+        remedy: what would help; "" if nothing would.
     """
 
     address: str
     call: OperatorCall
     reason: str
+    remedy: str = ""
 
 
 def units_of(flow: Flow, constants: Constants) -> tuple[Unit | Unfit, ...]:
@@ -94,7 +97,7 @@ def _operator(flow: Flow, constants: Constants, call: OperatorCall) -> Unit | Un
         if flow.tape.values[value].dtype != flow.tape.values[call.output].dtype:
             raise Stays("it changes the dtype of what it normalises")
     except Stays as reason:
-        return Unfit(address, call, str(reason))
+        return Unfit(address, call, str(reason), reason.remedy)
     channels = (-1, *(1,) * (len(flow.tape.values[value].shape) - 2))
     module = None if call.module is None else flow.tape.modules[call.module]
     mean = call.tensor("running_mean")
@@ -109,12 +112,13 @@ def _operator(flow: Flow, constants: Constants, call: OperatorCall) -> Unit | Un
 def _affine(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbers, Numbers, Numbers]:
     mean, var = call.tensor("running_mean"), call.tensor("running_var")
     if mean is None or var is None:
-        raise Stays("has no running statistics, so that it normalises by each batch, at test time too")
+        raise Stays(
+            "has no running statistics, so that it normalises by each batch, at test time too",
+            "give it some: track_running_stats=True, and convscope.norm.recalibrate",
+        )
     for slot in flow.slots_of(mean):
         if slot.module_in(flow.model).training:
-            raise Stays(
-                "is in training mode, where it normalises by each batch; call eval() on it before folding"
-            )
+            raise Stays("is in training mode, where it normalises by each batch", "call eval() on it first")
     if call.arguments.get("training", False):
         raise Stays("normalises by each batch, in evaluation mode too")
     operands = {}
@@ -133,10 +137,11 @@ def _numbers(operands: dict[str, Numbers], eps: float) -> tuple[Numbers, Numbers
     """Scale γ / √(v + ε), shift β − s μ and spread √(v + ε)."""
     mean, var = operands["running_mean"], operands["running_var"]
     if not (np.isfinite(mean).all() and np.isfinite(var).all()):
-        raise Stays(f"its running statistics aren't finite (running_var up to {var.max():.3g})")
+        why = f"its running statistics aren't finite (running_var up to {var.max():.3g})"
+        raise Stays(why, _ANEW)
     lowest = var.min(initial=np.inf)
     if lowest < 0 or lowest + eps <= 0:
-        raise Stays(f"its running_var goes down to {lowest:.3g}, of which there is no square root")
+        raise Stays(f"its running_var goes down to {lowest:.3g}, of which there is no square root", _ANEW)
     scale = operands.get("weight", np.ones_like(var)) / np.sqrt(var + eps)
     shift = operands.get("bias", np.zeros_like(mean)) - scale * mean
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):

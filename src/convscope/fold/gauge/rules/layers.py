@@ -119,7 +119,8 @@ def _tie(reading: Reading, earlier: Layer, found: Layer) -> None:
     if earlier.border != found.border:
         why = f"{why}, with other zeros around or another size"
         reading.system.demand("no shift", np.concatenate([earlier.inputs, found.inputs]), why)
-    if earlier.plain is not found.plain and not (earlier.plain and earlier.plain.agrees(found.plain)):
+    alike = earlier.plain is found.plain or (earlier.plain is not None and earlier.plain.agrees(found.plain))
+    if not alike or (earlier.bias, earlier.has_bias) != (found.bias, found.has_bias):
         why = f"{why}, with other weights"
         labels = np.concatenate([earlier.inputs, found.inputs, earlier.outputs])
         reading.system.demand("fixed", labels, why)
