@@ -220,9 +220,7 @@ def test_several_threads_at_once(randomised):
     expected, wrong = folded.model(x), []
 
     def run():
-        for _ in range(20):
-            if not torch.equal(folded.model(x), expected):
-                wrong.append(1)
+        wrong.extend(i for i in range(20) if not torch.equal(folded.model(x), expected))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     [thread.start() for thread in threads]
@@ -300,7 +298,7 @@ def test_tensors_of_another_module_stay(randomised, relative_error):
 
 
 def test_a_call_that_was_not_recorded_is_right_too(randomised):
-    """Code that hands a copy of its tensors over isn't recognised; the batch norm runs, and changes nothing."""
+    """Code that hands a copy of a tensor over isn't recognised; the batch norm runs, and changes nothing."""
     net = randomised(
         Odd(lambda s, y: F.batch_norm(y, s.running_mean.detach(), s.running_var, s.weight, s.bias))
     )

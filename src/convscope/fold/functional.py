@@ -1,10 +1,10 @@
 """Batch norms that are function calls in a module's own code: which of them that code can skip.
 
-No module exists only to run such a call, so that none can become an identity. Instead the batch norm's tensors
-become neutral and the module whose code makes the call skips it; :mod:`convscope.fold.neutral` has the edit.
+No module exists only to run such a call, so that none can become an identity. Instead the batch norm's
+tensors become neutral and the module whose code makes the call skips it: :mod:`convscope.fold.neutral`.
 
-A convolution or linear call without a bias has nowhere to put a shift. Where only this batch norm reads its result,
-β is *lent*: the module gives it to that call as its bias.
+A convolution or linear call without a bias has nowhere to put a shift. Where only this batch norm reads its
+result, β is *lent*: the module gives it to that call as its bias.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _TENSORS = ("running_mean", "running_var", "weight", "bias")
 _EPS_NAMES = ("eps", "epsilon")
 # Layers that a bias can be given to, and where they take their weights.
 _BORROWS = {"convolution": "weight", "mm": "mat2"}
-# Neutral numbers stay neutral through these: instance norm repeats its statistics, mixed precision casts them.
+# Neutral numbers stay neutral through these: instance norm repeats statistics, mixed precision casts them.
 _COPIES = {"_to_copy", "repeat", "view", "_unsafe_view", "reshape", "expand", "clone"}
 
 Held = tuple[tuple[str, Slot], ...]

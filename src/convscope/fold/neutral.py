@@ -1,8 +1,9 @@
-"""The edit by which a module's own code skips a batch norm: neutral tensors, and a class that skips it.
+"""The edit after which a batch norm that is called as a function doesn't run: its tensors become neutral.
 
-A neutral batch norm returns what it is given: μ = 0, v = 1 − ε, γ = 1, β = 0. Whoever still runs it (another method
-than ``forward``, a compiled script) gets the right result, so that nothing relies on its being skipped. Neutral tensors
-don't train and aren't in the state dict, where the batch norm would be missed if an older one is loaded.
+A neutral batch norm returns what it is given: μ = 0, v = 1 − ε, γ = 1, β = 0. On top of that, its running mean
+answers for it (:mod:`convscope.fold.neutral_mean`), so that no operator runs. Where that goes by unheard
+(``torch.jit.script``), the batch norm runs and changes nothing. Neutral tensors don't train, and aren't in
+the state dict, so that the weights from before the fold don't load.
 """
 
 from dataclasses import dataclass
@@ -15,15 +16,16 @@ from convscope.fold.edits import Swap
 from convscope.fold.flow import has_hooks
 from convscope.fold.functional import Skip
 from convscope.fold.identity import FoldedBatchNorm
-from convscope.fold.skipping import SkippedCall, skip_calls
+from convscope.fold.lending import Loan, lend
+from convscope.fold.neutral_mean import NeutralMean, NeutralMeanBeforeBias
 from convscope.fold.slots import Slot
 
 _CONFIGURATION = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
 
 @dataclass(frozen=True)
-class Skips:
-    """Lets the code that calls a batch norm skip it. Carry it out before layers get their weights.
+class Neutralise:
+    """Makes a batch norm neutral. Carry it out before layers get their weights: it clears a bias that is lent.
 
     Attributes:
         skip: the batch norm.
@@ -37,27 +39,23 @@ class Skips:
 
     def __call__(self, model: nn.Module) -> None:
         """Carry it out on a network, in place."""
+        held = dict(self.skip.held)
         for name, slot in self.skip.held:
             self._neutralise(model, name, slot)
-        holder = dict(self.skip.held)["running_mean"].path
-        if holder and _is_plain(model.get_submodule(holder)):
+        holder = held["running_mean"].path
+        if holder and self._term != "running_mean" and _is_plain(model.get_submodule(holder)):
             Swap(holder, self._identity)(model)
-        for path in self.skip.callers:
-            if path != holder or not isinstance(model.get_submodule(path), FoldedBatchNorm):
-                skip_calls(model.get_submodule(path), [self._call(path)])
+        if self.skip.lent_to is not None:
+            (caller,) = self.skip.callers
+            loan = Loan(_within(caller, self.skip.lent_to), _within(caller, held["bias"]))
+            lend(model.get_submodule(caller), [loan])
 
     @property
     def _term(self) -> str:
-        """Which tensor keeps what is still to be added."""
+        """Which tensor keeps what is still to be added; the running mean is subtracted, by the operator."""
         if self.rest is None and self.skip.lent_to is None:
             return ""
         return "bias" if "bias" in dict(self.skip.held) else "running_mean"
-
-    def _call(self, caller: str) -> SkippedCall:
-        """What the code of a module skips, by names within it."""
-        held, weight = dict(self.skip.held), self.skip.lent_to
-        names = [held["running_mean"], held[self._term] if self._term else None, weight]
-        return SkippedCall(*("" if slot is None else _within(caller, slot) for slot in names))
 
     def _neutralise(self, model: nn.Module, name: str, slot: Slot) -> None:
         module, tensor = slot.module_in(model), slot.tensor_in(model)
@@ -72,17 +70,21 @@ class Skips:
             return
         for registered in (module._parameters, module._buffers):
             registered.pop(slot.attribute, None)
-        module.register_buffer(slot.attribute, neutral, persistent=False)
+        if name == "running_mean":
+            made = NeutralMeanBeforeBias if self._term else NeutralMean
+            module.__dict__[slot.attribute] = neutral.as_subclass(made)
+        else:
+            module.register_buffer(slot.attribute, neutral, persistent=False)
 
     def _identity(self, batch_norm: nn.Module) -> nn.Module:
-        """What stands in the place of PyTorch's own layer: code that asks for its tensors still finds them."""
+        """What stands in the place of PyTorch's own layer, with the tensors that code asks it for."""
         made = FoldedBatchNorm(f"{type(batch_norm).__name__}({batch_norm.extra_repr()})", self.into)
         for name, parameter in batch_norm._parameters.items():
             made.register_parameter(name, parameter)
         for name, buffer in batch_norm._buffers.items():
-            made.register_buffer(name, buffer, persistent=name == self._term)
-        for name in _CONFIGURATION:
-            setattr(made, name, getattr(batch_norm, name))
+            made.register_buffer(name, buffer, persistent=False)
+        for name in ("running_mean", *_CONFIGURATION):
+            made.__dict__[name] = getattr(batch_norm, name)
         return made
 
 

@@ -1,13 +1,14 @@
 """Layers that are called several times, each time before another batch norm: one copy of the layer for each.
 
-Heads of detection networks share convolutions between levels and have batch norms for each level. One weight serves
-all calls, so that it can take in one batch norm only. Here the layer moves: an identity takes its place, and a copy
-stands before each batch norm, which then folds into its own copy. The costs of a run stay the same; the copies
-take memory, and train apart.
+Heads of detection networks share convolutions between levels and have batch norms for each level. One
+weight serves all calls, so that it can take in one batch norm only. Here the layer moves: an identity
+takes its place, and a copy stands before each batch norm, which then folds into its own copy. The costs
+of a run stay the same; the copies take memory, and train apart.
 
-Limits: only where each call's result is read by one call of one batch norm module, and by nobody else, and where the
-network, recorded anew, runs the same operators on the same shapes (code may have looked at the result's shape).
-Where only some calls are normalised, the layer stays: its module can't know which of its calls is which.
+Limits: only where each call's result is read by one call of one batch norm module, and by nobody else,
+and where the network, recorded anew, runs the same operators on the same shapes (code may look at the
+result's shape). Where only some calls are normalised, the layer stays: its module can't know which of its
+calls is which.
 """
 
 import copy
@@ -60,7 +61,7 @@ class LayerBeforeNorm(nn.Module):
         super().__init__()
         self.layer, self.norm = layer, norm
 
-    def forward(self, input: Any) -> Any:  # noqa: A002 - PyTorch's name for it
+    def forward(self, input: Any) -> Any:
         """Return the layer's result, normalised."""
         return self.norm(self.layer(input))
 
@@ -104,7 +105,9 @@ def splits_of(flow: Flow) -> tuple[Split, ...]:
 
 def _split(flow: Flow, path: str, seen: set[int]) -> Split | None:
     layer = flow.model.get_submodule(path)
-    if not isinstance(layer, _ConvNd | nn.Linear) or isinstance(layer, _ConvTransposeNd) or has_hooks(layer):
+    if not isinstance(layer, _ConvNd | nn.Linear) or isinstance(layer, _ConvTransposeNd):
+        return None  # a transposed one may be told the size of its output
+    if has_hooks(layer):
         return None
     norms = [_norm_after(flow, call, seen) for call in flow.calls_of_module(path)]
     followed = [norm for norm in norms if norm is not None]
@@ -133,7 +136,7 @@ def _norm_after(flow: Flow, layer: ModuleCall, seen: set[int]) -> ModuleCall | N
 
 
 def _is_written(flow: Flow, layer: ModuleCall, reader: OperatorCall) -> bool:
-    """Whether what a layer reads, or may return in its place, is written to before the batch norm reads it."""
+    """Whether what a layer reads or returns is written to before the batch norm reads it."""
     held = {flow.tape.values[value].storage for value in (*layer.inputs, *layer.outputs)}
     first = min((call.index for call in flow.operators_of(layer)), default=reader.index)
     between = flow.tape.calls[first : reader.index]

@@ -125,7 +125,7 @@ def test_a_cycle_within_one_vector():
     with pytest.raises(Dependent):
         shifts.take_in(equation(rows, [0, 0, 0]))
     assert shifts.mark() == 0
-    shifts.take_in(equation(rows[:2], [1.0, 2.0]))
+    shifts.take_in(equation(rows[:2], [1.0, 2.0], generic=False))
     assert np.diff(shifts.values()[1:]).tolist() == [-1.0, -2.0]
 
 
@@ -133,7 +133,7 @@ def test_one_label_twice_in_an_equation():
     shifts = Shifts(np.zeros(3))
     with pytest.raises(Dependent):
         shifts.take_in(equation([[(1, 1.0), (1, -1.0)]], [0.0]))
-    shifts.take_in(equation([[(1, 1.0), (1, 1.0)]], [3.0]))
+    shifts.take_in(equation([[(1, 1.0), (1, 1.0)]], [3.0], generic=False))
     assert shifts.values()[1] == 1.5
 
 

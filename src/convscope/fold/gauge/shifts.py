@@ -43,7 +43,7 @@ class Equation:
         weights: (terms, positions).
         constant: (positions,); what it is for the shifts to come out right.
         generic: (positions,); whether the constant may be any number, so that the equation mustn't depend on
-            others; else it is 0.
+            others, whatever ``constant`` says.
     """
 
     labels: Labels
@@ -69,6 +69,7 @@ class Shifts:
         self._constants = np.zeros(size)
         self._pivots: list[Labels] = []
         self._is_pivot[GROUND] = True  # by the equation b = 0
+        self._any = np.random.default_rng(0)  # for constants that may be any: none fits by chance
 
     def pin(self, labels: Labels) -> None:
         """Let shifts be 0; only before any equation."""
@@ -91,23 +92,34 @@ class Shifts:
             Dependent: at some positions all of its labels are determined, and not to its constant.
         """
         mark = self.mark()
-        labels, weights, constant = equation.labels, equation.weights, equation.constant
-        generic = equation.generic
+        try:
+            self._take_in(equation)
+        except Dependent:
+            self.undo(mark)
+            raise
+
+    def _take_in(self, equation: Equation) -> None:
+        labels, weights = equation.labels, equation.weights
+        constant = np.where(
+            equation.generic, self._any.normal(size=equation.constant.size), equation.constant
+        )
         rest = np.arange(constant.size)
         while rest.size:
             labels, weights, constant = self._reduced(labels, weights, constant)
             done = (weights == 0).all(0)
-            wrong = done & (generic | (np.abs(constant) > _NONZERO))
+            wrong = done & (np.abs(constant) > _NONZERO)
             if wrong.any():
-                self.undo(mark)
                 raise Dependent(rest[wrong])
-            keep = ~done
-            labels, weights = labels[:, keep], weights[:, keep]
-            constant, generic, rest = constant[keep], generic[keep], rest[keep]
+            labels, weights, constant, rest = (
+                labels[:, ~done],
+                weights[:, ~done],
+                constant[~done],
+                rest[~done],
+            )
             if rest.size:
                 solved = self._solve(labels, weights, constant)
                 labels, weights = labels[:, ~solved], weights[:, ~solved]
-                constant, generic, rest = constant[~solved], generic[~solved], rest[~solved]
+                constant, rest = constant[~solved], rest[~solved]
 
     def values(self) -> Numbers:
         """Return the shift of every label; what nothing determines is 0."""

@@ -252,4 +252,4 @@ def _shift_equation(link: Link, scales: Numbers | None) -> Equation:
     ones = np.ones(link.before.size)
     constant = np.zeros(link.before.size) if scales is None else scales[link.after] * link.shift
     labels, weights = np.stack([link.before, link.after]), np.stack([ones, -ones])
-    return Equation(labels, weights, constant, link.shift != 0)
+    return Equation(labels, weights, constant, (link.shift != 0) & (scales is None))

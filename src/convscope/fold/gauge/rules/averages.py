@@ -29,7 +29,7 @@ def mean(reading: Reading, call: OperatorCall) -> None:
 def average_pool(reading: Reading, call: OperatorCall) -> None:
     """Zeros in the padding, where they're counted, let only a scale pass."""
     labels = reading.of(call.inputs[0])
-    if _is_spatial(labels.shape, call):
+    if changes_in_windows(labels.shape, call):
         return reading.opaque(call)
     divisor, is_padded = call.arguments.get("divisor_override"), any(call.arguments["padding"])
     if is_padded and call.arguments["count_include_pad"]:
@@ -52,12 +52,12 @@ def average_pool(reading: Reading, call: OperatorCall) -> None:
 def resize(reading: Reading, call: OperatorCall) -> None:
     """Means over windows, and interpolation: weights that sum to 1."""
     labels = reading.of(call.inputs[0])
-    if _is_spatial(labels.shape, call):
+    if changes_in_windows(labels.shape, call):
         return reading.opaque(call)
     return reading.set(call.output, labels)
 
 
-def _is_spatial(lengths: tuple[int, ...], call: OperatorCall) -> bool:
-    """Whether labels change along one of the last axes, as many as the operator's name says."""
+def changes_in_windows(lengths: tuple[int, ...], call: OperatorCall) -> bool:
+    """Return whether labels change along one of the last axes, as many as the operator's name says."""
     num_axes = next(int(digit) for digit in call.op if digit.isdigit())
     return any(length > 1 for length in lengths[-num_axes:])

@@ -1,6 +1,7 @@
 """Operators that only compare: a positive scale passes them, and a shift passes a maximum."""
 
 from convscope.fold.gauge.reading import Reading, passes
+from convscope.fold.gauge.rules.averages import changes_in_windows
 from convscope.tape import OperatorCall
 
 
@@ -34,7 +35,7 @@ def _is_homogeneous(reading: Reading, call: OperatorCall) -> bool:
 def max_pool(reading: Reading, call: OperatorCall) -> None:
     """The largest of a window, whose padding is −∞."""
     labels = reading.of(call.inputs[0])
-    if any(length > 1 for length in labels.shape[2:]) or (labels.ndim == 3 and "1d" not in call.op):
+    if changes_in_windows(labels.shape, call):
         return reading.opaque(call)
     reading.system.demand("positive", labels, f"{call.address} passes a positive scale only")
     return reading.set(call.output, labels)

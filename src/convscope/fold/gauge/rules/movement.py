@@ -47,7 +47,7 @@ def expand(reading: Reading, call: OperatorCall) -> None:
     labels = reading.of(data(call))
     missing = len(reading.shape(call.output)) - labels.ndim
     reading.set(call.output, labels.reshape((1,) * missing + labels.shape))
-    if data(call) in reading.stochastic:
+    if data(call) in reading.stochastic and reading.shape(data(call))[-1] == reading.shape(call.output)[-1]:
         reading.stochastic.add(call.output)
 
 
@@ -131,7 +131,7 @@ def shuffle(reading: Reading, call: OperatorCall) -> None:
     value = data(call)
     numbers = {other: reading.constants.numbers(other) for other in others}
     function = _operator(call, numbers)
-    if call.op == "repeat" or call.op == "index":  # the first axis may be meant
+    if call.op not in _WITHIN_SAMPLES:
         labels, shape = reading.of(value), reading.shape(value)
         return reading.set(call.output, compact(function(written_out(labels, shape)).numpy()))
     return reading.set(call.output, moved(reading.of(value), reading.shape(value), function))
@@ -152,6 +152,15 @@ def _operator(call: OperatorCall, numbers: dict[int, Tensor] | None = None) -> C
 
     rest = {name: known(argument) for name, argument in call.arguments.items() if name != first}
     return lambda tensor: operator(**{first: tensor}, **rest)
+
+
+_WITHIN_SAMPLES = {"pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"}
+
+
+@passes("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+def filled(reading: Reading, call: OperatorCall) -> None:
+    """Constants: only the shape of what they're like is read."""
+    reading.set(call.output, np.zeros((1,) * len(reading.shape(call.output)), dtype=np.int64))
 
 
 @passes("new_empty", "empty_like", "new_empty_strided", always=True)
