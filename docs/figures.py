@@ -1,7 +1,7 @@
 """Draw the figures of the documentation from convscope's own results: ``make docs``.
 
-Charts are the page's charts of the same data; `family.py` draws the picture of the normalisation family.
-`docs/figures/*.svg` are the output.
+Charts are the page's charts of the same data; `family.py` draws the picture of the normalisation family,
+`stream.py` that of gauges. `docs/figures/*.svg` are the output.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import vl_convert
 import convscope as cs
 from convscope.report.charts import Spec, memory_chart
 from family import family_picture
+from stream import stream_picture
 
 FOLDER = Path(__file__).with_name("figures")
 
@@ -23,6 +24,7 @@ def main() -> None:
     data = {"cost": found.to_dict()}
     _chart("alexnet-memory", filled(memory_chart("cost"), data))
     _write("normalisation-axes", family_picture())
+    _write("fold-gauges", stream_picture())
 
 
 def filled(part: Any, data: dict[str, Any]) -> Any:

@@ -11,7 +11,12 @@ from fold.nets import IMAGE, Functional
 
 def net(forward, **more):
     return Functional(
-        forward, stem=nn.Conv2d(3, 4, 1), bn=nn.BatchNorm2d(4), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1), **more
+        forward,
+        stem=nn.Conv2d(3, 4, 1),
+        bn=nn.BatchNorm2d(4),
+        a=nn.Conv2d(4, 4, 1),
+        b=nn.Conv2d(4, 4, 1),
+        **more,
     )
 
 
@@ -142,6 +147,7 @@ def test_a_write_that_nobody_sees_is_no_hindrance(randomised, relative_error):
 
 def test_a_module_shared_with_others_writes_nowhere_any_more(randomised, relative_error):
     """One activation at two places: only one of them must not write, but they are one module."""
+
     def forward(s, x):
         stream = s.act(s.other(s.stem(x)))
         return stream + s.a(s.act(s.bn(stream)))

@@ -68,6 +68,19 @@ def test_numbers_are_not_the_networks_own():
     assert torch.equal(net.gain, held().gain)
 
 
+def test_what_is_written_to_later_keeps_its_numbers():
+    def forward(s, x):
+        memory = s.gain.clone()
+        before = memory + 0
+        memory.mul_(2)
+        return before, memory
+
+    constants, before, net = constants_of(forward)
+    after = constants._flow.tape.outputs[1]
+    assert torch.equal(constants.numbers(after), 2 * net.gain.double())
+    assert torch.equal(constants.numbers(before), net.gain.double())
+
+
 def counted(s, x):
     s.count.add_(1)
     return s.count * s.gain

@@ -27,7 +27,7 @@ from fold.functional_nets import (
     WithoutBias,
     held_norm,
 )
-from fold.micro.oracle import operators_of
+from fold.micro.oracle import Operators, operators_of
 from fold.nets import IMAGE
 
 CASES = {
@@ -81,7 +81,8 @@ def test_exact_in_float64(randomised):
 def test_is_still_the_users_class(case):
     net, folded, _ = case
     assert isinstance(folded.model, type(net))
-    assert type(folded.model).__name__ in (type(net).__name__, f"Folded{type(net).__name__}")
+    lends = isinstance(net, WithoutBias | Matrix)
+    assert type(folded.model).__name__ == f"{'Folded' if lends else ''}{type(net).__name__}"
     assert set(folded.model.state_dict()) < set(net.state_dict())
     with pytest.raises(RuntimeError, match="Unexpected key"):
         folded.model.load_state_dict(net.state_dict())
@@ -141,8 +142,12 @@ def test_exports(name, strict, randomised):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(folded.model, (x,), strict=strict)
-    assert not [node for node in program.graph.nodes if "batch_norm" in str(node.target)]
-    assert close(program.module()(x), folded.model(x))
+    if not strict:  # which traces on simulated tensors, the running mean among them
+        assert not [node for node in program.graph.nodes if "batch_norm" in str(node.target)]
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    assert close(torch.export.load(file).module()(x), folded.model(x))
 
 
 @pytest.mark.slow
@@ -175,7 +180,22 @@ def test_scripts_and_traces(randomised):
 def test_other_methods_of_the_class_are_right(randomised):
     for name in ("without_bias", "by_modules"):
         net, folded, x = done(name, randomised)
-        assert close(folded.model.features(x), net.features(x))
+        with Operators() as seen:
+            y = folded.model.features(x)
+        assert close(y, net.features(x))
+        assert seen.batch_norms() == []
+
+
+def test_a_checkpoint_in_the_middle(randomised):
+    from torch.utils.checkpoint import checkpoint
+
+    net = randomised(Odd(lambda s, y: checkpoint(lambda z: normalised(s, z).tanh(), y, use_reentrant=False)))
+    folded = fold(net, IMAGE)
+    assert folded.ledger.folded == 1
+    x = torch.randn(IMAGE)
+    assert close(folded.model(x), net(x))
+    folded.model(x).sum().backward()
+    assert folded.model.conv.weight.grad.any()
 
 
 def test_plain_layers_say_what_they_were(randomised):
@@ -188,8 +208,7 @@ def test_matrix_product_without_a_bias_keeps_an_addition(randomised, relative_er
     net = randomised(Matrix(by_hand=True))
     folded = fold(net, (4, 3))
     assert relative_error(net, folded.model, 4, 3) < 1e-6
-    names = operators_of(folded.model, (4, 3), torch.float32).names
-    assert "native_batch_norm" not in names
+    assert operators_of(folded.model, (4, 3), torch.float32).batch_norms() == []
 
 
 def test_instance_norm(randomised, relative_error):
@@ -208,7 +227,8 @@ def test_scale_alone(affine, randomised, relative_error):
     folded = fold(net, IMAGE)
     assert [entry.verdict for entry in folded.ledger.entries] == ["partial"]
     assert relative_error(net, folded.model, *IMAGE) < 1e-6
-    assert operators_of(folded.model, IMAGE, torch.float32).batch_norms() == []
+    left = operators_of(folded.model, IMAGE, torch.float32).batch_norms()
+    assert len(left) == (0 if affine else 1), "without a bias, the operator itself adds what is left"
     loaded = copy.deepcopy(folded.model)
     loaded.load_state_dict(folded.model.state_dict())
     x = torch.randn(IMAGE)
@@ -286,22 +306,41 @@ def test_stays_with_a_reason(forward, randomised, relative_error):
     assert type(folded.model) is Odd
 
 
-def test_tensors_of_another_module_stay(randomised, relative_error):
+def test_tensors_of_another_module(randomised, relative_error):
     class Block(nn.Module):
         def forward(self, y, norm):
             return F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias)
 
     net = randomised(Odd(lambda s, y: s.block(y, s), block=Block()))
     folded = fold(net, IMAGE)
-    assert "block#1, which doesn't hold its running_mean" in folded.ledger.entries[0].reason
-    assert relative_error(net, folded.model, *IMAGE) == 0
+    assert folded.ledger.entries[0].verdict == "folded"
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
+    assert operators_of(folded.model, IMAGE, torch.float32).batch_norms() == []
 
 
-def test_a_call_that_was_not_recorded_is_right_too(randomised):
-    """Code that hands a copy of a tensor over isn't recognised; the batch norm runs, and changes nothing."""
-    net = randomised(
-        Odd(lambda s, y: F.batch_norm(y, s.running_mean.detach(), s.running_var, s.weight, s.bias))
-    )
+@pytest.mark.parametrize("copied", [torch.Tensor.detach, lambda mean: mean.to(torch.float64), torch.abs])
+def test_a_copy_of_the_running_mean(copied, randomised, relative_error):
+    def forward(s, y):
+        return F.batch_norm(y, copied(s.running_mean), s.running_var, s.weight, s.bias)
+
+    net = randomised(Odd(forward)).double()
     folded = fold(net, IMAGE)
-    x = torch.randn(IMAGE)
-    assert close(folded.model(x), net(x))
+    assert relative_error(net, folded.model, *IMAGE) < 1e-12
+    assert folded.ledger.folded == (copied is not torch.abs)
+    assert len(operators_of(folded.model, IMAGE, torch.float64).batch_norms()) == folded.ledger.kept
+
+
+def test_called_as_a_module_and_a_function_with_a_rest(randomised, relative_error):
+    class Mixed(Both):
+        def forward(self, x):
+            bn = self.bn
+            y = F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias)
+            return self.conv(y.relu()) * self.other(self.bn(x.flip(3)).relu())
+
+    net = Mixed()
+    net.bn = nn.BatchNorm2d(3)
+    randomised(net).bn.weight.data.abs_()
+    folded = fold(net, IMAGE)
+    assert [entry.verdict for entry in folded.ledger.entries] == ["partial", "partial"]
+    assert relative_error(net, folded.model, *IMAGE) < 1e-6
+    assert operators_of(folded.model, IMAGE, torch.float32).batch_norms() == []

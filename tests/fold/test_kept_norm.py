@@ -1,4 +1,4 @@
-"""Batch norms that stay, between values with other gauges: y' = a·y + b of inputs a·x + b, whatever they hold."""
+"""Batch norms that stay, between values with other gauges: they give y' = a·y + b of inputs a·x + b."""
 
 import copy
 

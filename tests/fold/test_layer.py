@@ -68,13 +68,14 @@ def weights_by_channel(module):
 
 
 def written_out(module, x):
-    """A layer's output by its definition, tap by tap; transposed ones of size 1 only, where they're the same."""
+    """A layer's output by its definition, tap by tap; of transposed ones those of size 1."""
     weight = weights_by_channel(module)
     bias = np.zeros(len(weight)) if module.bias is None else module.bias.detach().double().numpy()
     num_axes = x.ndim - 2
     stride, dilation = (getattr(module, name, (1,) * num_axes) for name in ("stride", "dilation"))
     sizes = [
-        (x.shape[2 + i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in range(num_axes)
+        (x.shape[2 + i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
+        for i in range(num_axes)
     ]
     y = np.zeros((x.shape[0], len(weight), *sizes))
     for place in itertools.product(*map(range, sizes)):
@@ -99,7 +100,9 @@ def test_layer_of_gauged_inputs(name):
     assert np.allclose(y, net.layer(torch.from_numpy(x)).detach().numpy()), "the oracle itself"
     layer.edit(gauges)(net)
     moved = torch.from_numpy(lifted(a_in, x) * x + lifted(b_in, x))
-    assert np.allclose(net(moved).detach().numpy(), lifted(a_out, y) * y + lifted(b_out, y), rtol=0, atol=1e-12)
+    assert np.allclose(
+        net(moved).detach().numpy(), lifted(a_out, y) * y + lifted(b_out, y), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

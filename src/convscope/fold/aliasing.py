@@ -20,7 +20,7 @@ class Overwrite:
 
     Attributes:
         writer: the call which writes.
-        reader: a call which reads the other value afterwards; None for the user, who has the inputs and outputs.
+        reader: a call which reads the other value afterwards; None for the user (inputs and outputs).
         storages: the two blocks of memory that become one.
         module: path of the module which is told to write in place by its attribute ``inplace``, or None.
     """

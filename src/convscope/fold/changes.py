@@ -8,10 +8,12 @@ import torch
 
 from convscope.fold.aliasing import overwrites
 from convscope.fold.edits import Edit, Swap
+from convscope.fold.functional import Skip
 from convscope.fold.gauge.gauges import Gauges
 from convscope.fold.gauge.solve import Solution
 from convscope.fold.identity import Replacement, out_of_place
 from convscope.fold.layer import Reweigh
+from convscope.fold.neutral import Neutralise
 from convscope.fold.reasons import Reasons
 from convscope.fold.survey import Norm, Survey
 from convscope.fold.takers import Takers
@@ -80,6 +82,11 @@ class Changes:
                 if values[value].storage in reached:
                     found[unit.address] = reached[values[value].storage]
         found.update(self._unlike_rests())
+        for index, norm in enumerate(norms):
+            if isinstance(norm.shell, Skip) and norm.shell.lent_to and index not in self.solution.folded:
+                found[norm.unit.address] = self.reasons.text(
+                    norm.unit, norm.link, self.solution.failures[index]
+                )
         for address, edit in self.reweighed.items():
             if edit.overflows(self.survey.flow.model):
                 why = f"the folded weights of {address} don't fit into their dtype"
@@ -88,7 +95,7 @@ class Changes:
 
     def edits(self) -> tuple[Edit, ...]:
         """Return the changes as edits of a copy of the network."""
-        made: list[Edit] = list(self.reweighed.values())
+        made: list[Edit] = []
         made += [edit for pad in self.survey.reading.pads if (edit := pad.edit(self.gauges))]
         swapped: dict[str, list[int]] = {}
         for index, norm in enumerate(self.survey.norms):
@@ -96,7 +103,16 @@ class Changes:
                 swapped.setdefault(norm.shell.path, []).append(index)
             elif norm.takes is not None:
                 made += norm.takes.edits(self.survey.flow.model, self.gauges)
-        made += [Swap(path, self._replacement(group)) for path, group in swapped.items()]
+        replaced = [self._replaced(group) for group in swapped.values()]
+        skips = [
+            edit for edit in replaced if isinstance(edit, Neutralise)
+        ]  # before numbers that they would overwrite
+        made = [
+            *skips,
+            *self.reweighed.values(),
+            *made,
+            *(edit for edit in replaced if isinstance(edit, Swap)),
+        ]
         made += [Swap(path, out_of_place) for path in self.out_of_place]
         return tuple(made)
 
@@ -112,14 +128,15 @@ class Changes:
                         found[unit.address] = "its module is called more than once, and its shift differs"
         return found
 
-    def _replacement(self, group: Sequence[int]) -> Replacement:
-        """What takes the place of a module, all of whose calls fold."""
+    def _replaced(self, group: Sequence[int]) -> Swap | Neutralise:
+        """The edit after which a batch norm, all of whose calls fold, doesn't run."""
         into = tuple(dict.fromkeys(address for index in group for address in self.into[index]))
         norm = self.survey.norms[group[0]]
         assert norm.shell is not None
-        return Replacement(
-            into, norm.shell.parts, self._rest(norm) if group[0] in self.solution.partial else None
-        )
+        rest = self._rest(norm) if group[0] in self.solution.partial else None
+        if isinstance(norm.shell, Skip):
+            return Neutralise(norm.shell, into, rest)
+        return Swap(norm.shell.path, Replacement(into, norm.shell.parts, rest))
 
     def _rest(self, norm: Norm) -> torch.Tensor:
         """What is left to be added: y' − x', of shape (C, 1, …)."""

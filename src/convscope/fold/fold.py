@@ -16,8 +16,10 @@ from convscope.fold.plan import Decision
 from convscope.fold.proof import THRESHOLDS, NotComparable, Witness
 from convscope.fold.settle import Settled, copied, settle
 from convscope.fold.speed import measure_speed
+from convscope.fold.splits import Parted
 from convscope.fold.staged import Stages
 from convscope.fold.trials import described
+from convscope.tape import Tape
 
 _METHOD = (
     "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
@@ -94,7 +96,12 @@ def _folded(model: nn.Module, inputs: Any, options: Options, repeats: int | None
     paths = recorded_paths(model, inputs)
     certain = Certain(paths) if paths.doubt or paths.tapes[0].questions else None
     trial_inputs = described(inputs, _floating_dtype(model))
-    settled = settle(model, Stages(model, paths.tapes[0], trial_inputs, options, certain), trial_inputs)
+
+    def stages(network: nn.Module, tape: Tape) -> Stages:
+        return Stages(network, tape, trial_inputs, options, certain)
+
+    planner = stages(model, paths.tapes[0]) if certain else Parted(model, paths.tapes[0], inputs, stages)
+    settled = settle(model, planner, trial_inputs)
     result = copied(model)
     settled.plan.carry_out(result)
     ledger = Ledger(tuple(_entry(decision, settled) for decision in settled.plan.decisions))

@@ -1,10 +1,10 @@
-"""Batch norms that are function calls in a module's own code: which of them that code can skip.
+"""Batch norms that are called as functions in a module's own code: which of them can be skipped.
 
 No module exists only to run such a call, so that none can become an identity. Instead the batch norm's
-tensors become neutral and the module whose code makes the call skips it: :mod:`convscope.fold.neutral`.
+tensors become neutral: :mod:`convscope.fold.neutral`.
 
 A convolution or linear call without a bias has nowhere to put a shift. Where only this batch norm reads its
-result, β is *lent*: the module gives it to that call as its bias.
+result, β is *lent*: the module gives it to that call as its bias (:mod:`convscope.fold.lending`).
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Skip:
     Attributes:
         held: see :data:`Held`.
         eps: ε.
-        callers: paths of the modules whose own code calls it.
+        callers: paths of the modules in whose own code it is called.
         calls: indices of all operator calls that read its tensors.
         lent_to: where the weights of the layer are held which β is given to, or None.
         layers: indices of that layer's operator calls.
@@ -57,7 +57,7 @@ class Skip:
 
 
 def place_of(flow: Flow, constants: Constants, unit: Unit) -> Shell | Skip:
-    """Return what has to change for a batch norm call not to run: its module, or the code that calls it.
+    """Return what has to change for a batch norm call not to run: its module, or its tensors.
 
     Raises:
         Stays: neither can be done.
@@ -82,14 +82,15 @@ def skip_of(flow: Flow, unit: Unit) -> Skip:
     """Return a batch norm call as one of a batch norm whose calls can be skipped.
 
     Raises:
-        Stays: its tensors aren't its own, or the module whose code calls it doesn't hold them.
+        Stays: its tensors aren't its own.
     """
     held, eps = _norm(flow, unit.last)
     reading = _readers(flow, unit.last)
     for call in reading:
         if _norm(flow, call) != (held, eps):
             raise Stays(f"{call.address} reads some of its tensors too, but not as it does")
-    callers = tuple(dict.fromkeys(_caller(flow, call, held) for call in reading))
+    inside = [flow.tape.modules[call.module] for call in reading if call.module is not None]
+    callers = tuple(dict.fromkeys(path_of(module_call) for module_call in inside))
     skip = Skip(held, eps, callers, frozenset(call.index for call in reading))
     return _lending(flow, skip, reading)
 
@@ -110,6 +111,8 @@ def _norm(flow: Flow, call: OperatorCall) -> tuple[Held, float]:
             raise Stays(f"its {name} isn't a parameter or buffer, but computed in every run or a part of one")
         if not flow.is_one_place(slots):
             raise Stays(f"its {name} is one tensor with several names: {', '.join(s.name for s in slots)}")
+        if isinstance(slots[0].module_in(flow.model), torch.jit.ScriptModule):
+            raise Stays(f"its {name} belongs to a compiled module")
         held.append((name, slots[0]))
     return tuple(held), float(next(call.arguments[name] for name in _EPS_NAMES if name in call.arguments))
 
@@ -150,23 +153,6 @@ def _readers(flow: Flow, call: OperatorCall) -> list[OperatorCall]:
     return [found[index] for index in sorted(found)]
 
 
-def _caller(flow: Flow, call: OperatorCall, held: Held) -> str:
-    """The path of the module in whose own code a call is made."""
-    if call.module is None:
-        raise Stays("is called as a function outside of the network's modules")
-    module_call = flow.tape.modules[call.module]
-    path, module = path_of(module_call), flow.module_of(module_call)
-    where = f"is called as a function in the code of {module_call.address}"
-    outside = [slot.name for _, slot in held if not _is_within(slot.path, path)]
-    if outside:
-        raise Stays(f"{where}, which doesn't hold its {outside[0]}")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise Stays(f"{where}, which is compiled")
-    if "forward" in vars(module):
-        raise Stays(f"{where}, whose forward was replaced")
-    return path
-
-
 def _is_within(path: str, outer: str) -> bool:
     return not outer or path == outer or path.startswith(f"{outer}.")
 
@@ -176,12 +162,17 @@ def _lending(flow: Flow, skip: Skip, reading: list[OperatorCall]) -> Skip:
     bias = dict(skip.held).get("bias")
     layers = [_layer_before(flow, call) for call in reading]
     known = [layer for layer in layers if layer is not None]
-    if bias is None or len(known) < len(layers) or len(skip.callers) > 1:
+    if bias is None or len(known) < len(layers) or len(skip.callers) != 1:
+        return skip
+    caller = flow.model.get_submodule(skip.callers[0])
+    if isinstance(caller, torch.jit.ScriptModule) or "forward" in vars(caller):
         return skip
     weights = [layer.tensor(_BORROWS[layer.op]) for layer in known]
     weight = next(value for value in weights if value is not None)
     slots, indices = flow.slots_of(weight), frozenset(layer.index for layer in known)
-    if not slots or not flow.is_one_place(slots) or not _is_within(slots[0].path, skip.callers[0]):
+    if not slots or not flow.is_one_place(slots):
+        return skip
+    if not all(_is_within(slot.path, skip.callers[0]) for slot in (slots[0], bias)):
         return skip
     if frozenset(reader.index for reader in flow.readers_of_storage(weight)) != indices:
         return skip

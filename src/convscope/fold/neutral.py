@@ -1,9 +1,9 @@
 """The edit after which a batch norm that is called as a function doesn't run: its tensors become neutral.
 
-A neutral batch norm returns what it is given: μ = 0, v = 1 − ε, γ = 1, β = 0. On top of that, its running mean
-answers for it (:mod:`convscope.fold.neutral_mean`), so that no operator runs. Where that goes by unheard
-(``torch.jit.script``), the batch norm runs and changes nothing. Neutral tensors don't train, and aren't in
-the state dict, so that the weights from before the fold don't load.
+A neutral batch norm returns what it is given: μ = 0, v = 1 − ε, γ = 1, β = 0. On top of that, its running
+mean answers for it (:mod:`convscope.fold.neutral_mean`), so that no operator runs. Where that isn't heard
+(``torch.jit.script``, strict export), the batch norm runs and changes nothing. Neutral tensors don't train,
+and aren't in the state dict, so that the weights from before the fold don't load.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _CONFIGURATION = ("num_features", "eps", "momentum", "affine", "track_running_st
 
 @dataclass(frozen=True)
 class Neutralise:
-    """Makes a batch norm neutral. Carry it out before layers get their weights: it clears a bias that is lent.
+    """Makes a batch norm neutral. Carry it out before layers get weights: it clears a bias that is lent.
 
     Attributes:
         skip: the batch norm.
@@ -43,7 +43,8 @@ class Neutralise:
         for name, slot in self.skip.held:
             self._neutralise(model, name, slot)
         holder = held["running_mean"].path
-        if holder and self._term != "running_mean" and _is_plain(model.get_submodule(holder)):
+        adds_itself = bool(self._term) and holder in self.skip.callers
+        if holder and not adds_itself and _is_plain(model.get_submodule(holder)):
             Swap(holder, self._identity)(model)
         if self.skip.lent_to is not None:
             (caller,) = self.skip.callers
@@ -82,8 +83,8 @@ class Neutralise:
         for name, parameter in batch_norm._parameters.items():
             made.register_parameter(name, parameter)
         for name, buffer in batch_norm._buffers.items():
-            made.register_buffer(name, buffer, persistent=False)
-        for name in ("running_mean", *_CONFIGURATION):
+            made.register_buffer(name, buffer, persistent=name == self._term)
+        for name in (*_CONFIGURATION, *({"running_mean"} & vars(batch_norm).keys())):
             made.__dict__[name] = getattr(batch_norm, name)
         return made
 

@@ -15,6 +15,11 @@ from torch import Tensor
 
 NORMALISING = (F.batch_norm, torch.batch_norm, F.instance_norm, torch.instance_norm)
 """The functions that run a batch norm by running statistics; their first argument is ``input``."""
+# What copies and casts of it are one too.
+_COPYING = (
+    Tensor.detach, Tensor.clone, Tensor.contiguous, Tensor.to, Tensor.type_as, Tensor.cpu, Tensor.cuda,
+    Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16,
+)  # fmt: skip
 _BIAS_AT = {F.batch_norm: 4, torch.batch_norm: 2, F.instance_norm: 4, torch.instance_norm: 2}
 
 
@@ -33,16 +38,18 @@ class NeutralMean(Tensor):
         if func in NORMALISING:
             return cls.normalised(func, args, kwargs)
         with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+        return result.as_subclass(cls) if func in _COPYING and isinstance(args[0], cls) else result
 
     @classmethod
     def normalised(cls, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of a batch norm."""
+        del func
         return args[0] if args else kwargs["input"]
 
     def __deepcopy__(self, memo: Any) -> Tensor:
         if id(self) not in memo:
-            memo[id(self)] = self.detach().clone().as_subclass(type(self))
+            memo[id(self)] = self.detach().clone()
         copied: Tensor = memo[id(self)]
         return copied
 

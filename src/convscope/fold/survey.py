@@ -7,13 +7,14 @@ import numpy as np
 
 from convscope.fold.certain import Certain
 from convscope.fold.flow import Flow, Stays
+from convscope.fold.functional import Skip, lent_biases, place_of
 from convscope.fold.gauge import rules
 from convscope.fold.gauge.labels import Labels, on_axis
 from convscope.fold.gauge.reading import Reading
 from convscope.fold.gauge.solve import Link
 from convscope.fold.kept_norm import KeptNorm, kept_norm_of
 from convscope.fold.options import Options
-from convscope.fold.shell import Shell, shell_of
+from convscope.fold.shell import Shell
 from convscope.fold.units import Unfit, Unit, units_of
 
 assert rules.__all__  # importing them fills the table of rules
@@ -29,14 +30,14 @@ class Norm:
         unit: what it computes.
         link: its link between labels.
         takes: how it takes gauges in if it is kept, or None if it can't.
-        shell: what is replaced if it folds, or None if it can't.
+        shell: what is replaced or skipped if it folds, or None if it can't.
         stays: why it can't; "" if it may.
     """
 
     unit: Unit
     link: Link
     takes: KeptNorm | None
-    shell: Shell | None
+    shell: Shell | Skip | None
     stays: str
 
 
@@ -87,7 +88,11 @@ class Survey:
     def _read(self) -> None:
         found = units_of(self.flow, self.reading.constants)
         last = {each.last.index if isinstance(each, Unit) else each.call.index: each for each in found}
-        inside = self._inside([each for each in found if isinstance(each, Unit)])
+        units = [each for each in found if isinstance(each, Unit)]
+        inside = self._inside(units)
+        self._places = {unit.last.index: self._place(unit) for unit in units}
+        places = [place for place in self._places.values() if not isinstance(place, Stays)]
+        self.reading.lent = lent_biases(places)
         for call in self.flow.tape.in_phase("forward"):
             norm = last.get(call.index)
             if isinstance(norm, Unit):
@@ -126,15 +131,22 @@ class Survey:
         takes = kept_norm_of(self.flow, unit, *ends)
         labels, scale, shift = each_once
         link = Link(labels.astype(np.int64), fresh, scale, shift, takes is not None)
+        place = self._places[unit.last.index]
+        if isinstance(place, Stays):
+            return Norm(unit, link, takes, None, self.reading.text(place))
+        return Norm(unit, link, takes, place, "")
+
+    def _place(self, unit: Unit) -> Shell | Skip | Stays:
+        """What is replaced or skipped if a batch norm folds, or why it can't."""
         try:
             if unit.address in self._kept:
                 raise Stays(self._kept[unit.address])
             why_not = "" if self._certain is None else self._certain.why_not(unit.address)
             if why_not:
                 raise Stays(why_not)
-            return Norm(unit, link, takes, shell_of(self.flow, self.reading.constants, unit), "")
+            return place_of(self.flow, self.reading.constants, unit)
         except Stays as reason:
-            return Norm(unit, link, takes, None, self.reading.text(reason))
+            return reason
 
     def _require_whole(self) -> None:
         """Keep the batch norms of modules of which not all calls may fold, or not alike."""
@@ -142,8 +154,9 @@ class Survey:
             first = self.norms[group[0]]
             assert first.shell is not None
             why = ""
-            calls = self.flow.calls_of_module(first.shell.path)
-            if len(calls) > len(group):
+            if isinstance(first.shell, Skip):
+                why = self._why_not_all(group, first.shell)
+            elif len(calls := self.flow.calls_of_module(first.shell.path)) > len(group):
                 known = {str(norm.unit.module.address) for i in group if (norm := self.norms[i]).unit.module}
                 kept = next(str(call.address) for call in calls if str(call.address) not in known)
                 why = f"its module is also called at {kept}, where it stays"
@@ -152,3 +165,10 @@ class Survey:
             for index in group if why else ():
                 norm = self.norms[index]
                 self.norms[index] = Norm(norm.unit, norm.link, norm.takes, None, why)
+
+    def _why_not_all(self, group: list[int], skip: Skip) -> str:
+        """Why a batch norm can't be skipped: not all of its calls may fold; else nothing."""
+        others = skip.calls - {self.norms[index].unit.last.index for index in group}
+        if not others:
+            return ""
+        return f"is also called at {self.flow.tape.calls[min(others)].address}, where it stays"

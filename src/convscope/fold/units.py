@@ -13,6 +13,7 @@ from convscope.core.address import ROOT
 from convscope.fold.constants import Constants
 from convscope.fold.flow import Flow, Stays, path_of
 from convscope.fold.gauge.scales import Numbers
+from convscope.fold.slots import Slot
 from convscope.tape import ModuleCall, OperatorCall
 from convscope.tape.batch_norms import normalises_samples
 
@@ -233,9 +234,13 @@ def _nearest(call: OperatorCall, paths: list[str]) -> str:
 
 
 def not_called(flow: Flow) -> list[str]:
-    """Return the paths of batch norm modules that didn't run."""
+    """Return the paths of batch norm modules that didn't run, and whose statistics nobody read."""
+    read = {flow.tape.values[value].storage for call in flow.tape.calls for value in call.inputs}
+    used = {info.name for info in flow.tape.buffers if info.storage in read}
     return [
         path or ROOT
         for path, module in flow.model.named_modules()
-        if isinstance(module, _BatchNorm) and not flow.calls_of_module(path)
+        if isinstance(module, _BatchNorm)
+        and not flow.calls_of_module(path)
+        and Slot(path, "running_mean").name not in used
     ]

@@ -1,7 +1,7 @@
-"""What the rules claim of gauges, checked with numbers: f(a·x + b) = a'·f(x) + b', or not where it is violated.
+"""What the rules claim of gauges, with numbers: f(a·x + b) = a'·f(x) + b', or not where it is violated.
 
-Nothing of the solver is used: ties, demands and equations of a system are solved here, by dense linear algebra,
-and broken here, one at a time.
+Nothing of the solver is used: ties, demands and equations of a system are solved here, by dense linear
+algebra, and broken here, one at a time.
 """
 
 import copy
@@ -116,16 +116,21 @@ class Recorded:
         for left, right in self.system.ties:
             yield from (Constraint("tie", pair) for pair in zip(left.tolist(), right.tolist(), strict=True))
         for demand in self.system.demands:
-            each = demand.labels.tolist()  # an operator that nothing passes may drop some elements: all at once
+            each = (
+                demand.labels.tolist()
+            )  # an operator that nothing passes may drop some elements: all at once
             parts = [tuple(each)] if demand.kind == "fixed" else [(label,) for label in each]
             yield from (Constraint(demand.kind, part, demand.why) for part in parts)
         for relation in self.system.relations:
             for i, of in enumerate(relation.of.tolist()):
-                labels, weights = tuple(relation.labels[:, i].tolist()), tuple(relation.weights[:, i].tolist())
+                labels, weights = (
+                    tuple(relation.labels[:, i].tolist()),
+                    tuple(relation.weights[:, i].tolist()),
+                )
                 yield Constraint("relation", labels, relation.why, weights, relation.constant[i].item(), of)
 
     def error(self, gauge, seed=5):
-        """How far f(a·x + b) is from a'·f(x) + b', by the size of what is compared; NaN counts as infinite."""
+        """How far f(a·x + b) is from a'·f(x) + b', by the size of what is compared; NaN is infinite."""
         generator = torch.Generator().manual_seed(seed)
         inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in self.case.shapes]
         changed = copy.deepcopy(self.net)
@@ -137,7 +142,10 @@ class Recorded:
         with torch.no_grad():
             expected, given = (_tuple(net(*x)) for net, x in ((self.net, inputs), (changed, moved)))
         assert len(expected) == len(given) == len(self.after)
-        return max(_apart(_gauged(y, labels, gauge), z) for y, labels, z in zip(expected, self.after, given, strict=True))
+        return max(
+            _apart(_gauged(y, labels, gauge), z)
+            for y, labels, z in zip(expected, self.after, given, strict=True)
+        )
 
 
 def _tuple(outputs):
@@ -178,7 +186,11 @@ def draw(num_labels, constraints, rng, broken=None):
         of_class[aim] = -0.7 if broken.kind == "positive" else 0.0
     scales = np.array([of_class[root] for root in classes])
     shifts = _shifts(num_labels, kept, scales, rng)
-    return None if shifts is None or (broken is not None and _holds(broken, scales, shifts)) else (scales, shifts)
+    return (
+        None
+        if shifts is None or (broken is not None and _holds(broken, scales, shifts))
+        else (scales, shifts)
+    )
 
 
 def _classes(num_labels, constraints):

@@ -8,6 +8,10 @@ from fold.gauge.claims import Recorded, draw
 KINDS = ("scale", "negative", "shift")
 """``scale``: positive ones; ``negative``: those below 0 too; ``shift``: shifts under a scale of 1."""
 
+SCALE, SHIFT = frozenset({"scale"}), frozenset({"shift"})
+SCALES = frozenset({"scale", "negative"})
+ALL = SCALES | SHIFT
+
 _SAMPLES = 7
 
 
@@ -25,19 +29,22 @@ def admitted(case):
 
 
 def true(case):
-    """Return the kinds of gauges for which f(a·x + b) is a'·f(x) + b' with some a' and b', element by element."""
+    """Return the kinds of gauges for which f(a·x + b) is some a'·f(x) + b', element by element."""
     return {kind for kind in KINDS if _passes(case, kind)}
 
 
 def _layouts(case):
-    """Labels along channels for one input; one label each for several, which needn't have the same channels."""
+    """Labels along channels for one input; one each for several, whose channels needn't be the same."""
     return [(1,)] if len(case.shapes) == 1 and len(case.shapes[0]) > 1 else [()] * len(case.shapes)
 
 
 def _passes(case, kind):
     net, generator = case.net, torch.Generator().manual_seed(8)
     shared = torch.rand((), generator=generator).double() + 1.3
-    gauges = [_gauge(shape, layout, kind, shared, generator) for shape, layout in zip(case.shapes, _layouts(case), strict=True)]
+    gauges = [
+        _gauge(shape, layout, kind, shared, generator)
+        for shape, layout in zip(case.shapes, _layouts(case), strict=True)
+    ]
     before, after = [], []
     for _ in range(_SAMPLES):
         inputs = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in case.shapes]

@@ -1,4 +1,4 @@
-"""Small random networks with several batch norms that hinder one another: streams, branches, gates, constants."""
+"""Small random networks with several batch norms that hinder one another: in streams and branches."""
 
 import numpy as np
 import torch
@@ -8,6 +8,17 @@ from torch import nn
 SHAPE = (2, 2, 5, 5)
 CHANNELS = 2
 _MOST_NORMS = 6
+
+
+class Gain(nn.Module):
+    """A constant per channel that is added, or multiplies."""
+
+    def __init__(self, *, added):
+        super().__init__()
+        self.gain, self.added = nn.Parameter(torch.randn(CHANNELS, 1, 1)), added
+
+    def forward(self, x):
+        return x + self.gain if self.added else x * self.gain
 
 
 class Drawn(nn.Module):
@@ -31,35 +42,32 @@ def random_net(seed):
     num_norms = 0
     torch.manual_seed(seed)
 
-    def part(module):
+    def run(module, at):
+        number = len(net.parts)
         net.parts.append(module)
-        return len(net.parts) - 1
+        net.steps.append(lambda s, v: s.parts[number](v[at]))
 
     while len(net.steps) < 14 and num_norms < _MOST_NORMS:
         at = max(0, len(net.steps) - int(rng.geometric(0.6)) + 1)
         other = int(rng.integers(0, len(net.steps) + 1))
-        match rng.choice(["norm", "norm", "norm", "conv", "conv", "relu", "add", "pad", "gain", "sigmoid", "pool"]):
+        match rng.choice(
+            ["norm", "norm", "norm", "conv", "conv", "relu", "add", "pad", "gain", "sigmoid", "pool"]
+        ):
             case "norm":
                 norm = _randomised(nn.BatchNorm2d(CHANNELS), rng, positive)
-                net.steps.append(lambda s, v, i=part(norm), at=at: s.parts[i](v[at]))
+                run(norm, at)
                 num_norms += 1
             case "conv":
                 bias = bool(rng.random() < 0.9)
-                conv = nn.Conv2d(CHANNELS, CHANNELS, 1, bias=bias)
-                net.steps.append(lambda s, v, i=part(conv), at=at: s.parts[i](v[at]))
+                run(nn.Conv2d(CHANNELS, CHANNELS, 1, bias=bias), at)
             case "pad":
-                conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-                net.steps.append(lambda s, v, i=part(conv), at=at: s.parts[i](v[at]))
+                run(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), at)
             case "relu":
                 net.steps.append(lambda s, v, at=at: F.relu(v[at]))
             case "add":
                 net.steps.append(lambda s, v, at=at, other=other: v[at] + v[other])
             case "gain":
-                gain = nn.ParameterList([torch.randn(CHANNELS, 1, 1)])
-                added = rng.random() < 0.5
-                net.steps.append(
-                    lambda s, v, i=part(gain), at=at, added=added: v[at] + s.parts[i][0] if added else v[at] * s.parts[i][0]
-                )
+                run(Gain(added=rng.random() < 0.5), at)
             case "sigmoid":
                 net.steps.append(lambda s, v, at=at: v[at].sigmoid())
             case "pool":

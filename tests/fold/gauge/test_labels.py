@@ -93,11 +93,15 @@ def test_joined(data):
         size = data.draw(SIZES)
         other = [*shape[:axis], size, *shape[axis + 1 :]]
         lengths = [n if data.draw(st.booleans()) else 1 for n in other]
-        parts.append(np.array(data.draw(st.integers(0, 9))) + np.arange(int(np.prod(lengths))).reshape(lengths) % 3)
+        parts.append(
+            np.array(data.draw(st.integers(0, 9))) + np.arange(int(np.prod(lengths))).reshape(lengths) % 3
+        )
         sizes.append(size)
     made = joined(parts, sizes, axis)
     shapes = [[*shape[:axis], size, *shape[axis + 1 :]] for size in sizes]
-    assert_is(made, np.concatenate([full(part, each) for part, each in zip(parts, shapes, strict=True)], axis))
+    assert_is(
+        made, np.concatenate([full(part, each) for part, each in zip(parts, shapes, strict=True)], axis)
+    )
     assert_short(made)
 
 

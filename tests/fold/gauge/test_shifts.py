@@ -51,12 +51,12 @@ def test_what_may_be_any_number_must_be_independent(pinned, cost, vectors):
         try:
             shifts.take_in(equation(rows, np.zeros(len(rows))))
         except Dependent as error:
-            assert not independent
-            assert all(0 <= place < len(rows) for place in error.where)
-            assert len(error.where) > 0
+            places, accepted = error.where.tolist(), False
         else:
-            assert independent
-            matrix = more
+            places, accepted, matrix = [], True, more
+        assert accepted is independent
+        assert bool(places) is not independent
+        assert set(places) <= set(range(len(rows)))
 
 
 @given(pins, costs, st.lists(vector, max_size=5), st.data())

@@ -13,6 +13,7 @@ from convscope.tape import record
 from fold.gauge.random_streams import SHAPE, random_net
 
 TOLERANCE = 1e-8
+KINDS = ("fixed", "unit scale", "no shift", "positive", "nonzero")
 
 
 def surveyed(net):
@@ -20,7 +21,7 @@ def surveyed(net):
 
 
 class Possible:
-    """Whether gauges exist for which some batch norms are identities: their scales first, then their shifts."""
+    """Whether gauges exist for which some batch norms are identities: scales first, then shifts."""
 
     def __init__(self, system, links):
         self.system, self.links = system, links
@@ -28,7 +29,9 @@ class Possible:
 
     def folds(self, chosen):
         """Whether these can all go; the rest stays, and takes gauges if its parameters can."""
-        found = [self._scales(chosen, generic) for generic in (True, False)]  # constants may ask for a scale of 1
+        found = [
+            self._scales(chosen, generic) for generic in (True, False)
+        ]  # constants may ask for a scale of 1
         return any(scales is not None and self._shifts(chosen, scales) for scales in found)
 
     def _asked(self, chosen, *kinds):
@@ -51,7 +54,9 @@ class Possible:
             for x, y in zip(left.tolist(), right.tolist(), strict=True):
                 edge(x, y, 1.0)
         for i in chosen:
-            for x, y, s in zip(self.links[i].before.tolist(), self.links[i].after.tolist(), self.links[i].scale, strict=True):
+            for x, y, s in zip(
+                self.links[i].before.tolist(), self.links[i].after.tolist(), self.links[i].scale, strict=True
+            ):
                 edge(x, y, s)
         positive = self._asked(chosen, "positive") - {0}
         one = self._asked(chosen, "fixed", "unit scale")
@@ -111,11 +116,33 @@ class Possible:
         return 0
 
 
+def assert_solves(system, links, found):
+    """The gauges that were found are what every operator asks, and what every batch norm that goes is."""
+    a, b = found.scales, found.shifts
+    asked = {
+        kind: np.concatenate([[0], *(d.labels for d in system.demands if d.kind == kind)]) for kind in KINDS
+    }
+    asked = {kind: labels.astype(int) for kind, labels in asked.items()}
+    assert np.allclose(a[np.concatenate([asked["fixed"], asked["unit scale"]])], 1)
+    assert np.allclose(b[np.concatenate([asked["fixed"], asked["no shift"]])], 0)
+    assert (a[asked["positive"]] > 0).all()
+    assert (a[asked["nonzero"]] != 0).all()
+    assert all(np.allclose(a[left], a[right]) for left, right in system.ties)
+    for each in system.relations:
+        assert np.allclose((each.weights * b[each.labels]).sum(0), each.constant * (1 - a[each.of]))
+    for i, link in enumerate(links):
+        if i in found.folded | found.partial:
+            assert np.allclose(a[link.before], link.scale * a[link.after])
+        if i in found.folded:
+            assert np.allclose(b[link.before], a[link.after] * link.shift + b[link.after])
+
+
 def gap(seed):
-    """How many batch norms fewer than possible are folded in a random network; each is a module of its own."""
+    """How many batch norms fewer than possible are folded in a random network."""
     survey = surveyed(random_net(seed))
     system, links = survey.reading.system, survey.links
     found = solve(system, links, survey.groups())
+    assert_solves(system, links, found)
     possible = Possible(system, links)
     assert possible.folds(sorted(found.folded)), "what is folded can be folded"
     return possible.most() - len(found.folded)

@@ -29,7 +29,8 @@ def layouts_of(case):
 def _fitting(shape):
     rank = len(shape)
     return [
-        None if layout is None else tuple(axis for axis in layout if -rank <= axis < rank) for layout in LAYOUTS
+        None if layout is None else tuple(axis for axis in layout if -rank <= axis < rank)
+        for layout in LAYOUTS
     ]
 
 

@@ -14,7 +14,6 @@ from convscope.fold.options import DEFAULT, Options
 from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
-
 _VIEWS = {"view", "slice", "select", "transpose", "permute", "t", "unsqueeze", "squeeze", "alias", "detach"}
 
 
@@ -30,6 +29,7 @@ class Reading:
         calls: for each call of a layer that takes gauges, by its index, all calls of that layer.
         refused: why calls leave everything as it is that usually don't, by their index.
         remedies: what would help against what is asked, by the reason why it is asked.
+        lent: where the biases will be held that layers are given whose calls have none, by a call's index.
         pads: modules that pad with zeros and may pad with a shift instead.
         options: what the user chose.
     """
@@ -43,6 +43,7 @@ class Reading:
         self.layers: dict[Slot, Layer] = {}
         self.refused: dict[int, str] = {}
         self.remedies: dict[str, str] = {}
+        self.lent: dict[int, Slot] = {}
         self.pads: list[ZeroPad] = []
         self.calls: dict[int, list[OperatorCall]] = {}
         self._labels: dict[int, Labels] = {}

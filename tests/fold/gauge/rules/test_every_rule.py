@@ -6,7 +6,14 @@ import torch.nn.functional as F
 
 from convscope.fold.gauge.reading import RULES
 from fold.gauge.claims import case
-from fold.gauge.rules import test_averages, test_layers, test_linear, test_maxima, test_movement, test_products
+from fold.gauge.rules import (
+    test_averages,
+    test_layers,
+    test_linear,
+    test_maxima,
+    test_movement,
+    test_products,
+)
 
 MODULES = (test_averages, test_layers, test_linear, test_maxima, test_movement, test_products)
 SEQUENCE, IMAGE, CUBE = (2, 4, 6), (2, 4, 3, 5), (2, 2, 2, 3, 4)

@@ -1,4 +1,4 @@
-"""Convolution and linear layers: with the weights for its labels' gauges, a layer takes and gives what they say."""
+"""Convolution and linear layers: with weights for its labels' gauges, each takes and gives what they say."""
 
 import pytest
 import torch
@@ -60,7 +60,8 @@ CASES = {
     "transposed, 1x1": layer(IMAGE, lambda: nn.ConvTranspose2d(4, 3, 1)),
     "transposed, 1x1 strided": layer(IMAGE, lambda: nn.ConvTranspose2d(4, 3, 1, 2)),
     "transposed, 1x1 cut": case(
-        lambda s, x: s.layer(x), IMAGE, slack=("unlike numbers of weights",), layer=lambda: nn.ConvTranspose2d(4, 3, 1, padding=1)
+        lambda s, x: s.layer(x), IMAGE,
+        slack=("unlike numbers of weights",), layer=lambda: nn.ConvTranspose2d(4, 3, 1, padding=1),
     ),  # a shift would pass, since only what is outside is cut off
     "transposed, blocks": layer(IMAGE, lambda: nn.ConvTranspose2d(4, 3, 2, 2)),
     "transposed, grouped": layer(IMAGE, lambda: nn.ConvTranspose2d(4, 6, 3, groups=2)),
@@ -88,7 +89,8 @@ CASES = {
     "mm from the left": case(lambda s, x: s.weight @ x, (4, 4), weight=weight(4, 4)),
     "mm of two": case(lambda s, x, y: x @ y, (3, 4), (4, 3)),
     "addmm weighted": case(
-        lambda s, x: torch.addmm(s.bias, x, s.weight, beta=2, alpha=3), (3, 4), weight=weight(4, 5), bias=weight(5)
+        lambda s, x: torch.addmm(s.bias, x, s.weight, beta=2, alpha=3), (3, 4),
+        weight=weight(4, 5), bias=weight(5),
     ),
     "addmm of rows": case(
         lambda s, x: torch.addmm(s.bias, x, s.weight), (3, 4), weight=weight(4, 5), bias=weight(3, 1)

@@ -1,11 +1,11 @@
-"""Sums, constants added and constants that multiply: equations between shifts, and one scale for what is added."""
+"""Sums, constants added and constants that multiply: equations between shifts, and common scales."""
 
 import pytest
 import torch
 from torch import nn
 
 from fold.gauge.claims import case
-from fold.gauge.passing import admitted, true
+from fold.gauge.passing import ALL, SCALES, SHIFT, admitted, true
 from fold.gauge.trials import assert_claim, assert_needed
 
 IMAGE = (2, 4, 3, 4)
@@ -85,11 +85,14 @@ CASES = {
     "standardised": case(lambda s, x: (x - s.gain) / (s.gain + 3) * 2 + 1, IMAGE, **CHANNELS),
 }
 
-ALL, SCALES = {"scale", "negative", "shift"}, {"scale", "negative"}
 STRICTER = {
     # the shift isn't the same for all of a channel
-    **dict.fromkeys(["add columns", "add rows", "add positions", "add to a larger constant", "sub from columns"], SCALES),
-    **dict.fromkeys(["mul by columns", "mul by positions", "mul by a larger constant", "div by columns"], {"shift"}),
+    **dict.fromkeys(
+        ["add columns", "add rows", "add positions", "add to a larger constant", "sub from columns"], SCALES
+    ),
+    **dict.fromkeys(
+        ["mul by columns", "mul by positions", "mul by a larger constant", "div by columns"], SHIFT
+    ),
     # both sides' scales could pass, as their product
     **dict.fromkeys(["mul by another", "mul by a gate", "mul by a gate, other side"], SCALES),
     **dict.fromkeys(["mul of rows and columns", "mul by itself", "div of a constant"], SCALES),

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fold.gauge.claims import case
-from fold.gauge.passing import admitted, true
+from fold.gauge.passing import SCALE, admitted, true
 from fold.gauge.trials import assert_claim, assert_needed
 
 SEQUENCE, IMAGE, CUBE = (2, 3, 5), (2, 4, 3, 5), (2, 2, 3, 4, 4)
@@ -45,9 +45,7 @@ CASES = {
     "adaptive_max_pool2d": case(lambda s, x: F.adaptive_max_pool2d(x, 2), IMAGE),
     "adaptive_max_pool3d": case(lambda s, x: F.adaptive_max_pool3d(x, 2), CUBE),
     "adaptive_max_pool3d over channels": case(lambda s, x: F.adaptive_max_pool3d(x, (2, 3, 5)), IMAGE),
-    "indices": case(
-        lambda s, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), (2, 3, 4, 4)
-    ),
+    "indices": case(lambda s, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), (2, 3, 4, 4)),
     "amax": case(lambda s, x: x.amax((2, 3)), IMAGE),
     "amax keepdim": case(lambda s, x: x.amax(-1, keepdim=True), IMAGE),
     "amax of all": case(lambda s, x: x.amax(), IMAGE),
@@ -62,7 +60,7 @@ CASES = {
 STRICTER = {
     "abs": {"negative"},
     # of both sides together, or together with the number that they're compared with
-    **dict.fromkeys(["clamp_min by data", "relu6", "indices", "max of two"], {"scale"}),
+    **dict.fromkeys(["clamp_min by data", "relu6", "indices", "max of two"], SCALE),
 }
 """What would pass, and isn't let through."""
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fold.gauge.claims import case
-from fold.gauge.passing import admitted, true
+from fold.gauge.passing import ALL, SCALES, SHIFT, admitted, true
 from fold.gauge.trials import assert_claim, assert_needed
 
 LEFT, RIGHT = (2, 4, 3), (2, 3, 5)
@@ -35,13 +35,12 @@ CASES = {
     "softmax": case(lambda s, x: x.softmax(-1), LEFT),
 }  # fmt: skip
 
-ALL, SCALES = {"scale", "negative", "shift"}, {"scale", "negative"}
 STRICTER = {
     # both sides' scales could pass, as their product
     **dict.fromkeys(["bmm", "bmm of equal sizes", "bmm with its transpose", "matmul"], SCALES),
     # the shift isn't the same everywhere, or a softmax hides it
-    **dict.fromkeys(["bmm by a constant", "attention", "attention through views", "softmax"], {"shift"}),
-    "attention, scaled afterwards": {"shift"},
+    **dict.fromkeys(["bmm by a constant", "attention", "attention through views", "softmax"], SHIFT),
+    "attention, scaled afterwards": SHIFT,
     "attention, expanded rows": ALL,
 }
 """What would pass, and isn't let through."""

@@ -34,6 +34,8 @@ def layer(reading: Reading, call: OperatorCall) -> None:
         found = _found(reading, call, inputs)
     except Stays as reason:
         return reading.opaque(call, reading.text(reason))
+    if call.index in reading.lent:
+        found = replace(found, bias=reading.lent[call.index])
     earlier = reading.layers.get(found.weight)
     calls = reading.calls[earlier.call.index] if earlier else []
     calls.append(call)
