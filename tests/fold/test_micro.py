@@ -84,7 +84,7 @@ def test_users_model_is_as_it_was(name):
 def test_folded_model_is_an_ordinary_module(name):
     case, result = CASES[name], done(name)
     model = result.folded.model
-    assert type(model) is type(result.net)
+    assert isinstance(model, type(result.net))
     assert {path: module.training for path, module in result.net.named_modules()}.items() >= {
         path: module.training
         for path, module in model.named_modules()

@@ -143,15 +143,6 @@ STAYS = {
         IMAGE,
         "no running statistics",
     ),
-    "functional batch norm": (
-        lambda: Functional(
-            lambda s, x: F.batch_norm(s.conv(x), s.bn.running_mean, s.bn.running_var),
-            conv=conv(),
-            bn=nn.BatchNorm2d(4),
-        ),
-        IMAGE,
-        "called as a function in the code of self#1",
-    ),
     "weight norm": (
         lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(conv()), nn.BatchNorm2d(4)),
         IMAGE,

@@ -15,7 +15,7 @@ INPUTS = described((2, 3, 6, 5), torch.float32)
 
 def compared(net, change=lambda network: None, places=(), inputs=INPUTS):
     """What a witness says of a network and a changed one, which are one object here."""
-    witness = Witness(net, inputs, places, torch.float64)
+    witness = Witness(net, inputs, [place.address for place in places], torch.float64)
     change(net)
     return witness.compare(net, places)
 

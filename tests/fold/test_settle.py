@@ -132,8 +132,7 @@ def test_nothing_unproved_is_shipped(net):
 def test_a_fold_that_is_offered_late_is_proved(net):
     settled = settle(net, Planner(net, ("1",), late=("10",)), INPUTS)
     assert verdicts(settled)["1"] == "kept"
-    if verdicts(settled)["10"] == "folded":
-        assert "10#1" in settled.comparison.at
+    assert not settled.plan.changes or settled.comparison.within(1e-9)
     assert error_of(net, settled) < 1e-12
 
 

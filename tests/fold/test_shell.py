@@ -25,7 +25,7 @@ def test_subclass_keeps_its_activation(randomised, relative_error):
     assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
-def test_subclass_that_computes_more_stays(randomised, relative_error):
+def test_subclass_that_computes_more_still_computes_it(randomised, relative_error):
     class Doubled(nn.BatchNorm2d):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -51,8 +51,8 @@ def test_subclass_that_computes_more_stays(randomised, relative_error):
     for subclass in (Doubled, Gated, Noted):
         net = randomised(nn.Sequential(conv(), subclass(4)))
         folded = fold(net, IMAGE)
-        assert folded.ledger.kept == 1
-        assert relative_error(net, folded.model, *IMAGE) == 0
+        assert isinstance(folded.model[1], subclass), "what else it computes still runs"
+        assert relative_error(net, folded.model, *IMAGE) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ CASES = {
         ),
         {"bn#1": "a#1, b#1"},
     ),
+    "not the layer before, whose output is seen": (
+        lambda: Functional(
+            lambda s, x: (y := s.stem(x), s.a(s.bn(y))), stem=nn.Conv2d(3, 4, 1), bn=norm(), a=one()
+        ),
+        {"bn#1": "a#1"},
+    ),
     "both layers after": (
         lambda: Functional(
             lambda s, x: s.a(y := s.bn(s.stem(x).sigmoid())) + s.b(y),

@@ -45,6 +45,7 @@ class Decision:
         reason: why it stays, altogether or in part, or what else is to be known.
         magnification: largest |γ| / √(v + ε), if it doesn't stay.
         place: where to see that it is right, if it doesn't stay.
+        reads: the module call whose operator writes what it normalises; "" if none does.
         remedy: what would make it foldable, if it stays; "" if nothing is known to.
     """
 
@@ -55,6 +56,7 @@ class Decision:
     magnification: float | None = None
     place: Place | None = None
     remedy: str = ""
+    reads: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,10 @@ def _decision(changes: Changes, index: int) -> Decision:
     into = changes.into[index]
     largest = float(np.abs(norm.unit.scale).max(initial=0.0))
     remarks = "; ".join(text for text in (why, _parted(changes, into)) if text)
-    return Decision(norm.unit.address, verdict, into, remarks, largest, _place(changes, norm), remedy)
+    maker = changes.survey.flow.tape.producer(norm.unit.before)
+    reads = "" if maker is None else str(maker.address.module)
+    place = _place(changes, norm)
+    return Decision(norm.unit.address, verdict, into, remarks, largest, place, remedy, reads)
 
 
 def _parted(changes: Changes, into: tuple[str, ...]) -> str:

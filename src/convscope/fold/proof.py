@@ -6,7 +6,7 @@ network doesn't run in float64.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,8 @@ class Witness:
     Args:
         network: a copy that nobody changes.
         inputs: as :func:`convscope.fold.trials.described` returns them.
-        places: read on the way; in the first trial whole, in the others here and there.
+        addresses: of module calls whose results are read on the way; in the first trial whole, in the
+            others here and there.
         dtype: of floating inputs and of new tensors; None leaves them as they were given.
         most: how many kinds of trials, of the four.
 
@@ -83,12 +84,12 @@ class Witness:
         self,
         network: nn.Module,
         inputs: Any,
-        places: tuple[Place, ...],
+        addresses: Sequence[str],
         dtype: torch.dtype | None = None,
         most: int = 4,
     ) -> None:
         self._dtype = dtype
-        addresses = [place.address for place in places]
+        self._read = frozenset(addresses)
         with _running(network, addresses, dtype) as run:
             self._runs = list(_first_runs(run, inputs, most))
 
@@ -99,7 +100,7 @@ class Witness:
             changed: the network after the change.
             places: some of those that were read before, with the gauges that are expected there.
         """
-        expected = {place.address: place for place in places}
+        expected = {place.address: place for place in places if place.address in self._read}
         errors, at, tried = list[tuple[float, float]](), dict[str, float](), list[Trial]()
         with _running(changed, list(expected), self._dtype) as run:
             for before in self._runs:
@@ -179,7 +180,7 @@ def _first_runs(run: _Runner, inputs: Any, most: int) -> Iterator[_Run]:
 
 
 @contextlib.contextmanager
-def _running(network: nn.Module, addresses: list[str], dtype: torch.dtype | None) -> Iterator[_Runner]:
+def _running(network: nn.Module, addresses: Sequence[str], dtype: torch.dtype | None) -> Iterator[_Runner]:
     """A function that runs the network in evaluation mode and reads values at module calls."""
     values: dict[str, Tensor] = {}
     sampled = False

@@ -53,13 +53,17 @@ def settle(model: nn.Module, planner: Planner, inputs: Any) -> Settled:
     failure = ""
     for dtype, threshold in THRESHOLDS.items():
         try:
-            witness = Witness(copied(model).to(dtype), inputs, _places(plan), dtype)
+            witness = Witness(copied(model).to(dtype), inputs, _addresses(plan), dtype)
         except NotComparable as error:
             failure = failure or str(error)
             continue
         return _settled(model, planner, witness, Settled(plan, None, dtype, threshold), inputs)
     reason = f"the fold can't be proved: the network fails on the inputs that were tried ({failure})"
-    return Settled(planner({decision.address: reason for decision in plan.changes}))
+    kept = dict[str, str]()
+    while plan.changes:
+        kept.update({decision.address: reason for decision in plan.changes})
+        plan = planner(kept)
+    return Settled(plan)
 
 
 def _settled(model: nn.Module, planner: Planner, witness: Witness, first: Settled, inputs: Any) -> Settled:
@@ -79,15 +83,17 @@ def _settled(model: nn.Module, planner: Planner, witness: Witness, first: Settle
         kept.update({decision.address: _undone(comparison) for decision in wrong})
         plan = planner(kept)
         if not plan.changes:
-            break
-    return Settled(
-        planner(
-            {
-                decision.address: kept.get(decision.address, _undone(comparison))
-                for decision in first.plan.changes
-            }
-        )
-    )
+            return Settled(plan)
+    while plan.changes:  # what is kept may let others fold, which nobody has tried
+        kept.update({decision.address: _undone(comparison) for decision in plan.changes})
+        plan = planner(kept)
+    return Settled(plan)
+
+
+def _addresses(plan: Plan) -> list[str]:
+    """Where to look: at what folds, and at what may fold once something else is taken back."""
+    norms = (decision.address for decision in plan.decisions if ":" not in decision.address)
+    return list(dict.fromkeys([*(place.address for place in _places(plan)), *(n for n in norms if "#" in n)]))
 
 
 def _places(plan: Plan) -> tuple[Place, ...]:

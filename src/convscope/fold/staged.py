@@ -84,9 +84,8 @@ def _decisions(first: Plan, sums: list[MergedSum], last: Plan) -> tuple[Decision
     later = {decision.address: decision for decision in last.decisions}
     made = []
     for decision in first.decisions:
-        names = (decision.address, *decision.into)
-        merged = gone.get(decision.address) or (gone.get(decision.into[0]) if len(names) == 2 else None)
-        host = next((hosts[name] for name in names if name in hosts), None)
+        merged = gone.get(decision.address) or gone.get(decision.reads)
+        host = hosts.get(decision.reads)
         if merged is not None:
             place, into = _around(merged, first, last), (merged.into,)
             made.append(Decision(decision.address, "merged", into, "", decision.magnification, place))

@@ -95,6 +95,7 @@ def test_random_sums_compute_the_same(nested, tree, last):
         assert difference(y0, y) < 1e-12
         gone = sum(len(found.batch_norms) for found in merged.sums)
         assert fewer_norms == norms - gone
-        assert fewer_convolutions <= convolutions
+        # a batch norm beside an average pool becomes a convolution with it
+        assert fewer_norms + fewer_convolutions <= norms + convolutions
         if merged.sums:
             assert (fewer_norms, fewer_convolutions) < (norms, convolutions)

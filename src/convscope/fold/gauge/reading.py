@@ -169,7 +169,7 @@ class Reading:
 
 
 Rule = Callable[[Reading, OperatorCall], None]
-"""Gives labels to what a call wrote, and asks what must be asked; may raise ``Stays`` to leave it as it is."""
+"""Gives labels to what a call wrote, and asks what it needs; ``Stays`` leaves all as it is."""
 
 RULES: dict[str, Rule] = {}
 """By the operator's name on the tape; an operator in place goes by the other one's rule."""

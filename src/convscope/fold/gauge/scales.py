@@ -160,7 +160,9 @@ class Scales:
         hung_at = np.where(children[nearest] == parent, first[nearest], where.size)
         now = np.zeros(where.size, dtype=np.bool_)
         now[first] = True
-        now &= hung_at >= np.arange(where.size)  # a parent that is hung up itself before waits its turn
+        now &= hung_at == where.size  # what is asked of a child must reach a root
+        if not now.any():
+            now[first[0]] = True
         child, parent, ratio, where = child[now], parent[now], up[now] / down[now], where[now]
         vanishing = self._nonzero[child] & (ratio == 0)
         if vanishing.any():
