@@ -53,6 +53,11 @@ class Changes:
         return self.solution.folded | self.solution.partial
 
     @cached_property
+    def parted(self) -> dict[str, tuple[str, ...]]:
+        """For layers whose tensors were one with others before, what they part from, by address."""
+        return {address: edit.parted for address, edit in self.reweighed.items() if edit.parted}
+
+    @cached_property
     def gauges(self) -> Gauges:
         """The gauges of all labels."""
         return Gauges(torch.from_numpy(self.solution.scales), torch.from_numpy(self.solution.shifts))

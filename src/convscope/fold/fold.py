@@ -126,7 +126,7 @@ def _entry(decision: Decision, settled: Settled) -> LedgerEntry:
     into = listed(decision.into)
     comparison, place = settled.comparison, decision.place
     error = comparison.at.get(place.address) if comparison is not None and place is not None else None
-    size, remedy = decision.magnification, decision.remedy
+    size, remedy = decision.magnification if decision.verdict != "kept" else None, decision.remedy
     return LedgerEntry(decision.address, decision.verdict, into, decision.reason, error, size, remedy)
 
 

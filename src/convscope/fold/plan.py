@@ -43,7 +43,7 @@ class Decision:
         verdict: see :data:`convscope.fold.ledger.Verdict`.
         into: addresses of what takes it in.
         reason: why it stays, altogether or in part, or what else is to be known.
-        magnification: largest |γ| / √(v + ε), if it doesn't stay.
+        magnification: largest |γ| / √(v + ε); None if it isn't known.
         place: where to see that it is right, if it doesn't stay.
         reads: the module call whose operator writes what it normalises; "" if none does.
         remedy: what would make it foldable, if it stays; "" if nothing is known to.
@@ -132,22 +132,22 @@ def _decision(changes: Changes, index: int) -> Decision:
     failure = solution.failures.get(index)
     why = norm.stays or (changes.reasons.text(norm.unit, norm.link, failure) if failure else "")
     remedy = changes.reasons.remedy(why)
-    if index not in changes.gone:
-        return Decision(norm.unit.address, "kept", reason=why, remedy=remedy)
-    verdict: Verdict = "folded" if index in solution.folded else "partial"
-    into = changes.into[index]
     largest = float(np.abs(norm.unit.scale).max(initial=0.0))
-    remarks = "; ".join(text for text in (why, _parted(changes, into)) if text)
     maker = changes.survey.flow.tape.producer(norm.unit.before)
     reads = "" if maker is None else str(maker.address.module)
+    if index not in changes.gone:
+        return Decision(norm.unit.address, "kept", (), why, largest, None, remedy, reads)
+    verdict: Verdict = "folded" if index in solution.folded else "partial"
+    into = changes.into[index]
+    remarks = "; ".join(text for text in (why, _parted(changes, into)) if text)
     place = _place(changes, norm)
     return Decision(norm.unit.address, verdict, into, remarks, largest, place, remedy, reads)
 
 
 def _parted(changes: Changes, into: tuple[str, ...]) -> str:
     """Which tensors were one with others before, and aren't any more."""
-    parted = [text for address in into if (edit := changes.reweighed.get(address)) for text in edit.parted]
-    return "; ".join(parted)
+    parted = changes.parted
+    return "; ".join(text for address in (into if parted else ()) for text in parted.get(address, ()))
 
 
 def _place(changes: Changes, norm: Norm) -> Place | None:

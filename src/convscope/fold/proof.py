@@ -186,6 +186,8 @@ def _running(network: nn.Module, addresses: Sequence[str], dtype: torch.dtype | 
     sampled = False
 
     def keep(address: Any, result: Any) -> None:
+        if result is None:  # the module has failed
+            return
         tensor = _first(result)
         values[str(address)] = _sample(tensor) if sampled else tensor.detach().clone()
 

@@ -11,6 +11,7 @@ from convscope.fold.functional import Skip, lent_biases, place_of
 from convscope.fold.gauge import rules
 from convscope.fold.gauge.labels import Labels, on_axis
 from convscope.fold.gauge.reading import Reading
+from convscope.fold.gauge.scales import Numbers
 from convscope.fold.gauge.solve import Link
 from convscope.fold.kept_norm import KeptNorm, kept_norm_of
 from convscope.fold.options import Options
@@ -65,6 +66,7 @@ class Survey:
         self.norms: list[Norm] = []
         self.unfit: list[Unfit] = []
         self._kept, self._certain = kept, certain
+        self._written: dict[tuple[str, bytes], Labels] = {}
         self._read()
         for value, why in flow.seen():
             self.reading.fix(value, why)
@@ -117,13 +119,13 @@ class Survey:
         """A batch norm between the labels of its input and new ones for its output."""
         before = self.reading.of(unit.before)
         shape = np.broadcast_shapes(before.shape, unit.scale.shape)
-        rows = np.stack(
+        rows: Numbers = np.stack(
             [np.broadcast_to(each, shape).reshape(-1) for each in (before, unit.scale, unit.shift)]
-        )
+        ).astype(np.float64)
         each_once, inverse = rows, np.arange(rows.shape[1])
         if before.any() and np.unique(rows[0]).size < rows.shape[1]:  # channels of several samples, perhaps
             each_once, inverse = np.unique(rows, axis=1, return_inverse=True)
-        fresh = self.reading.system.fresh((each_once.shape[1],))
+        fresh = self._fresh(unit, each_once)
         after: Labels = fresh[inverse.reshape(-1)].reshape(shape)
         self.reading.set(unit.after, after)
         size = shape[_CHANNELS] if len(shape) > _CHANNELS else 0
@@ -135,6 +137,13 @@ class Survey:
         if isinstance(place, Stays):
             return Norm(unit, link, takes, None, self.reading.text(place))
         return Norm(unit, link, takes, place, "")
+
+    def _fresh(self, unit: Unit, rows: Numbers) -> Labels:
+        """New labels for what a batch norm writes; the same ones for all its calls on the same channels."""
+        key = ("" if unit.module is None else unit.module.address.path, rows.tobytes())
+        if not key[0] or key not in self._written:
+            self._written[key] = self.reading.system.fresh((rows.shape[1],))
+        return self._written[key]
 
     def _place(self, unit: Unit) -> Shell | Skip | Stays:
         """What is replaced or skipped if a batch norm folds, or why it can't."""

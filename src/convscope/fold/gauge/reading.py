@@ -14,7 +14,7 @@ from convscope.fold.options import DEFAULT, Options
 from convscope.fold.slots import Slot
 from convscope.tape import OperatorCall
 
-_VIEWS = {"view", "slice", "select", "transpose", "permute", "t", "unsqueeze", "squeeze", "alias", "detach"}
+_VIEWS = {"view", "slice", "select", "transpose", "permute", "t", "unsqueeze", "squeeze"}
 
 
 class Reading:

@@ -205,7 +205,8 @@ class _Solver:
     def _fold(self, group: Sequence[int]) -> bool:
         """Take in all of a group, or nothing."""
         scales, shifts = self.scales.mark(), self.shifts.mark()
-        for index in group:
+        distinct = {(self.links[i].before.tobytes(), self.links[i].after.tobytes()): i for i in group}
+        for index in distinct.values():
             failure = self._tried(self.links[index])
             if failure is not None:
                 self.scales.undo(scales)

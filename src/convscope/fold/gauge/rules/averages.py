@@ -25,7 +25,7 @@ def mean(reading: Reading, call: OperatorCall) -> None:
     return reading.set(call.output, labels)
 
 
-@passes("avg_pool1d", "avg_pool2d", "avg_pool3d")
+@passes("avg_pool2d", "avg_pool3d")
 def average_pool(reading: Reading, call: OperatorCall) -> None:
     """Zeros in the padding, where they're counted, let only a scale pass."""
     labels = reading.of(call.inputs[0])
@@ -43,8 +43,8 @@ def average_pool(reading: Reading, call: OperatorCall) -> None:
 
 
 @passes(
-    "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool3d",
-    "adaptive_avg_pool3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
+    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
     "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d",
     "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",

@@ -5,7 +5,7 @@ from convscope.fold.gauge.rules.averages import changes_in_windows
 from convscope.tape import OperatorCall
 
 
-@passes("relu", "leaky_relu", "threshold", "clamp_min", "clamp", "prelu", "_prelu_kernel", "rrelu", "abs")
+@passes("relu", "leaky_relu", "threshold", "clamp_min", "clamp", "_prelu_kernel", "abs")
 def rectify(reading: Reading, call: OperatorCall) -> None:
     """max(x, 0) and its like: f(a x) = a f(x) for a > 0."""
     value = call.inputs[0]
@@ -23,14 +23,10 @@ def _is_homogeneous(reading: Reading, call: OperatorCall) -> bool:
         return bool(call.arguments["threshold"] == 0 and call.arguments["value"] == 0)
     if name in ("clamp", "clamp_min"):
         return bool(call.arguments.get("min") == 0) and call.arguments.get("max") is None
-    if name == "rrelu":
-        return not call.arguments.get("training", False)
     return all(reading.constants.holds(value) for value in call.inputs[1:])
 
 
-@passes(
-    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
-    "max_pool1d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+@passes("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d",
 )  # fmt: skip
 def max_pool(reading: Reading, call: OperatorCall) -> None:
     """The largest of a window, whose padding is −∞."""

@@ -19,7 +19,7 @@ def data(call: OperatorCall) -> int:
     return call.inputs[0]
 
 
-@passes("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze")
+@passes("view", "_unsafe_view", "_reshape_alias", "squeeze", "unsqueeze")
 def reshape(reading: Reading, call: OperatorCall) -> None:
     """Axes are merged and split."""
     value = data(call)
@@ -31,7 +31,10 @@ def reshape(reading: Reading, call: OperatorCall) -> None:
     return reading.set(call.output, labels)
 
 
-@passes("clone", "contiguous", "alias", "detach", "lift_fresh", "_to_copy", "to", "expand_as")
+@passes(
+    "clone",
+    "_to_copy",
+)
 def copy(reading: Reading, call: OperatorCall) -> None:
     """The same elements, in the same places; a cast to whole numbers rounds."""
     if not reading.flow.tape.values[call.output].dtype.is_floating_point:
@@ -51,7 +54,11 @@ def expand(reading: Reading, call: OperatorCall) -> None:
         reading.stochastic.add(call.output)
 
 
-@passes("permute", "transpose", "t", "swapaxes", "movedim")
+@passes(
+    "permute",
+    "transpose",
+    "t",
+)
 def permute(reading: Reading, call: OperatorCall) -> None:
     """Axes change places."""
     labels = reading.of(data(call))
@@ -61,14 +68,15 @@ def permute(reading: Reading, call: OperatorCall) -> None:
         order = list(range(labels.ndim))
         first, second = (call.arguments[name] % labels.ndim for name in ("dim0", "dim1"))
         order[first], order[second] = second, first
-    elif call.op == "t":
-        order = list(range(labels.ndim))[::-1]
     else:
-        return reading.opaque(call)
-    return reading.set(call.output, labels.transpose(order))
+        order = list(range(labels.ndim))[::-1]
+    reading.set(call.output, labels.transpose(order))
 
 
-@passes("slice", "select", "narrow")
+@passes(
+    "slice",
+    "select",
+)
 def cut(reading: Reading, call: OperatorCall) -> None:
     """A part along one axis."""
     value = data(call)
@@ -80,7 +88,12 @@ def cut(reading: Reading, call: OperatorCall) -> None:
     reading.set(call.output, labels)
 
 
-@passes("split", "split_with_sizes", "chunk", "unbind", "unsafe_split", "tensor_split")
+@passes(
+    "split",
+    "split_with_sizes",
+    "unbind",
+    "unsafe_split",
+)
 def split(reading: Reading, call: OperatorCall) -> None:
     """Parts along one axis."""
     value = data(call)
@@ -100,7 +113,9 @@ def _run(call: OperatorCall, labels: Labels, axis: int, shape: tuple[int, ...]) 
     return [part.numpy() for part in ([results] if isinstance(results, Tensor) else results)]
 
 
-@passes("cat", "concat", "concatenate")
+@passes(
+    "cat",
+)
 def concatenate(reading: Reading, call: OperatorCall) -> None:
     """Values one after the other along an axis."""
     values = [item.value for item in call.arguments["tensors"] if isinstance(item, Ref)]
@@ -228,7 +243,7 @@ def _padded(labels: Labels, axis: int, before: int, after: int) -> Labels:
 
 
 @passes("reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
-        "replication_pad3d", "_pad_circular")  # fmt: skip
+        "replication_pad3d")  # fmt: skip
 def pad_by_itself(reading: Reading, call: OperatorCall) -> None:
     """The value's own elements around it, along the last axes."""
     value = data(call)

@@ -7,7 +7,7 @@ from convscope.fold.gauge.reading import Reading, passes
 from convscope.tape import OperatorCall
 
 
-@passes("_softmax", "softmax", always=True)
+@passes("_softmax", always=True)
 def softmax(reading: Reading, call: OperatorCall) -> None:
     """Nothing passes; along its axis it sums to 1."""
     reading.opaque(call)
@@ -15,7 +15,9 @@ def softmax(reading: Reading, call: OperatorCall) -> None:
         reading.stochastic.add(call.output)
 
 
-@passes("bmm", "matmul")
+@passes(
+    "bmm",
+)
 def product(reading: Reading, call: OperatorCall) -> None:
     """A B: scales of B's columns (or A's rows) pass; shifts of B do if A's rows sum to 1."""
     left, right = call.inputs
