@@ -8,6 +8,7 @@ Limits: ``LIMITATIONS.md``, and ``docs/folding.md`` for what can't fold and why.
 """
 
 from convscope.core.callable_room import make_callable
+from convscope.fold.export import Exported
 from convscope.fold.fold import fold
 from convscope.fold.identity import FoldedBatchNorm, FoldedBatchNormAct, PartlyFoldedBatchNorm
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
@@ -18,6 +19,7 @@ from convscope.fold.twin import twin_without_batch_norm
 
 __all__ = [
     "Border",
+    "Exported",
     "Folded",
     "FoldedBatchNorm",
     "FoldedBatchNormAct",
