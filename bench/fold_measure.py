@@ -98,7 +98,7 @@ def _judged(exact: nn.Module, network: Network, merge: bool) -> dict[str, Any]:
 
 def unproved(before: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Fold without any proof: what recording, planning and carrying out take."""
-    from convscope.fold.settle import Settled
+    from convscope.fold.proof.settle import Settled
 
     module = sys.modules[cs.fold.fold.__module__]
     with patch.object(module, "settle", lambda _model, planner, _inputs: Settled(planner({}))):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import convscope as cs
-from convscope.fold.plan import plan
+from convscope.fold.planning.plan import plan
 
 NORMS = ((0.25, -1.0), (2.0, 4.0), (0.5, -1.0))  # s and t
 LAYERS = {"stem": (2.0, 1.0), "conv1": (4.0, 0.0), "conv2": (-1.0, 2.0), "head": (5.0, 0.5)}  # W and c

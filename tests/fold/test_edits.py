@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from convscope.fold.edits import Put, Swap, carry_out
-from convscope.fold.slots import Slot
+from convscope.fold.recorded.slots import Slot
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -116,7 +116,7 @@ def test_users_model_survives_an_exception_in_the_proof(randomised, monkeypatch)
     def fail(network, edits):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convscope.fold.plan.carry_out", fail)
+    monkeypatch.setattr("convscope.fold.planning.plan.carry_out", fail)
     with pytest.raises(KeyboardInterrupt):
         fold(net, IMAGE)
     assert state_of(net) == kept

@@ -10,9 +10,9 @@ Limits: ``LIMITATIONS.md``, and ``docs/folding.md`` for what can't fold and why.
 from convscope.core.callable_room import make_callable
 from convscope.fold.export import Exported
 from convscope.fold.fold import fold
-from convscope.fold.identity import FoldedBatchNorm, FoldedBatchNormAct, PartlyFoldedBatchNorm
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
 from convscope.fold.merge import MergedAway, MergedBranches
+from convscope.fold.norms.identity import FoldedBatchNorm, FoldedBatchNormAct, PartlyFoldedBatchNorm
 from convscope.fold.options import Border
 from convscope.fold.speed import measure_speed
 from convscope.fold.twin import twin_without_batch_norm

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.fold.slots import Slot
+from convscope.fold.recorded.slots import Slot
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
-from convscope.fold.certain import Certain
-from convscope.fold.identity import listed
+from convscope.fold.layers.splits import Parted
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
+from convscope.fold.norms.identity import listed
 from convscope.fold.options import Border, Options
-from convscope.fold.paths import recorded_paths
-from convscope.fold.plan import Decision
-from convscope.fold.proof import THRESHOLDS, NotComparable, Witness
-from convscope.fold.settle import Settled, copied, settle
+from convscope.fold.paths.certain import Certain
+from convscope.fold.paths.paths import recorded_paths
+from convscope.fold.planning.plan import Decision
+from convscope.fold.planning.staged import Stages
+from convscope.fold.proof.proof import THRESHOLDS, NotComparable, Witness
+from convscope.fold.proof.settle import Settled, copied, settle
+from convscope.fold.proof.trials import described
 from convscope.fold.speed import measure_speed
-from convscope.fold.splits import Parted
-from convscope.fold.staged import Stages
-from convscope.fold.trials import described
 from convscope.tape import Tape
 
 _METHOD = (

@@ -14,7 +14,7 @@ from convscope.core.collector import collector_at_rest
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved
 from convscope.fold.ledger import Speed, Timing
-from convscope.fold.trials import Trial, described
+from convscope.fold.proof.trials import Trial, described
 from convscope.fold.twin import twin_without_batch_norm
 from convscope.tape import device_of, record
 from convscope.tape.batch_norms import normalises_samples

@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
-from convscope.fold.settle import copied
+from convscope.fold.proof.settle import copied
 
 # What comes in behind the channels: maps, sequences, features, volumes.
 _BEHIND = ((3, 2), (3,), (), (2, 2, 2))

@@ -7,7 +7,7 @@ from torch import nn
 from cases import state_of
 from convscope.fold.export.check import answers
 from convscope.fold.export.result import NotExportable
-from convscope.fold.trials import Trial
+from convscope.fold.proof.trials import Trial
 
 SHAPE = (3, 4, 6, 5)
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from convscope.fold.flow import Flow
 from convscope.fold.gauge import rules
 from convscope.fold.gauge.gauges import Gauges
 from convscope.fold.gauge.labels import GROUND, grounded
 from convscope.fold.gauge.reading import Reading
+from convscope.fold.recorded.flow import Flow
 from convscope.tape import record
 
 assert rules.__all__

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from convscope.fold.flow import Flow
 from convscope.fold.gauge.solve import solve
 from convscope.fold.options import Options
-from convscope.fold.survey import Survey
+from convscope.fold.planning.survey import Survey
+from convscope.fold.recorded.flow import Flow
 from convscope.tape import record
 from fold.gauge.random_streams import SHAPE, random_net
 

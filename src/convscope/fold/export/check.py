@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from convscope.core.preserved import preserved_rng
 from convscope.fold.export.result import NotExportable
-from convscope.fold.proof import difference, tensors_of
-from convscope.fold.settle import copied
-from convscope.fold.trials import Trial
+from convscope.fold.proof.proof import difference, tensors_of
+from convscope.fold.proof.settle import copied
+from convscope.fold.proof.trials import Trial
 
 FACTOR = 30.0
 FLOOR = 1e-4

@@ -16,8 +16,8 @@ from convscope.fold.export.formats import FORMATS, Format, check_format
 from convscope.fold.export.program import num_samples
 from convscope.fold.export.result import Exported, NotExportable
 from convscope.fold.ledger import Folded
-from convscope.fold.settle import copied
-from convscope.fold.trials import Trial, described
+from convscope.fold.proof.settle import copied
+from convscope.fold.proof.trials import Trial, described
 
 
 def export(

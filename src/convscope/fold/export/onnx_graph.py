@@ -22,7 +22,7 @@ def write_graph(network: nn.Module, inputs: Any, any_batch: bool, path: Path) ->
 
     Args:
         network: in evaluation mode.
-        inputs: as :func:`convscope.fold.trials.described` returns them.
+        inputs: as :func:`convscope.fold.proof.trials.described` returns them.
         any_batch: whether the number of samples shall stay open; its axis is then called ``batch``.
         path: the file.
 

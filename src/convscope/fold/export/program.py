@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from convscope.fold.export.check import Runner
 from convscope.fold.export.result import NotExportable
-from convscope.fold.trials import Trial
+from convscope.fold.proof.trials import Trial
 
 BATCH = "batch"
 
@@ -28,7 +28,7 @@ def program_of(network: nn.Module, inputs: Any, *, any_batch: bool) -> ExportedP
 
     Args:
         network: in evaluation mode.
-        inputs: as :func:`convscope.fold.trials.described` returns them.
+        inputs: as :func:`convscope.fold.proof.trials.described` returns them.
         any_batch: whether the number of samples shall stay open.
 
     Raises:

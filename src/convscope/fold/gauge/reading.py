@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from convscope.fold.border import ZeroPad
-from convscope.fold.constants import Constants
-from convscope.fold.flow import Flow, Stays
 from convscope.fold.gauge.labels import GROUND, Labels, grounded
 from convscope.fold.gauge.system import System
-from convscope.fold.layer import Layer
+from convscope.fold.layers.border import ZeroPad
+from convscope.fold.layers.layer import Layer
 from convscope.fold.options import DEFAULT, Options
-from convscope.fold.slots import Slot
+from convscope.fold.recorded.constants import Constants
+from convscope.fold.recorded.flow import Flow, Stays
+from convscope.fold.recorded.slots import Slot
 from convscope.tape import OperatorCall
 
 _VIEWS = {"view", "slice", "select", "transpose", "permute", "t", "unsqueeze", "squeeze"}

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from convscope.fold.flow import addresses, path_of
 from convscope.fold.merge.candidate import Candidate
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.terms import signature
+from convscope.fold.recorded.flow import addresses, path_of
 
 
 def agreeing(run: Run, candidates: Iterable[Candidate]) -> tuple[list[Candidate], dict[int, str]]:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from convscope.fold.flow import path_of
 from convscope.fold.merge.host import Host, Weights
 from convscope.fold.merge.places import Chain
 from convscope.fold.merge.terms import Node
+from convscope.fold.recorded.flow import path_of
 from convscope.tape import ModuleCall, OperatorCall
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from convscope.fold.edits import Swap
-from convscope.fold.flow import path_of
 from convscope.fold.merge.candidate import Candidate
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.host import name_within
 from convscope.fold.merge.modules import MergedAway, MergedBranches, convolution, nested
 from convscope.fold.merge.places import Places
+from convscope.fold.recorded.flow import path_of
 from convscope.tape import ModuleCall
 
 

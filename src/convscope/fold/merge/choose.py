@@ -8,7 +8,6 @@ convolution, the others for a zero, so that the sum in the user's code stays har
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from convscope.fold.flow import Stays
 from convscope.fold.merge.candidate import Candidate
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.host import host_of, merged_weights, why_not_in
@@ -16,6 +15,7 @@ from convscope.fold.merge.places import Places
 from convscope.fold.merge.spread import Branch, branches, carrier_of
 from convscope.fold.merge.terms import Node, sources
 from convscope.fold.merge.whole import whole_module
+from convscope.fold.recorded.flow import Stays
 from convscope.tape import OperatorCall
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from convscope.fold.flow import Flow
+from convscope.fold.recorded.flow import Flow
 from convscope.tape import OperatorCall
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from convscope.fold.flow import Stays
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.kernel import Geometry, embedded, misfit, pointwise
 from convscope.fold.merge.terms import Node, expanded
-from convscope.fold.slots import Slot
+from convscope.fold.recorded.flow import Stays
+from convscope.fold.recorded.slots import Slot
 from convscope.tape import OperatorCall
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from torch import nn
 
-from convscope.fold.flow import path_of
 from convscope.fold.merge.agree import agreeing, together
 from convscope.fold.merge.candidate import Candidate
 from convscope.fold.merge.carry import edits_of, vanished
@@ -13,6 +12,7 @@ from convscope.fold.merge.constants import Run
 from convscope.fold.merge.merged import Merge, Merged, MergedSum, Unmerged
 from convscope.fold.merge.places import Places
 from convscope.fold.merge.terms import sources, trees_of
+from convscope.fold.recorded.flow import path_of
 from convscope.tape import OperatorCall, Tape, device_of, record
 
 

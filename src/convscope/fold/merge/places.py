@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from convscope.fold.flow import Stays, has_hooks, path_of
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.terms import Node
+from convscope.fold.recorded.flow import Stays, has_hooks, path_of
 from convscope.tape import ModuleCall
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convscope.fold.flow import Stays
 from convscope.fold.merge.linear import Gain
 from convscope.fold.merge.places import Places
 from convscope.fold.merge.terms import Node
+from convscope.fold.recorded.flow import Stays
 from convscope.tape import ModuleCall
 
 

@@ -13,10 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from convscope.fold.flow import has_hooks, path_of
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.layers import Layer, layer_of
 from convscope.fold.merge.linear import Gain, Step, step_of
+from convscope.fold.recorded.flow import has_hooks, path_of
 from convscope.tape import OperatorCall, Ref
 
 _BATCH_NORM = "batch_norm"

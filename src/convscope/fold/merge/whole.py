@@ -2,13 +2,13 @@
 
 import torch
 
-from convscope.fold.flow import Stays
 from convscope.fold.merge.candidate import Candidate
 from convscope.fold.merge.constants import Run
 from convscope.fold.merge.host import host_of, merged_weights, name_within, why_not_in
 from convscope.fold.merge.modules import nests
 from convscope.fold.merge.places import Chain, Places
 from convscope.fold.merge.terms import Node
+from convscope.fold.recorded.flow import Stays
 
 
 def whole_module(run: Run, places: Places, tree: Node, source: int) -> Candidate:

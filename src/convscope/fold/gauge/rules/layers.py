@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from convscope.fold.border import ZeroBorder, border_of, pads_with_zeros
-from convscope.fold.flow import Stays
 from convscope.fold.gauge.labels import Labels, along, on_axis
 from convscope.fold.gauge.reading import Reading, passes
-from convscope.fold.layer import KINDS, Layer, layer_of
-from convscope.fold.materialised import REMEDY, Plain, attribute_of, is_computed
-from convscope.fold.plain_layer import plain_layer_of
+from convscope.fold.layers.border import ZeroBorder, border_of, pads_with_zeros
+from convscope.fold.layers.layer import KINDS, Layer, layer_of
+from convscope.fold.layers.materialised import REMEDY, Plain, attribute_of, is_computed
+from convscope.fold.layers.plain_layer import plain_layer_of
+from convscope.fold.recorded.flow import Stays
 from convscope.tape import OperatorCall
 
 _AXIS = 1

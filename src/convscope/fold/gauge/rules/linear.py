@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from convscope.fold.flow import Stays
 from convscope.fold.gauge.labels import GROUND, Labels
 from convscope.fold.gauge.reading import Reading, passes
 from convscope.fold.gauge.scales import Numbers
+from convscope.fold.recorded.flow import Stays
 from convscope.tape import OperatorCall, Ref
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.fold.border import is_own_padding, zero_pad_of
-from convscope.fold.flow import Stays
 from convscope.fold.gauge.labels import Labels, along, compact, joined, moved, on_axis, reshaped, written_out
 from convscope.fold.gauge.reading import Reading, passes
+from convscope.fold.layers.border import is_own_padding, zero_pad_of
+from convscope.fold.recorded.flow import Stays
 from convscope.tape import OperatorCall, Ref
 
 

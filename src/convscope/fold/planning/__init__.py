@@ -1,0 +1,1 @@
+"""Which batch norms fold, what does it change, and why do the others stay?"""

@@ -1,0 +1,1 @@
+"""Is the folded network the same function? Trials, comparisons, and folds taken back."""
