@@ -18,11 +18,11 @@ demo: $(VENV)/.demo ## train ZFNet on photographs and write one page about it: r
 
 .PHONY: test
 test: $(VENV)/.test ## the tests, under five minutes on two cores (browser tests need a Chromium)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not zoo"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not zoo and not whole_zoo"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.test ## the tests that `make test` leaves out
-	$(BIN)/python -m pytest -n 2 -m "slow or zoo"
+	$(BIN)/python -m pytest -n 2 -m "(slow or zoo) and not whole_zoo"
 
 .PHONY: lint
 lint: $(VENV)/.lint ## format, lint and the arrows between rooms
@@ -40,7 +40,8 @@ format: $(VENV)/.lint ## rewrite the sources in the house's format
 	$(BIN)/ruff check --fix $(SOURCES)
 
 .PHONY: zoo
-zoo: $(VENV)/.test ## count the FLOPs of all networks of timm and torchvision twice, in hours
+zoo: $(VENV)/.test ## fold 90 networks, and count the FLOPs of all of timm and torchvision twice, in hours
+	$(BIN)/python -m pytest -n 2 -m whole_zoo
 	$(BIN)/python -m bench.flops
 
 .PHONY: bench

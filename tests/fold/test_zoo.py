@@ -40,14 +40,14 @@ def judge(name, merge):
     return left + len(partial)
 
 
-@pytest.mark.zoo
+@pytest.mark.whole_zoo
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_more_is_left_than_the_reference_leaves_and_nothing_is_wrong(name):
     assert judge(name, merge=False) <= NETWORKS[name].floor
 
 
-@pytest.mark.zoo
+@pytest.mark.whole_zoo
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_merging_branches_leaves_what_is_really_stuck(name):

@@ -12,6 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from convscope.fold import fold
+from convscope.tape import record
+from fold.micro.oracle import Operators, operators_of
+from fold.nets import IMAGE
 from fold.norms.functional_nets import (
     BeforeReLU,
     Both,
@@ -23,12 +29,6 @@ from fold.norms.functional_nets import (
     WithoutBias,
     held_norm,
 )
-from torch import nn
-
-from convscope.fold import fold
-from convscope.tape import record
-from fold.micro.oracle import Operators, operators_of
-from fold.nets import IMAGE
 
 CASES = {
     "by_modules": (ByModules, IMAGE),

@@ -2,8 +2,8 @@
 
 A neutral batch norm returns what it is given: μ = 0, v = 1 − ε, γ = 1, β = 0. On top of that, its running
 mean answers for it (:mod:`convscope.fold.norms.neutral_mean`), so that no operator runs. Where that isn't
-heard (``torch.jit.script``, strict export), the batch norm runs and changes nothing. Neutral tensors don't train,
-and aren't in the state dict, so that the weights from before the fold don't load.
+heard (``torch.jit.script``, strict export), the batch norm runs and changes nothing. Neutral tensors don't
+train, and aren't in the state dict, so that the weights from before the fold don't load.
 """
 
 from dataclasses import dataclass

@@ -100,26 +100,23 @@ class Changes:
 
     def edits(self) -> tuple[Edit, ...]:
         """Return the changes as edits of a copy of the network."""
-        made: list[Edit] = []
-        made += [edit for pad in self.survey.reading.pads if (edit := pad.edit(self.gauges))]
-        swapped: dict[str, list[int]] = {}
-        for index, norm in enumerate(self.survey.norms):
+        survey = self.survey
+        replaced: dict[str, list[int]] = {}
+        kept: list[Edit] = []
+        for index, norm in enumerate(survey.norms):
             if index in self.gone and norm.shell is not None:
-                swapped.setdefault(norm.shell.path, []).append(index)
+                replaced.setdefault(norm.shell.path, []).append(index)
             elif norm.takes is not None:
-                made += norm.takes.edits(self.survey.flow.model, self.gauges)
-        replaced = [self._replaced(group) for group in swapped.values()]
-        skips = [
-            edit for edit in replaced if isinstance(edit, Neutralise)
-        ]  # before numbers that they would overwrite
-        made = [
-            *skips,
+                kept += norm.takes.edits(survey.flow.model, self.gauges)
+        norms = [self._replaced(group) for group in replaced.values()]
+        return (
+            *(edit for edit in norms if isinstance(edit, Neutralise)),  # before layers get lent biases
             *self.reweighed.values(),
-            *made,
-            *(edit for edit in replaced if isinstance(edit, Swap)),
-        ]
-        made += [Swap(path, out_of_place) for path in self.out_of_place]
-        return tuple(made)
+            *(edit for pad in survey.reading.pads if (edit := pad.edit(self.gauges))),
+            *kept,
+            *(edit for edit in norms if isinstance(edit, Swap)),
+            *(Swap(path, out_of_place) for path in self.out_of_place),
+        )
 
     def _unlike_rests(self) -> dict[str, str]:
         """The calls of modules of which different terms would stay from one call to the next."""
