@@ -170,3 +170,50 @@ def test_inside_inference_mode_the_copy_still_trains(randomised):
     assert folded.ledger.folded == 1
     assert not any(parameter.is_inference() for parameter in folded.model.parameters())
     folded.model(torch.randn(IMAGE)).sum().backward()
+
+
+def test_outputs_that_are_never_finite_prove_nothing(randomised):
+    net = randomised(nn.Sequential(conv(), nn.BatchNorm2d(4), conv(4, 4), nn.BatchNorm2d(4)))
+    net[3].running_mean[:] = float("nan")
+    folded = fold(net, IMAGE)
+    assert folded.ledger.kept == 2
+    assert "none of its outputs is a finite number" in folded.ledger.entries[0].reason
+
+
+def test_unknown_border_is_refused(randomised):
+    with pytest.raises(ConvscopeError, match="'keep', 'map' or 'pad'"):
+        fold(nn.Sequential(conv()).eval(), IMAGE, border="zero")
+
+
+def test_a_copy_that_runs_the_original_is_no_proof(randomised):
+    """A closure over the network survives the copy, which then calls the original's modules."""
+    net = Functional(lambda s, x: s.block(x), conv=conv(), bn=nn.BatchNorm2d(4))
+    net.block = lambda x: net.bn(net.conv(x))
+    assert fold(randomised(net), IMAGE).ledger.folded == 0
+
+
+def test_a_module_that_writes_in_place_whatever_it_says(randomised):
+    class Doubling(nn.Module):
+        inplace = True
+
+        def forward(self, x):
+            x *= 2
+            return x
+
+    net = randomised(nn.Sequential(nn.BatchNorm2d(3), Doubling(), nn.Conv2d(3, 2, 3)))
+    x = torch.randn(IMAGE)
+    kept = x.clone()
+    fold(net, IMAGE).model(x)
+    assert torch.equal(x, kept)
+
+
+def test_a_sum_in_place_into_the_branch_without_the_convolution(randomised, relative_error):
+    def forward(self, x):
+        y = self.identity(x)
+        y += self.bn(self.conv(x))
+        return torch.relu_(y)
+
+    net = Functional(forward, conv=conv(4, 4), bn=nn.BatchNorm2d(4), identity=nn.BatchNorm2d(4))
+    folded = fold(randomised(net), (2, 4, 6, 5))
+    assert folded.ledger.kept == 0
+    assert relative_error(net, folded.model, 2, 4, 6, 5) < 1e-6

@@ -1,6 +1,6 @@
 """``fold``: batch norm moved into the layers before it, with proof."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -85,6 +85,8 @@ def fold(
         >>> folded.ledger.folded, isinstance(folded.model[1], nn.Identity), folded.max_error < 1e-9
         (1, True, True)
     """
+    if border not in get_args(Border):
+        raise ConvscopeError(f"border={border!r}", "'keep', 'map' or 'pad'", "choose one of them")
     _refuse_unsupported(model)
     with outside_inference_mode():
         options = Options(materialise, border, merge)

@@ -23,6 +23,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from convscope.core.errors import ConvscopeError
 from convscope.fold.edits import Swap, carry_out
 from convscope.fold.planning.plan import Decision, Plan
+from convscope.fold.proof.settle import copied
 from convscope.fold.recorded.flow import Flow, has_hooks, path_of
 from convscope.tape import ModuleCall, OperatorCall, Tape, device_of, record
 
@@ -89,9 +90,9 @@ class Split:
     def outer(self, address: str) -> str:
         """Return the address that a batch norm had before, given the one that it has now."""
         for path in self.norms:
-            address = (
-                address.replace(f"{path}.{_NORM}#", f"{path}#", 1) if address.startswith(path) else address
-            )
+            head = f"{path}.{_NORM}"
+            if address == head or address.startswith((f"{head}#", f"{head}.")):
+                address = path + address[len(head) :]
         return address
 
 
@@ -186,7 +187,7 @@ class Parted:
     def _made(self, splits: tuple[Split, ...]) -> Planner | None:
         if not splits:
             return self._make(self._model, self._tape)
-        network = copy.deepcopy(self._model)
+        network = copied(self._model)
         carry_out(network, splits)
         try:
             tape = record(network, self._inputs, device=device_of(network))

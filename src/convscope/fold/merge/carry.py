@@ -74,7 +74,7 @@ def vanished(places: Places, candidate: Candidate) -> tuple[str, ...]:
     kept = () if chain is None else (*chain.before, *chain.after)
     host = places.of(candidate.host.leaf, candidate.host.leaf.source)
     spared = {index for call in kept for index in places.inside(call)}
-    if host is not None:
+    if host is not None and host.index in places.inside(candidate.place):
         spared |= _branch_of(places, candidate, host)
     inside = {index for call in candidate.exchanged for index in places.inside(call)}
     calls = (run.tape.modules[index] for index in sorted(inside - spared))

@@ -79,7 +79,8 @@ def _module(flow: Flow, call: OperatorCall) -> str | None:
         return None
     module_call = flow.tape.modules[call.module]
     module: nn.Module = flow.module_of(module_call)
-    return path_of(module_call) if getattr(module, "inplace", False) is True else None
+    heeds_it = type(module).__module__.startswith(("torch.nn.modules.", "timm.layers."))
+    return path_of(module_call) if heeds_it and getattr(module, "inplace", False) is True else None
 
 
 def _common(flow: Flow, folded: Iterable[Unit]) -> dict[int, frozenset[int]]:

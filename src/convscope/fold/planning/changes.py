@@ -81,7 +81,8 @@ class Changes:
                 self.out_of_place[overwrite.module] = None
                 continue
             why = f"{overwrite.writer.address} writes in place to what it would hand on"
-            reached.update(dict.fromkeys(overwrite.storages, why))
+            for storage in overwrite.storages:
+                reached.setdefault(storage, why)
         for unit in folded:
             for value in (unit.before, unit.after):
                 if values[value].storage in reached:

@@ -42,6 +42,8 @@ class Reasons:
             asked = self._first(("positive",), link.after[where], link.before[where])
             count = int((link.scale <= 0).sum())
             gammas = f"gamma isn't positive in {count} of {link.scale.size} channels"
+            if count == 0:
+                gammas = "other batch norms of the stream already give it the other sign"
             return f"{asked.why if asked else 'a sign is given'}, and {gammas}"
         if failure.kind == "zero":
             return "gamma is 0 in some channels, and what it reads is read by others too"

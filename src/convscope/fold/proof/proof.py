@@ -77,7 +77,7 @@ class Witness:
         most: how many kinds of trials, of the four.
 
     Raises:
-        NotComparable: the network runs on none of the trials.
+        NotComparable: the network runs on none of the trials, or its outputs are never finite.
     """
 
     def __init__(
@@ -116,6 +116,8 @@ class Witness:
                 for address, place in expected.items():
                     apart = _error_at(place, before.values.get(address), after.values.get(address))
                     at[address] = max(at.get(address, 0.0), apart)
+        reached = {address for run in self._runs for address in run.values}
+        at.update(dict.fromkeys(expected.keys() - reached, float("inf")))  # the copy runs something else
         return Comparison(
             max_error=max((maximum for maximum, _ in errors), default=float("inf")),
             mean_error=sum(mean for _, mean in errors) / max(len(errors), 1),
@@ -171,6 +173,9 @@ def _first_runs(run: _Runner, inputs: Any, most: int) -> Iterator[_Run]:
                 made = run(trial, num_runs > 0)
             except Exception as error:
                 failure = failure or _sentence(error)
+                continue
+            if not any(bool(tensor.isfinite().any()) for tensor in made.outputs):
+                failure = failure or "none of its outputs is a finite number"
                 continue
             num_runs += 1
             yield made

@@ -58,7 +58,7 @@ def settle(model: nn.Module, planner: Planner, inputs: Any) -> Settled:
             failure = failure or str(error)
             continue
         return _settled(model, planner, witness, Settled(plan, None, dtype, threshold), inputs)
-    reason = f"the fold can't be proved: the network fails on the inputs that were tried ({failure})"
+    reason = f"the fold can't be proved: the network gives nothing to compare on the inputs tried ({failure})"
     kept = dict[str, str]()
     while plan.changes:
         kept.update({decision.address: reason for decision in plan.changes})
