@@ -48,7 +48,7 @@ def test_residual_network(randomised, relative_error):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "folded", "kept"), [("mobilenet_v2", 52, 0), ("densenet121", 59, 62), ("googlenet", 57, 0)]
+    ("name", "folded", "kept"), [("mobilenet_v2", 52, 0), ("densenet121", 62, 7), ("googlenet", 57, 0)]
 )
 def test_networks_of_torchvision(name, folded, kept, randomised):
     torchvision = pytest.importorskip("torchvision")

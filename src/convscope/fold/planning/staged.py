@@ -90,7 +90,7 @@ def _decisions(first: Plan, sums: list[MergedSum], last: Plan) -> tuple[Decision
             place, into = _around(merged, first, last), (merged.into,)
             made.append(Decision(decision.address, "merged", into, "", decision.magnification, place))
         elif decision.verdict != "folded":
-            made.append(later.get(decision.address, decision))
+            made.append(_later(later.get(decision.address, decision), first, last))
         else:
             place = _over(decision.place, last) if host is None else _around(host, first, last)
             made.append(replace(decision, place=place or _around(None, first, last)))
@@ -111,6 +111,15 @@ def _around(merged: MergedSum | None, first: Plan, last: Plan) -> Place | None:
         if place is not None:
             return place
     return None
+
+
+def _later(decision: Decision, first: Plan, last: Plan) -> Decision:
+    """A decision of the last stage, seen from the network as it was: the first may have changed its values."""
+    if decision.place is None:
+        return decision
+    gauge = first.gauge_at(decision.place.address)
+    place = None if gauge is None else _over(Place(decision.place.address, *gauge), last)
+    return replace(decision, place=place)
 
 
 def _over(place: Place | None, last: Plan) -> Place | None:
