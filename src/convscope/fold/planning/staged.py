@@ -114,7 +114,7 @@ def _around(merged: MergedSum | None, first: Plan, last: Plan) -> Place | None:
 
 
 def _later(decision: Decision, first: Plan, last: Plan) -> Decision:
-    """A decision of the last stage, seen from the network as it was, whose values the first may have changed."""
+    """A decision of the last stage, as the network was: the first stage may have changed values."""
     if decision.place is None:
         return decision
     gauge = first.gauge_at(decision.place.address)
