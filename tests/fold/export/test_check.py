@@ -83,3 +83,11 @@ def test_a_verdict_is_one_line_without_colours():
     except RuntimeError as error:
         verdict = str(NotExportable.because(error))
     assert verdict == "RuntimeError: Failed to convert. because of ValueError: the"
+
+
+def test_outputs_that_are_never_finite_cannot_be_compared():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3)).eval()
+    with torch.no_grad():
+        net[0].bias.fill_(float("nan"))
+    with pytest.raises(NotExportable, match="none of its outputs is a finite number"):
+        answers(net, (Trial((torch.zeros(1, 3, 5, 5),), 1),))

@@ -77,6 +77,8 @@ def answers(original: nn.Module, trials: tuple[Trial, ...]) -> Answers:
         outputs = tuple(outputs_of(network, call) for call in calls)
     except Exception as error:  # of the network's own code
         raise NotExportable.because(error) from error
+    if not all(any(bool(tensor.isfinite().any()) for tensor in each) for each in outputs):
+        raise NotExportable("none of its outputs is a finite number, so that there is nothing to compare")
     return Answers(
         calls,
         outputs,

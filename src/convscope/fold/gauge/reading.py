@@ -77,10 +77,6 @@ class Reading:
         self._unwritten.add(value)
         self.set(value, grounded(len(self.shape(value))))
 
-    def is_unwritten(self, value: int) -> bool:
-        """Whether nothing has been written to a value's memory yet."""
-        return value in self._unwritten
-
     def fix(self, value: int, why: str) -> None:
         """Let a value stay as it is."""
         self.system.demand("fixed", self.of(value), why)

@@ -9,7 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from convscope.fold.recorded.flow import Flow
+from convscope.fold.norms.units import affine_of
+from convscope.fold.recorded.constants import Constants
+from convscope.fold.recorded.flow import Flow, Stays
 from convscope.tape import OperatorCall
 
 
@@ -23,12 +25,12 @@ class Run(Flow):
 
     def constant(self, value: int) -> Tensor:
         """Return what a constant holds, as the run reads it, in float64 on the CPU."""
-        read, info = self.tape.values[value], self.tape.parameter_of(value) or self.tape.buffer_of(value)
-        assert info is not None
-        path, _, attribute = info.name.rpartition(".")
-        held: Tensor = getattr(self.model.get_submodule(path), attribute).detach()
-        start = read.offset - info.offset + int(held.storage_offset())
-        return held.as_strided(read.shape, read.stride, start).to("cpu", torch.float64)
+        return self.constants.numbers(value)
+
+    @cached_property
+    def constants(self) -> Constants:
+        """The values that don't depend on the network's inputs."""
+        return Constants(self)
 
     @cached_property
     def _written(self) -> set[int]:
@@ -49,17 +51,11 @@ def batch_norm_constants(run: Run, call: OperatorCall) -> tuple[Tensor, Tensor] 
 
     None if it normalises by the batch, or if its constants aren't the network's or make no sense.
     """
-    mean, var = call.tensor("running_mean"), call.tensor("running_var")
-    weight, bias = call.tensor("weight"), call.tensor("bias")
-    if mean is None or var is None or call.arguments.get("training", False):
+    read = (call.tensor(name) for name in ("running_mean", "running_var", "weight", "bias"))
+    if not all(value is None or run.is_constant(value) for value in read):
         return None
-    if not all(value is None or run.is_constant(value) for value in (mean, var, weight, bias)):
+    try:
+        scale, shift, _ = affine_of(run, run.constants, call)
+    except Stays:
         return None
-    if any(slot.module_in(run.model).training for slot in run.slots_of(mean)):
-        return None
-    epsilon = next(call.arguments[name] for name in ("eps", "epsilon") if name in call.arguments)
-    scale = (run.constant(var) + epsilon).rsqrt()
-    scale = scale if weight is None else scale * run.constant(weight)
-    shift = -run.constant(mean) * scale
-    shift = shift if bias is None else shift + run.constant(bias)
-    return (scale, shift) if bool((scale.isfinite() & shift.isfinite()).all()) else None
+    return torch.from_numpy(scale), torch.from_numpy(shift)

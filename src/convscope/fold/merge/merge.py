@@ -12,8 +12,8 @@ from convscope.fold.merge.constants import Run
 from convscope.fold.merge.merged import Merge, Merged, MergedSum, Unmerged
 from convscope.fold.merge.places import Places
 from convscope.fold.merge.terms import sources, trees_of
-from convscope.fold.recorded.flow import path_of
-from convscope.tape import OperatorCall, Tape, device_of, record
+from convscope.fold.norms.units import name_of
+from convscope.tape import Tape, device_of, record
 
 
 def merge_branches(model: nn.Module, inputs: Any, *, tape: Tape | None = None) -> Merged:
@@ -86,20 +86,10 @@ def merge_branches(model: nn.Module, inputs: Any, *, tape: Tape | None = None) -
 
 def _sum(places: Places, candidate: Candidate) -> MergedSum:
     batch_norms = sorted((c for c in candidate.gone if c.op == "batch_norm"), key=lambda call: call.index)
-    names = tuple(_name(places.run, call) for call in batch_norms)
+    names = tuple(name_of(places.run, call) for call in batch_norms)
     return MergedSum(candidate.address, names, vanished(places, candidate))
 
 
 def _unmerged(run: Run, refused: dict[int, str]) -> tuple[Unmerged, ...]:
     calls = (run.tape.calls[index] for index in sorted(refused))
-    return tuple(Unmerged(_name(run, c), refused[c.index]) for c in calls if c.op == "batch_norm")
-
-
-def _name(run: Run, call: OperatorCall) -> str:
-    """A batch norm's name in the ledger: its module call if that does nothing else, or the operator call."""
-    if call.module is not None:
-        module_call = run.tape.modules[call.module]
-        alone = [operator.index for operator in run.operators_of(module_call)] == [call.index]
-        if alone and path_of(module_call):
-            return str(module_call.address)
-    return str(call.address)
+    return tuple(Unmerged(name_of(run, c), refused[c.index]) for c in calls if c.op == "batch_norm")

@@ -94,7 +94,7 @@ def _operator(flow: Flow, constants: Constants, call: OperatorCall) -> Unit | Un
     value = call.tensor("input")
     assert value is not None
     try:
-        scale, shift, spread = _affine(flow, constants, call)
+        scale, shift, spread = affine_of(flow, constants, call)
         if flow.tape.values[value].dtype != flow.tape.values[call.output].dtype:
             raise Stays("it changes the dtype of what it normalises")
     except Stays as reason:
@@ -110,7 +110,12 @@ def _operator(flow: Flow, constants: Constants, call: OperatorCall) -> Unit | Un
     return Unit(address, call, call, value, call.output, scale, shift, module, path, spread)
 
 
-def _affine(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbers, Numbers, Numbers]:
+def affine_of(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the scale, the shift and the spread √(v + ε) of a batch norm call, float64, (C,).
+
+    Raises:
+        Stays: it normalises by the batch, or its constants aren't the network's or make no sense.
+    """
     mean, var = call.tensor("running_mean"), call.tensor("running_var")
     if mean is None or var is None:
         raise Stays(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convscope.fold.recorded.flow import Flow, Stays
+from convscope.fold.recorded.slots import Slot
 from convscope.tape import OperatorCall, Ref
 
 _DRAWN = (
@@ -59,20 +60,21 @@ class Constants:
 
     def _held(self, value: int) -> Tensor:
         """The tensor of the network that a value is."""
-        slots = self._flow.slots_of(value)
-        if not slots or not self._flow.is_whole(value):
+        tape = self._flow.tape
+        read, info = tape.values[value], tape.parameter_of(value) or tape.buffer_of(value)
+        if info is None:
             raise Stays("a constant in the network's code, whose numbers aren't known, takes part")
-        held = slots[0].tensor_in(self._flow.model)
-        if tuple(held.shape) != self._flow.tape.values[value].shape:
-            raise Stays(f"a part of {slots[0].name} takes part")
-        return held.detach()
+        path, _, attribute = info.name.rpartition(".")
+        held = Slot(path, attribute).tensor_in(self._flow.model).detach()
+        start = read.offset - info.offset + int(held.storage_offset())
+        return held.as_strided(read.shape, read.stride, start)
 
     def _computed(self, value: int, maker: OperatorCall) -> Tensor:
         if any(part in maker.op for part in _DRAWN):
             raise Stays(f"{maker.address} draws random numbers")
         arguments = {name: self._argument(argument) for name, argument in maker.arguments.items()}
         with torch.no_grad():
-            results = _operator(maker)(**arguments)
+            results = operator_of(maker)(**arguments)
         found: Tensor = results if isinstance(results, Tensor) else results[maker.outputs.index(value)]
         return found
 
@@ -129,8 +131,8 @@ class Constants:
         return makers
 
 
-def _operator(call: OperatorCall) -> Any:
-    """The ATen operator that ran."""
+def operator_of(call: OperatorCall) -> Any:
+    """Return the ATen operator that ran."""
     namespace, name, overload = call.overload.split(".")
     return getattr(getattr(getattr(torch.ops, namespace), name), overload)
 

@@ -85,11 +85,6 @@ class Flow:
         """Whether slots are one attribute of one module, registered under several names perhaps."""
         return len({(id(slot.module_in(self.model)), slot.attribute) for slot in slots}) == 1
 
-    def is_one_tensor(self, slots: tuple[Slot, ...]) -> bool:
-        """Whether slots hold one tensor, and not several that lie in one storage."""
-        tensors = [slot.tensor_in(self.model) for slot in slots]
-        return len({(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors}) == 1
-
     def is_one_parameter(self, slots: tuple[Slot, ...]) -> bool:
         """Whether slots hold one and the same object, and not several over one storage."""
         return len({id(slot.tensor_in(self.model)) for slot in slots}) == 1

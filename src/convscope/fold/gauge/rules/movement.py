@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from convscope.fold.gauge.labels import Labels, along, compact, joined, moved, on_axis, reshaped, written_out
 from convscope.fold.gauge.reading import Reading, passes
 from convscope.fold.layers.border import is_own_padding, zero_pad_of
+from convscope.fold.recorded.constants import operator_of
 from convscope.fold.recorded.flow import Stays
 from convscope.tape import OperatorCall, Ref
 
@@ -154,8 +154,7 @@ def shuffle(reading: Reading, call: OperatorCall) -> None:
 
 def _operator(call: OperatorCall, numbers: dict[int, Tensor] | None = None) -> Callable[[Tensor], Any]:
     """The ATen operator that ran, as a function of its first tensor; copies, since views are written to."""
-    namespace, name, overload = call.overload.split(".")
-    operator = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    operator = operator_of(call)
     first = next(name for name, argument in call.arguments.items() if isinstance(argument, Ref))
 
     def known(argument: Any) -> Any:
