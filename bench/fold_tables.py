@@ -15,7 +15,7 @@ Entry = Mapping[str, Any]
 Found = Mapping[str, Mapping[str, Entry]]
 """A flat entry for every way of folding and network: its numbers, or ``failure``."""
 
-_HEADER = ("left", "%", "without any", "wrong", "fail", "median seconds", "worst error")
+_HEADER = ("left", "%", "without any", "wrong", "fail", "median CPU seconds", "worst error")
 
 
 def found_in(ours: Measurements, peers: Measurements) -> Found:

@@ -13,7 +13,7 @@ measures what these lack, `--again` what they have.
 
 Speed: evaluation mode at 3 × 224 × 224, medians of ratios of neighbours in time on one thread; the twin was
 made without batch norm, RepVGG's with plain convolutions. The last tables are the time
-that folding itself takes.
+that folding itself takes. CPU seconds are those of all threads of the process together.
 """
 
 import argparse

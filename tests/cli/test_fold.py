@@ -1,12 +1,15 @@
 """``convscope fold`` as a user types it."""
 
 import json
+import re
+from typing import get_args
 
 import pytest
 import torch
 
 import convscope as cs
 from convscope.cli.main import main
+from convscope.networks.plan import Norm
 
 SMALL = "--width 0.0625 --input 3x67x67 --num-classes 4"
 PREACTIVATED = """
@@ -27,6 +30,9 @@ class Block(nn.Module):
 
 def build():
     return Block(), torch.randn(2, 4, 8, 8)
+
+def plain(channels=4):
+    return nn.Sequential(nn.Conv2d(channels, 4, 3)), (2, channels, 8, 8)
 
 def deciding():
     class Net(nn.Sequential):
@@ -69,9 +75,10 @@ def test_all_formats_at_once(run, tmp_path):
         "made/b.pt2",
         "c.safetensors",
     ]
-    assert all(
-        "of samples; its outputs differ from the original's by at most" in line for line in err.splitlines()
-    )
+    for line, holds in zip(
+        err.splitlines(), ["any number of samples of 3 × 67 × 67"] * 2 + ["weights alone"]
+    ):
+        assert f", {holds}; its outputs differ from the original's by at most" in line
 
 
 def test_folded_weights_know_that_they_belong_to_a_network_without_batch_norm(run, tmp_path):
@@ -93,8 +100,8 @@ def test_weights_of_a_network_that_keeps_its_norm_name_no_other(run, tmp_path):
                         weights=str(tmp_path / "b.safetensors")).model) is type(model)  # fmt: skip
 
 
-def test_a_written_program_is_no_network_to_fold(run, tmp_path):
-    run(f"fold alexnet --norm batch {SMALL} --out a.pt2")
+def test_a_written_program_is_no_network_to_fold(run):
+    torch.export.save(torch.export.export(torch.nn.Conv2d(3, 2, 3), (torch.ones(1, 3, 8, 8),)), "a.pt2")
     code, out, err = run("fold a.pt2")
     assert (code, out) == (2, "")
     assert "'a.pt2' is an exported program" in err
@@ -118,6 +125,26 @@ def test_measured_as_json(run):
     assert speed["twin"]["median"] > 0
 
 
+def test_a_network_without_batch_norm_is_one_line(run):
+    code, out, err = run("fold net.py:plain")
+    assert (code, err) == (0, "")
+    assert out.strip() == "the network has no batch norm"
+    code, out, err = run(f"fold zfnet {SMALL}")
+    assert (code, out.strip()) == (0, "the network has no batch norm")
+    assert err.strip() == "zfnet and alexnet have batch norm with --norm batch"
+    assert run("fold net.py:plain --json")[1].startswith("{")
+
+
+def test_modes_are_evaluation_s_and_the_help_says_so(run, tmp_path):
+    (tmp_path / "mode.py").write_text(
+        "from torch import nn\ndef build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train(), (2, 3, 8, 8)\n"
+    )
+    code, out, _ = run("fold mode.py:build --json")
+    assert (code, json.loads(out)["ledger"]["folded"]) == (0, 1)
+    assert "in evaluation mode" in " ".join(run("fold --help")[1].split())
+
+
 def test_choices_reach_the_fold(run, monkeypatch):
     seen = {}
 
@@ -127,11 +154,10 @@ def test_choices_reach_the_fold(run, monkeypatch):
 
     monkeypatch.setattr("convscope.fold.fold", reading)
     run("fold net.py:build")
-    assert {name: seen.pop(name) for name in ("measure", "repeats")} == {"measure": False, "repeats": 20}
-    assert seen == {}
-    run("fold net.py:build --border pad --no-merge --materialise")
-    assert {name: seen[name] for name in ("border", "merge", "materialise")} == {
-        "border": "pad", "merge": False, "materialise": True,
+    assert seen == {"measure": False}
+    run("fold net.py:build --border pad --no-merge --materialise --measure --repeats 3")
+    assert seen == {
+        "border": "pad", "merge": False, "materialise": True, "measure": True, "repeats": 3,
     }  # fmt: skip
 
 
@@ -139,8 +165,8 @@ def test_the_library_has_these_choices():
     import inspect
 
     defaults = {n: p.default for n, p in inspect.signature(cs.fold).parameters.items()}
-    assert {name: defaults[name] for name in ("border", "merge", "materialise")} == {
-        "border": "keep", "merge": True, "materialise": False,
+    assert {name: defaults[name] for name in ("border", "merge", "materialise", "repeats")} == {
+        "border": "keep", "merge": True, "materialise": False, "repeats": 20,
     }  # fmt: skip
 
 
@@ -151,8 +177,10 @@ BAD = {
     "fold net.py:build --out a.pt2 --out b.bin": "'b.bin'",
     "fold net.py:build --border maybe": "border",
     "fold net.py:build --measure --repeats 1": "repeats=1",
+    "fold net.py:build --repeats 3": "--repeats 3 without --measure; expected flags that go together; add",
     "fold net.py:deciding --out a.onnx": "choose a name that ends with .safetensors or .pt2",
     "fold net.py:absent --out a.onnx": "'absent'",
+    "fold net.py:plain --input 4": "small batch: record(..., real=True), or convscope cost --real",
 }
 
 
@@ -180,3 +208,17 @@ def test_help_names_formats_and_has_an_example_of_each(run):
         assert word in out
     for ending in ("folded.onnx", "folded.safetensors", "folded.pt2"):
         assert f"--out {ending}" in " ".join(out.split())
+
+
+def test_help_offers_what_can_be_folded(run):
+    _, out, _ = run("fold --help")
+    text = " ".join(out.replace("│", " ").split())
+    assert "file.py:callable" in text
+    assert "model.pt2" not in text
+    assert "[default: 20]" in text
+    for norm in get_args(Norm):
+        assert re.search(rf"Normalisation of alexnet and zfnet: [\w ,]*\b{norm}\b", text)
+    _, out, _ = run("report --help")
+    text = " ".join(out.replace("│", " ").split())
+    for norm in get_args(Norm):
+        assert re.search(rf"Normalisation of alexnet and zfnet: [\w ,]*\b{norm}\b", text)

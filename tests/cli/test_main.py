@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -212,6 +213,23 @@ BAD = {
     f"gallery alexnet {SMALL} --data photos --out .": "other files",
     "report alexnet --data photos --out unreadable": "picture.png",
     "report alexnte": "alexnet",
+    "report net.py:build --size 32": "takes num_classes, as the network is to be trained on the data's",
+    "report net.py:absent --size 32": "no 'absent' in it",
+    "report net.py:build --input 3x32x32": "--input 3x32x32; expected --size",
+    "report program.pt2": "'program.pt2' is an exported program",
+    "report program.pt2 --no-train": "'program.pt2' is an exported program",
+    "checkup program.pt2": "'program.pt2' is an exported program",
+    "gallery program.pt2 --data photos": "'program.pt2' is an exported program",
+    "stem program.pt2 --data photos": "'program.pt2' is an exported program",
+    "project program.pt2 noise.png --layer x --unit 0": "'program.pt2' is an exported program",
+    "train program.pt2 --data photos": "'program.pt2' is an exported program",
+    "cost corrupt.pth": "unknown network 'corrupt.pth'; ",
+    "cost ./corrupt.pth": "; weights go beside their network: zfnet --weights FILE",
+    "cost net.py": "; name what builds it: net.py:callable",
+    "cost empty": "; a folder of transformers is hf:empty",
+    "cost weights.pt2": "'weights.pt2' can't be read (it is no exported program: RuntimeError)",
+    "cost unreadable/picture.png": "unknown network 'unreadable/picture.png'",
+    "cost empty.pt2": "network 'empty.pt2' can't be read",
     "report alexnet --data nowhere": "nowhere",
     "report alexnet --data photos --out noise.png": "noise.png",
 }
@@ -221,6 +239,11 @@ BAD = {
 def test_bad_input_is_one_line_and_leaves_nothing(capsys, picture, in_tmp_path, line):
     (in_tmp_path / "corrupt.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header")
     (in_tmp_path / "corrupt.pth").write_bytes(b"not a checkpoint")
+    (in_tmp_path / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
+    (in_tmp_path / "empty.pt2").touch()
+    torch.save({"weight": torch.ones(3)}, in_tmp_path / "weights.pt2")
+    program = torch.export.export(torch.nn.Conv2d(3, 2, 3), (torch.ones(1, 3, 8, 8),))
+    torch.export.save(program, in_tmp_path / "program.pt2")
     (in_tmp_path / "empty").mkdir()
     (in_tmp_path / "unreadable").mkdir()
     (in_tmp_path / "unreadable" / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 import convscope as cs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "folding.md").read_text()
-TABLE = PAGE.partition("## What the ledger says")[2].partition("\n## ")[0]
+TABLE = PAGE.partition("## What the ledger says")[2].partition("\n### ")[0]
 ROWS = [line.split("|")[1].strip() for line in TABLE.splitlines() if line.startswith("|")][2:]
 SHAPE = (2, 4, 8, 8)
 MIXED, POSITIVE = (0.5, -0.5, 2.0, 1.5), (0.5, 3.0, 2.0, 1.5)
@@ -71,9 +71,32 @@ def between_relus():
     return seq(conv(), nn.ReLU(), norm(), nn.ReLU())
 
 
-@reason("… passes a positive scale only, and gamma isn't positive in … channels")
+@reason("… passes a positive scale only")
 def behind_a_max_pool():
     return seq(conv(), nn.MaxPool2d(2), norm())
+
+
+@reason("… gave what it reads the other sign")
+def behind_another_sign():
+    def run(s, x):
+        x = s.stem(x)
+        x = x + s.conv(s.first(x).relu())
+        return s.head(s.second(x).relu())
+
+    net = Net(run, stem=conv(), first=norm(), conv=conv(), second=norm(), head=conv())
+    with torch.no_grad():
+        net.first.weight.copy_(torch.tensor([0.5, 0.5, 2.0, 1.5]))
+        net.second.weight.copy_(torch.tensor([0.5, -0.5, 2.0, 1.5]))
+    return net
+
+
+@reason("its zeros can't go …: … (gamma is 0 in … channels…)")
+def with_a_dead_gamma():
+    net = seq(norm(), conv(3, padding=1))
+    with torch.no_grad():
+        net[0].bias.fill_(1)
+        net[0].weight.copy_(torch.tensor([0.5, 0.0, 2.0, 1.5]))
+    return net
 
 
 @reason("… pads with zeros, where a shift would show")
@@ -126,10 +149,17 @@ def without_statistics():
     return seq(conv(), norm(track_running_stats=False))
 
 
-@reason("its running statistics aren't finite …")
+@reason("its running statistics aren't finite: …")
 def with_nan():
     net = seq(conv(), norm())
     net[1].running_var[1] = float("nan")
+    return net
+
+
+@reason("its running_var goes down to …, of which there is no square root")
+def with_a_negative_variance():
+    net = seq(conv(), norm())
+    net[1].running_var[1] = -1
     return net
 
 
@@ -209,6 +239,14 @@ class Strange(nn.Sequential):
 
     def forward(self, x):
         return super().forward(x) if isinstance(self[1], nn.BatchNorm2d) else x
+
+
+@reason("the fold can't be proved: …")
+def that_gives_nothing_but_nan():
+    net = seq(conv(), norm(), conv())
+    with torch.no_grad():
+        net[2].bias.fill_(float("nan"))
+    return net
 
 
 @reason("taken back: …")

@@ -1,5 +1,7 @@
 """What is done to a copy of the network: numbers cast once, modules under all of their names."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +55,20 @@ def test_a_module_is_replaced_under_all_of_its_names():
     assert net[2] is net[1][0]
     assert isinstance(net[0], nn.ReLU)
     assert not net[2].training
+
+
+def test_lists_of_its_own_are_those_of_the_network_that_is_changed():
+    net = nn.Sequential(nn.ReLU(), nn.Tanh())
+    net.steps, net.pair = [net[0], net[1]], (net[0], {"last": net[1]})
+    copied = copy.deepcopy(net)
+    steps = copied.steps
+    carry_out(copied, [Swap("0", lambda old: nn.Sigmoid()), Swap("1", lambda old: nn.GELU())])
+    assert copied.steps is steps
+    assert steps == list(copied)
+    assert copied.pair == (copied[0], {"last": copied[1]})
+    assert net.steps == list(net)
+    assert net.pair == (net[0], {"last": net[1]})
+    assert [type(each) for each in net] == [nn.ReLU, nn.Tanh]
 
 
 def test_numbers_come_before_modules_and_inner_modules_before_outer_ones():

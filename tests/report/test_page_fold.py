@@ -81,3 +81,31 @@ def test_the_proof_s_verdict_is_in_the_first_sentence(section, report):
     assert "The outputs are the same: they differ by at most" in section()
     assert "<b>The outputs are not the same.</b>" in section(proof=replace(proof, passed=False))
     assert "Nothing was changed." in section(proof=replace(proof, trials=()))
+
+
+def test_where_nothing_was_folded_no_proof_is_needed(section, report):
+    proof = replace(report.folded.proof, trials=(), method="none needed: nothing was folded")
+    html = section([kept(1)], proof=proof)
+    assert "none needed: nothing was folded" in html
+    assert "Allowed" not in html
+
+
+def test_a_network_without_batch_norm_is_one_sentence(section, report):
+    proof = replace(report.folded.proof, trials=())
+    html = section([], proof=proof, speed=None)
+    assert "This network has no batch norm." in html
+    for word in ("Proof", "Speed", "Still there", "Gone", "folded away"):
+        assert word not in html
+
+
+def test_columns_are_explained_below_the_table(section):
+    html = section([went(0)])
+    after = html.partition("</table>")[2].partition("</table>")[2]
+    assert "Weights ×: the largest factor |γ| / √(var + ε) on a channel’s weights" in after
+    assert "Difference: relative, in double precision, at this place" in after
+
+
+def test_merged_branches_explain_why_the_twin_may_be_slower(section):
+    words = "which the twin still has"
+    assert words not in section([went(0)])
+    assert words in section([went(0), replace(went(1), verdict="merged")])

@@ -43,6 +43,15 @@ def test_speed(folded):
     assert re.search(r"1\.10× the time \(1\.05× to 1\.20×\) *\n", shown(clear))
 
 
+def test_merged_branches_explain_why_the_twin_may_be_slower(folded):
+    words = "merged branches save convolutions, which the twin still has"
+    assert words not in " ".join(shown(folded).split())
+    merged = Ledger((*folded.ledger.entries, replace(gone(1), verdict="merged")))
+    assert words in " ".join(shown(replace(folded, ledger=merged)).split())
+    speed = replace(folded.speed, twin=None, ratio_to_twin=None, no_twin="bn is a function")
+    assert words not in " ".join(shown(replace(folded, ledger=merged, speed=speed)).split())
+
+
 def test_without_a_twin_the_reason_is_told(folded):
     text = shown(replace(folded.speed, twin=None, ratio_to_twin=None, no_twin="bn is a function"))
     assert "there is no twin without batch norm: bn is a function" in text
@@ -54,10 +63,26 @@ def test_a_failed_proof_is_not_called_equal(folded):
 
 
 def test_nothing_folded_is_no_equality(folded):
-    proof = replace(folded.proof, trials=(), method="nothing was folded")
-    text = shown(replace(folded, proof=proof, ledger=Ledger(())))
-    assert text.splitlines()[0].strip() == "0 batch norms: 0 folded, 0 merged, 0 partial, 0 kept"
+    proof = replace(folded.proof, trials=(), method="none needed: nothing was folded")
+    stayed = Ledger((LedgerEntry("bn#1", "kept", reason="is in training mode"),))
+    text = shown(replace(folded, proof=proof, ledger=stayed))
+    assert text.splitlines()[0].strip() == "1 batch norm: 0 folded, 0 merged, 0 partial, 1 kept"
     assert text.splitlines()[1].strip() == "nothing was folded"
+    assert re.search(r"^proof +none needed: nothing was folded *$", text, re.MULTILINE)
+    for word in ("equal", "allowed", "inputs  none"):
+        assert word not in text
+
+
+def test_without_batch_norms_there_is_nothing_to_tell(folded):
+    proof = replace(folded.proof, trials=(), method="none needed: nothing was folded")
+    text = shown(replace(folded, proof=proof, ledger=Ledger(()), speed=None))
+    assert text.strip() == "the network has no batch norm" == shown(Ledger(())).strip()
+    assert "12.3 ms" in shown(replace(folded, proof=proof, ledger=Ledger(())))
+
+
+def test_the_table_s_columns_are_explained(folded):
+    text = " ".join(shown(folded).split())
+    assert "weights ×: the largest factor |gamma| / sqrt(var + eps) on a channel's weights" in text
 
 
 def test_like_reasons_are_told_once():
@@ -97,13 +122,18 @@ def test_sixty_rows_are_shown_one_by_one():
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({}, "net.onnx written, 2.00 KiB, any number of samples; its outputs differ from the original's by at "
-         "most 4.0e-07 (1.0e-04 allowed), checked with onnxruntime 1.32.0"),
-    ({"any_batch": False}, "this number of samples only"),
+    ({}, "net.onnx written, 2.00 KiB, any number of samples of 3 × 8 × 8; its outputs differ from the "
+         "original's by at most 4.0e-07 (1.0e-04 allowed), checked with onnxruntime 1.32.0"),
+    ({"sizes": ((None, 3, 6, 5), (4,), (None, 7))}, "of samples of 3 × 6 × 5 and 7, beside 4; its"),
+    ({"sizes": ((None,),)}, "any number of samples of scalar; its"),
+    ({"any_batch": False, "sizes": ((2, 3, 8, 8), (4,))}, "inputs of 2 × 3 × 8 × 8 and 4 only; its"),
+    ({"sizes": ()}, "weights alone; its"),
     ({"max_error": None, "checked_with": ""}, "NOT checked: onnxruntime isn't installed"),
 ])  # fmt: skip
 def test_a_written_file(change, words):
-    exported = Exported("net.onnx", 2048, True, "onnxruntime 1.32.0", 4e-7, 5e-7, 1e-4, ("(1, 3)",))
+    exported = Exported(
+        "net.onnx", 2048, True, ((None, 3, 8, 8),), "onnxruntime 1.32.0", 4e-7, 5e-7, 1e-4, ("(1, 3)",)
+    )
     assert words in shown(replace(exported, **change)).replace("\n", "")
 
 

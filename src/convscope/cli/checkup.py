@@ -1,12 +1,12 @@
 """``convscope checkup``: whether the network's batch norms are healthy."""
 
 from convscope.cli.images import data_for
-from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import show
 
 
 def checkup(
-    network: Network,
+    network: Modules,
     /,
     *,
     options: NetworkOptions = NetworkOptions(),
@@ -23,7 +23,7 @@ def checkup(
     """
     from convscope.checkup import checkup as reading
 
-    loaded = options.load(network)
+    loaded = options.load_modules(network)
     if data is None:
         show(reading(loaded.model, loaded.inputs), as_json=json)
         return

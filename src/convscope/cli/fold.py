@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 from convscope.core.errors import ConvscopeError
 
@@ -21,7 +21,7 @@ _BATCH_NORMS = {"batch", "sync", "renorm", "ghost"}
 
 
 def fold(
-    network: Network,
+    network: Modules,
     /,
     *,
     options: NetworkOptions = NetworkOptions(),
@@ -29,11 +29,13 @@ def fold(
     merge: Annotated[bool, Parameter(negative="--no-merge")] = True,
     materialise: Annotated[bool, Parameter(negative="")] = False,
     measure: Annotated[bool, Parameter(negative="")] = False,
-    repeats: int = 20,
+    repeats: Annotated[int | None, Parameter(show_default=lambda _: "20")] = None,
     out: Annotated[list[str] | None, Parameter(negative="", metavar="FILE")] = None,
     json: Json = False,
 ) -> None:
     """Move test-time batch norm into the layers around it, prove it, and say where each one went.
+
+    The network is folded in evaluation mode, whatever mode its modules are in.
 
     Args:
         border: What to do about a batch norm before a layer that pads with zeros: keep its shift, put it
@@ -41,33 +43,33 @@ def fold(
         merge: Whether parallel branches become one convolution.
         materialise: Turn weights that are computed in every run (weight norm, standardised) into plain ones.
         measure: Time the network before, after and without any batch norm on this machine.
-        repeats: Timed forward passes of each.
+        repeats: Timed forward passes of each, with --measure.
         out: Write the folded network, checked against the original: .onnx, .pt2 or .safetensors (weights
             alone). Several times: all of them.
     """
     from convscope.fold import fold as reading
     from convscope.fold.export import check_format
 
+    if repeats is not None and not measure:
+        raise ConvscopeError(
+            f"--repeats {repeats} without --measure", "flags that go together", "add --measure"
+        )
     files = list(dict.fromkeys(out or ()))
     for file in files:
         check_format(file)
-    loaded = options.load(network)
-    model = _at_test_time(network, loaded.model)
-    wishes = _wishes(border=(border, "keep"), merge=(merge, True), materialise=(materialise, False))
-    folded = reading(model, loaded.inputs, measure=measure, repeats=repeats, **wishes)
+    loaded = options.load_modules(network)
+    model = loaded.model.eval()
+    wishes = _wishes(
+        border=(border, "keep"),
+        merge=(merge, True),
+        materialise=(materialise, False),
+        repeats=(repeats, None),
+    )
+    folded = reading(model, loaded.inputs, measure=measure, **wishes)
     _write(files, folded, loaded)
+    if not folded.ledger.entries and network in _OURS:
+        note("zfnet and alexnet have batch norm with --norm batch")
     show(folded, as_json=json)
-
-
-def _at_test_time(reference: str, model: "nn.Module") -> "nn.Module":
-    try:
-        return model.eval()
-    except NotImplementedError as error:  # what torch.export.load returns has no modes
-        raise ConvscopeError(
-            f"{reference!r} is an exported program, whose batch norms are no modules any more",
-            "the network that it was exported from",
-            "fold that one, and export it by --out",
-        ) from error
 
 
 def _wishes(**choices: tuple[object, object]) -> dict[str, Any]:

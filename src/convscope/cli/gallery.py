@@ -1,12 +1,12 @@
 """``convscope gallery``: the images that excite every unit most."""
 
 from convscope.cli.images import data_for
-from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 
 
 def gallery(
-    network: Network,
+    network: Modules,
     /,
     *,
     data: str,
@@ -28,7 +28,7 @@ def gallery(
     """
     from convscope.sight import gallery as reading
 
-    loaded = options.load(network)
+    loaded = options.load_modules(network)
     images = data_for(loaded, data)
     wanted = layers if layers == "all" else tuple(layers.split(","))
     result = reading(loaded.model, images, layers=wanted, top=top, out=out, rule=rule)  # type: ignore[arg-type]

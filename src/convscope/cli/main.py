@@ -35,7 +35,8 @@ COMMANDS = {
         "checkup timm:resnet18",
     ),
     "fold": (
-        "Move test-time batch norm into the layers around it, prove it, and say where each one went.",
+        "Move test-time batch norm into the layers around it, prove it, and say where each one went. "
+        "The network is folded in evaluation mode.",
         "fold timm:resnet18 --measure",
         "fold zfnet --weights run/final.safetensors --out folded.onnx --out folded.safetensors",
         "fold net.py:build --weights best.pth --input 3x224x224 --out folded.pt2",

@@ -12,11 +12,15 @@ from convscope.core.errors import ConvscopeError
 if TYPE_CHECKING:
     from convscope.networks import Loaded
 
-Network = Annotated[
-    str,
+_NAMED = "alexnet, zfnet, timm:NAME, torchvision:NAME, hf:FOLDER, module:callable"
+Network = Annotated[str, Parameter(help=f"{_NAMED}, file.py:callable or model.pt2.")]
+Modules = Annotated[str, Parameter(help=f"{_NAMED} or file.py:callable.")]
+"""A network whose modules are still there, which those of an exported program aren't."""
+Norm = Annotated[
+    str | None,
     Parameter(
-        help="alexnet, zfnet, timm:NAME, torchvision:NAME, hf:FOLDER, module:callable, "
-        "file.py:callable or model.pt2."
+        help="Normalisation of alexnet and zfnet: none, lrn, batch, layer, instance, group, renorm, ghost "
+        "or sync."
     ),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
@@ -33,7 +37,7 @@ class NetworkOptions:
         batch: Number of inputs.
         classes: File with class names, one per line, or JSON.
         num_classes: Number of classes of a fresh network.
-        norm: Normalisation of alexnet and zfnet: none, lrn, batch, layer, instance or group.
+        norm: Normalisation of alexnet and zfnet.
         width: Factor on all widths of alexnet and zfnet.
         variant: Of alexnet: notes, published or torchvision.
     """
@@ -43,9 +47,23 @@ class NetworkOptions:
     batch: int | None = None
     classes: str | None = None
     num_classes: int | None = None
-    norm: str | None = None
+    norm: Norm = None
     width: float | None = None
     variant: str | None = None
+
+    def load_modules(self, reference: str, **defaults: object) -> "Loaded":
+        """Return what :meth:`load` does, for a reading that needs the network's modules and modes.
+
+        Raises:
+            ConvscopeError: it is an exported program, whose modules are gone.
+        """
+        if reference.endswith(".pt2"):
+            raise ConvscopeError(
+                f"{reference!r} is an exported program, which has neither modules nor modes any more",
+                "the network that it was exported from",
+                "name that one, such as file.py:callable",
+            )
+        return self.load(reference, **defaults)
 
     def load(self, reference: str, **defaults: object) -> "Loaded":
         """Return the network that the words name; ``defaults`` hold where the words say nothing."""

@@ -6,12 +6,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from convscope.cli.images import image_for
-from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 
 
 def project(
-    network: Network,
+    network: Modules,
     image: Annotated[str, Parameter(help="A picture file.")],
     /,
     *,
@@ -36,7 +36,7 @@ def project(
     from convscope.sight import as_picture
     from convscope.sight import project as reading
 
-    loaded = options.load(network)
+    loaded = options.load_modules(network)
     view = reading(loaded.model, image_for(loaded, image), layer, unit, rule)  # type: ignore[arg-type]
     target = Path(out or f"{layer.replace(':', '-').replace('#', '-')}-{unit}-{rule}.png")
     with whole_file(target) as temporary:

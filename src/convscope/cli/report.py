@@ -5,17 +5,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from convscope.cli.options import Json, Network
+from convscope.cli.options import Json, Modules, Norm
 from convscope.cli.progress import StageLines
 from convscope.cli.show import show
+from convscope.core.errors import ConvscopeError
 
 
 def report(
-    network: Network = "zfnet",
+    network: Modules = "zfnet",
     /,
     *,
     data: str = "photos",
-    norm: str | None = None,
+    norm: Norm = None,
     weights: str | None = None,
     out: str = "report",
     size: int | None = None,
@@ -26,24 +27,31 @@ def report(
     per_class: int | None = None,
     seed: int | None = None,
     train: Annotated[bool | None, Parameter(negative="--no-train")] = None,
+    input: Annotated[str | None, Parameter(show=False)] = None,
     json: Json = False,
 ) -> None:
     """Measure everything about a network and write one page that opens offline.
 
     Args:
         data: photos, digits or a folder of pictures.
-        norm: Normalisation of alexnet and zfnet: none, lrn, batch, layer, instance or group.
+        norm: Normalisation of alexnet and zfnet.
         weights: Weights to load; the network is then not trained.
         out: Folder of the page.
-        size: Side of the images in pixels; 96 where alexnet and zfnet are trained here.
+        size: Side of the images in pixels, which are square here (there is no --input); 96 where alexnet and
+            zfnet are trained here.
         width: Factor on the widths of alexnet and zfnet where they are trained here; 0.25.
         epochs: Passes over the training images; 12.
         batch_size: Images in a training step; 50.
         learning_rate: The highest one; 0.01.
         per_class: At most so many images a class.
         seed: Of weights, images and their order; 0.
-        train: Whether to train; default: unless weights are given.
+        train: Whether to train; default: unless weights are given. A file.py:callable that is to be trained
+            is called with num_classes, the data's number of classes.
     """
+    if input is not None:
+        raise ConvscopeError(
+            f"--input {input}", "--size: images of a report are square", "write --size 224 or the like"
+        )
     from convscope.report import ReportConfig
     from convscope.report import report as reading
 

@@ -1,12 +1,12 @@
 """``convscope stem``: the first layer, diagnosed."""
 
 from convscope.cli.images import data_for
-from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import show
 
 
 def stem(
-    network: Network,
+    network: Modules,
     /,
     *,
     data: str,
@@ -20,6 +20,6 @@ def stem(
     """
     from convscope.sight import stem as reading
 
-    loaded = options.load(network)
+    loaded = options.load_modules(network)
     images = data_for(loaded, data)
     show(reading(loaded.model, images), as_json=json)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from convscope.cli.options import Json, Network, NetworkOptions
+from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.progress import TrainingBar
 from convscope.cli.show import show
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    network: Network,
+    network: Modules,
     /,
     *,
     data: str,
@@ -76,8 +76,8 @@ def _fitted(network: str, options: NetworkOptions, data: str, seed: int) -> tupl
     from convscope.data import load_data
 
     with preserved_rng():
-        channels, height, width = image_shape(options.load(network))
+        channels, height, width = image_shape(options.load_modules(network))
         images = load_data(data, size=(height, width), channels=channels, seed=seed)
         tell_left_out(images)
         torch.manual_seed(seed)
-        return options.load(network, num_classes=len(images.classes)), images
+        return options.load_modules(network, num_classes=len(images.classes)), images

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.fold.recorded.places import places_of_modules
 from convscope.fold.recorded.slots import Slot
 
 
@@ -44,7 +45,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Swap:
-    """Another module in a module's place, under all of its names.
+    """Another module in a module's place: under all of its names, and in plain lists that hold it too.
 
     Attributes:
         path: the module's path.
@@ -61,17 +62,13 @@ class Swap:
 
 def _swap_all(model: nn.Module, swaps: Iterable[Swap]) -> None:
     """Put modules into others' places, the innermost first."""
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is not None:
-                places.setdefault(id(child), []).append((parent, name))
+    places = places_of_modules(model)
     found = [(swap, model.get_submodule(swap.path)) for swap in swaps]
     for swap, old in sorted(found, key=lambda each: each[0].path.count("."), reverse=True):
         new = swap.make(old)
         new.train(old.training)
-        for parent, name in places.get(id(old), ()):
-            parent._modules[name] = new
+        for place in places.get(id(old), ()):
+            place.hold(new)
 
 
 Edit = Callable[[nn.Module], None]

@@ -1,5 +1,6 @@
 """``fold``: batch norm moved into the layers before it, with proof."""
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import torch
@@ -15,17 +16,13 @@ from convscope.fold.paths.certain import Certain
 from convscope.fold.paths.paths import recorded_paths
 from convscope.fold.planning.plan import Decision
 from convscope.fold.planning.staged import Stages
+from convscope.fold.proof.method import NOTHING_FOLDED, method_of
 from convscope.fold.proof.proof import THRESHOLDS, NotComparable, Witness
 from convscope.fold.proof.settle import Settled, copied, settle
 from convscope.fold.proof.trials import described
 from convscope.fold.speed import measure_speed
-from convscope.tape import Tape
+from convscope.tape import Tape, require_module
 
-_METHOD = (
-    "outputs of the network before and after, in evaluation mode, on the inputs given, on random ones of "
-    "their shape, on ones of another size and on another number of them; and in each of these runs the value "
-    "at every batch norm that folded, against what it is to be there"
-)
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 _WITHOUT_FLOAT64 = {
     "meta": ("holds no numbers", "make it there and load its weights"),
@@ -69,7 +66,8 @@ def fold(
         for every batch norm that stays; the proof.
 
     Raises:
-        ConvscopeError: the network can't be recorded or copied, or is a wrapper (DataParallel, compiled).
+        ConvscopeError: the network can't be recorded or copied, or is a wrapper (DataParallel, compiled), or
+            there is none (a class, a state_dict); the inputs are none of those.
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, section 3.1: at inference a batch norm is
@@ -95,9 +93,9 @@ def fold(
 
 def _folded(model: nn.Module, inputs: Any, options: Options, repeats: int | None) -> Folded:
     """Plan, prove, carry out; ``repeats`` is None for no timing."""
+    trial_inputs = described(inputs, _floating_dtype(model))
     paths = recorded_paths(model, inputs)
     certain = Certain(paths) if paths.doubt or paths.tapes[0].questions else None
-    trial_inputs = described(inputs, _floating_dtype(model))
 
     def stages(network: nn.Module, tape: Tape) -> Stages:
         return Stages(network, tape, trial_inputs, options, certain)
@@ -136,18 +134,19 @@ def _proof(settled: Settled, own_error: OutputError | None) -> Proof:
     comparison = settled.comparison
     if comparison is None:
         error = OutputError(_name(torch.float64), 0.0, 0.0)
-        return Proof(True, THRESHOLDS[torch.float64], (error,), (), "nothing was folded")
+        return Proof(True, THRESHOLDS[torch.float64], (error,), (), NOTHING_FOLDED)
     error = OutputError(_name(settled.dtype), comparison.max_error, comparison.mean_error)
     return Proof(
         passed=comparison.within(settled.threshold),
         threshold=settled.threshold,
         errors=(error,) if own_error is None else (error, own_error),
-        trials=tuple(", ".join(trial.shapes()) for trial in comparison.trials),
-        method=_METHOD,
+        trials=tuple(trial.label() for trial in comparison.trials),
+        method=method_of(comparison),
     )
 
 
 def _refuse_unsupported(model: nn.Module) -> None:
+    _require_network(model)
     attribute = _WRAPPERS.get(type(model).__name__)
     if attribute is not None:
         raise ConvscopeError(
@@ -161,6 +160,22 @@ def _refuse_unsupported(model: nn.Module) -> None:
                 "a model on the CPU or a CUDA device",
                 action,
             )
+
+
+def _require_network(model: object) -> None:
+    if isinstance(model, type):
+        raise ConvscopeError(
+            f"the class {model.__name__} as the network",
+            "a network made from it",
+            f"pass {model.__name__}(...)",
+        )
+    if isinstance(model, Mapping):
+        raise ConvscopeError(
+            f"a dict of {len(model)} entries as the network",
+            "the network itself",
+            "if it is a state_dict, build the network and give it to model.load_state_dict(...)",
+        )
+    require_module(model)
 
 
 def _floating_dtype(model: nn.Module) -> torch.dtype:

@@ -111,8 +111,10 @@ class Proof:
         passed: whether every trial stayed within the threshold.
         threshold: the largest relative error allowed in float64.
         errors: one for float64, and one for the model's own dtype if it is another.
-        trials: the input shapes that were tried, one text each, such as ``"(2, 3, 64, 64)"``.
-        method: what was compared, in a sentence.
+        trials: the inputs that were tried, shapes and what they are, one text each, such as
+            ``"(2, 3, 64, 64) given"``, ``"… random"``, ``"… other size"`` or ``"… other number"``; none if
+            nothing was folded.
+        method: what was compared, and what couldn't be, in a sentence.
     """
 
     passed: bool

@@ -15,7 +15,8 @@ from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved
 from convscope.fold.ledger import Speed, Timing
 from convscope.fold.proof.trials import Trial, described
-from convscope.fold.twin import twin_without_batch_norm
+from convscope.fold.recorded.flow import path_of
+from convscope.fold.twin import is_batch_norm, twin_without_batch_norm
 from convscope.tape import device_of, record
 from convscope.tape.batch_norms import normalises_samples
 
@@ -92,10 +93,9 @@ def _twin(
     """The twin, or None and why there is none."""
     try:
         twin = twin_without_batch_norm(before)
-        tape = record(twin, inputs, device=device_of(twin))
-        left = [c for c in tape.calls if c.op == "batch_norm" and normalises_samples(tape, c)]
-        if left:
-            return None, f"{left[0].address} is a function call, which can't be taken out"
+        called = _called_as_function(before, inputs)
+        if called:
+            return None, f"its own code calls batch norm as a function ({called})"
         twin.load_state_dict(_common(after.state_dict(), twin.state_dict()), strict=False)
         with torch.no_grad():
             run(twin)
@@ -104,6 +104,17 @@ def _twin(
     except Exception as error:  # the network's own code
         return None, f"the network fails without its batch norms ({type(error).__name__}: {error})"
     return twin, ""
+
+
+def _called_as_function(model: nn.Module, inputs: Any) -> str:
+    """The address of a batch norm call that belongs to no batch norm module; "" if there is none."""
+    tape = record(model, inputs, device=device_of(model))
+    for call in tape.calls:
+        if call.op == "batch_norm" and normalises_samples(tape, call):
+            path = "" if call.module is None else path_of(tape.modules[call.module])
+            if not is_batch_norm(model.get_submodule(path)):
+                return str(call.address)
+    return ""
 
 
 def _common(numbers: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
+from convscope.fold.norms.identity import configured
 from convscope.fold.proof.settle import copied
 
 # What comes in behind the channels: maps, sequences, features, volumes.
@@ -47,13 +48,13 @@ def twin_without_batch_norm(model: nn.Module) -> nn.Module:
         Identity()
     """
     twin = copied(model).eval()
-    found = {path: module for path, module in twin.named_modules() if _is_batch_norm(module)}
+    found = {path: module for path, module in twin.named_modules() if is_batch_norm(module)}
     if not found:
         raise ConvscopeError(
             f"{type(model).__name__} without a batch norm module", "a network with one", "there is no twin"
         )
     with preserved_rng():
-        stands_in = {module: _without(path, module) for path, module in found.items()}
+        stands_in = {module: configured(_without(path, module), module) for path, module in found.items()}
     for parent in list(twin.modules()):
         for name, child in list(parent._modules.items()):
             if child in stands_in:
@@ -61,7 +62,13 @@ def twin_without_batch_norm(model: nn.Module) -> nn.Module:
     return stands_in.get(twin, twin)
 
 
-def _is_batch_norm(module: nn.Module) -> bool:
+def is_batch_norm(module: nn.Module) -> bool:
+    """Return whether a module is a batch norm.
+
+    Example:
+        >>> [is_batch_norm(module) for module in (nn.BatchNorm2d(3), nn.InstanceNorm2d(3))]
+        [True, False]
+    """
     if isinstance(module, _BatchNorm):
         return True
     mean, var = module._buffers.get("running_mean"), module._buffers.get("running_var")
@@ -89,7 +96,7 @@ def _without(path: str, batch_norm: nn.Module) -> nn.Module:
 def _normalises(module: nn.Module) -> bool:
     """Whether a batch norm's submodule consists of batch norms, as split ones do."""
     inner = [child for child in module.modules() if not list(child.children())]
-    return all(map(_is_batch_norm, inner))
+    return all(map(is_batch_norm, inner))
 
 
 @torch.no_grad()

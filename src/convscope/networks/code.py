@@ -6,6 +6,7 @@
 
 import importlib
 import importlib.util
+import logging
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -69,10 +70,11 @@ def exported_network(request: Request) -> Resolved:
     if not zipfile.is_zipfile(path):  # the reader would log a traceback
         raise _unreadable(request, "it is no whole archive")
     try:
-        program = torch.export.load(path)
-        model = program.module()
+        with _quiet():  # the reader logs a traceback for archives of another kind
+            program = torch.export.load(path)
+            model = program.module()
     except Exception as error:  # broken archives make the reader raise almost anything
-        raise _unreadable(request, type(error).__name__) from error
+        raise _unreadable(request, f"it is no exported program: {type(error).__name__}") from error
     args, kwargs = _example_inputs(program)
     if request.input_shape is not None:
         return _described(request, model, request.input_shape)
@@ -86,8 +88,18 @@ def _unreadable(request: Request, why: str) -> ConvscopeError:
     return ConvscopeError(
         f"network {request.reference!r} can't be read ({why})",
         "an archive written by torch.export.save",
-        "export the network again with this version of PyTorch",
+        "export the network again with this version of PyTorch; weights go beside their network: --weights",
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
 
 
 def _example_inputs(program: torch.export.ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -189,7 +189,13 @@ def _resolver(reference: str) -> tuple[Resolver, str]:
 
 
 def _elsewhere(name: str) -> str:
-    """Advice for a name that isn't ours: names of ours that are close, or a zoo that has such a one."""
+    """Advice for a name that isn't ours: what a file is good for; close names of ours or a zoo's."""
+    path = Path(name)
+    if path.is_file():
+        code = f"name what builds it: {name}:callable"
+        return code if path.suffix == ".py" else "weights go beside their network: zfnet --weights FILE"
+    if name and path.is_dir():
+        return f"a folder of transformers is hf:{name}"
     if difflib.get_close_matches(name.lower(), BUILDERS, cutoff=0.7):
         return nearest(name, BUILDERS)
     zoos: dict[str, tuple[str, ...]] = {}

@@ -148,9 +148,7 @@ def _by_reference(asked: Asked) -> Met:
     if asked.trains:
         probe_size = size or _PLAIN_SIZE
         options["num_classes"] = len(_images(asked, probe_size).classes)
-    with preserved_rng():
-        torch.manual_seed(asked.config.seed)
-        loaded = load(asked.network, weights=asked.weights, **options)
+    loaded = _loaded(asked, options)
     images = _images(asked, _side(loaded, asked))
     if loaded.preprocessing is not None and not asked.trains:
         images = images.normalised_with(tuple(loaded.preprocessing.mean), tuple(loaded.preprocessing.std))
@@ -160,6 +158,31 @@ def _by_reference(asked: Asked) -> Met:
         weights = f"those of {asked.weights}" if asked.weights else "fresh: nothing was trained or loaded"
     norm = loaded.model.plan.norm if isinstance(loaded.model, Stack) else ""
     return Met(loaded, images, norm, weights, None)
+
+
+def _loaded(asked: Asked, options: dict[str, Any]) -> Loaded:
+    """The network of a reference, which can't be a finished program; to be trained, it takes the classes."""
+    assert isinstance(asked.network, str)
+    if asked.network.endswith(".pt2"):
+        raise ConvscopeError(
+            f"{asked.network!r} is an exported program, which has neither modules nor modes any more",
+            "the network that it was exported from",
+            "name that one, such as file.py:callable",
+        )
+    with preserved_rng():
+        torch.manual_seed(asked.config.seed)
+        try:
+            return load(asked.network, weights=asked.weights, **options)
+        except ConvscopeError as error:
+            if "num_classes" not in options:
+                raise
+            # Whatever else is wrong with the network goes wrong without it too, and is told as it is.
+            load(asked.network, weights=asked.weights, **{**options, "num_classes": None})
+            raise ConvscopeError(
+                f"network {asked.network!r} can't be built with num_classes={options['num_classes']}",
+                "a builder that takes num_classes, as the network is to be trained on the data's classes",
+                "give it that keyword, or look at the network as it is with --no-train (train=False)",
+            ) from error
 
 
 def _side(loaded: Loaded, asked: Asked) -> int | tuple[int, int]:

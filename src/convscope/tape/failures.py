@@ -15,7 +15,7 @@ _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 _NO_SIMULATION = (UnsupportedOperatorException, UnsupportedFakeTensorException)
 _NO_FAKE = "no fake impl registered"  # of operators made with torch.library.custom_op
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
-_FOR_REAL = "record it for real on a small batch: record(..., real=True), or --real on the command line"
+_FOR_REAL = "record it for real on a small batch: record(..., real=True), or convscope cost --real"
 
 
 def operator_failed(address: str, error: Exception) -> ConvscopeError:

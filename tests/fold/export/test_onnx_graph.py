@@ -44,29 +44,50 @@ def test_batch_norms_are_biases(bias, tmp_path, randomised):
     assert not {"Expand", "Shape", "CastLike"} & set(operators)
 
 
-def test_the_numbers_in_the_graph_are_the_folded_ones(tmp_path, randomised):
+def test_numbers_and_sizes(tmp_path, randomised):
     layers = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8))
-    graph, folded = graph_of(randomised(layers), SHAPE, tmp_path / "net.onnx")
+    graph, folded = graph_of(randomised(layers), (1, *SHAPE[1:]), tmp_path / "net.onnx")
     node = next(node for node in graph.node if node.op_type == "Conv")
     held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for name, tensor in zip(node.input[1:], (folded.model[0].weight, folded.model[0].bias), strict=True):
         assert torch.equal(torch.from_numpy(held[name].copy()), tensor.detach())
+    sizes = [
+        [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    ]
+    assert sizes == [["batch", 3, 8, 6], ["batch", 8, 6, 4]]
 
 
-@pytest.mark.parametrize(("layer", "shape"), [
-    (nn.Conv1d(3, 4, 3, bias=False), (2, 3, 9)),
-    (nn.Conv2d(3, 4, 3, bias=False), SHAPE),
-    (nn.Conv3d(3, 4, 3, bias=False), (2, 3, 5, 6, 7)),
-    (nn.ConvTranspose1d(3, 4, 3, bias=False), (2, 3, 9)),
-])  # fmt: skip
-def test_a_layer_without_bias_computes_none(layer, shape, tmp_path, randomised):
-    batch_norm = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)]
-    kind = type(layer)
-    layers = nn.Sequential(layer, nn.ReLU(), kind(4, 6, 1, bias=False), batch_norm(6))
-    graph, _ = graph_of(randomised(layers), shape, tmp_path / "net.onnx")
-    name = kind.__name__[:-2]
-    assert constants(graph) == [(name, 1), (name, 2)]
-    assert Counter(node.op_type for node in graph.node) == {name: 2, "Relu": 1}
+class Branches(nn.Module):
+    """Layers of several kinds, each before one whose batch norm gives it a bias."""
+
+    KINDS = (
+        (nn.Conv1d, nn.BatchNorm1d, (2, 3, 9)),
+        (nn.Conv2d, nn.BatchNorm2d, SHAPE),
+        (nn.Conv3d, nn.BatchNorm3d, (2, 3, 5, 6, 7)),
+        (nn.ConvTranspose1d, nn.BatchNorm1d, (2, 3, 9)),
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                kind(3, 4, 3, bias=False), nn.ReLU(), kind(4, 6, 1, bias=False), norm(6)
+            )
+            for kind, norm, _ in self.KINDS
+        )  # fmt: skip
+
+    def forward(self, *inputs):
+        return tuple(branch(x) for branch, x in zip(self.branches, inputs, strict=True))
+
+
+def test_a_layer_without_bias_computes_none(tmp_path, randomised):
+    inputs = tuple(torch.randn(shape) for *_, shape in Branches.KINDS)
+    graph, _ = graph_of(randomised(Branches()), inputs, tmp_path / "net.onnx")
+    assert sorted(constants(graph)) == [
+        *[("Conv", 1)] * 3, *[("Conv", 2)] * 3, ("ConvTranspose", 1), ("ConvTranspose", 2)
+    ]  # fmt: skip
+    assert Counter(node.op_type for node in graph.node) == {"Conv": 6, "ConvTranspose": 2, "Relu": 4}
 
 
 class Kept(nn.Module):
@@ -84,13 +105,3 @@ def test_a_batch_norm_that_stays_is_a_batch_norm(tmp_path, randomised):
     graph, folded = graph_of(randomised(Kept()), SHAPE, tmp_path / "net.onnx")
     assert folded.ledger.kept == 1
     assert [node.op_type for node in graph.node].count("BatchNormalization") == 1
-
-
-def test_the_batch_is_open_and_called_so(tmp_path, randomised):
-    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    graph, _ = graph_of(randomised(layers), (1, *SHAPE[1:]), tmp_path / "net.onnx")
-    sizes = [
-        [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.output)
-    ]
-    assert sizes == [["batch", 3, 8, 6], ["batch", 4, 6, 4]]

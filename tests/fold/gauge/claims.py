@@ -116,6 +116,8 @@ class Recorded:
         for left, right in self.system.ties:
             yield from (Constraint("tie", pair) for pair in zip(left.tolist(), right.tolist(), strict=True))
         for demand in self.system.demands:
+            if demand.kind in ("constant", "padded"):  # of what a gain of 0 left: nothing of a gauge
+                continue
             each = (
                 demand.labels.tolist()
             )  # an operator that nothing passes may drop some elements: all at once

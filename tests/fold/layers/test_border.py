@@ -123,7 +123,7 @@ def test_the_proof_passes_over_other_sizes(randomised):
     proof = fold(net, (2, 3, 6, 7), border="map").proof
     assert proof.passed
     assert len(proof.trials) == 3
-    assert all(trial.endswith("3, 6, 7)") for trial in proof.trials)
+    assert all("3, 6, 7)" in trial for trial in proof.trials)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -187,13 +187,16 @@ def test_tied_weights_part():
 
 
 @pytest.mark.parametrize(("size", "overflows"), [(10.0, False), (1e5, True)])
-@pytest.mark.parametrize("what", ["out", "shift", "in"])
+@pytest.mark.parametrize("what", ["out", "shift", "in", "bias"])
 def test_overflow_is_foreseen(size, overflows, what):
     recorded, layer = read(lambda: nn.Conv2d(4, 6, 1), IMAGE)
     scales = torch.ones(recorded.system.num_labels, dtype=torch.float64)
     shifts = torch.zeros_like(scales)
     if what == "out":
         scales[layer.outputs.tolist()] = 10 * size
+    elif what == "bias":
+        recorded.net.layer.bias.data.fill_(5e3)
+        scales[layer.outputs.tolist()] = size / 1e3
     elif what == "in":
         scales[layer.inputs.tolist()] = 0.1 / size
     else:

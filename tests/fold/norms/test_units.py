@@ -94,22 +94,79 @@ def broken(**numbers):
     return make
 
 
+ANEW = "measure them anew: convscope.norm.recalibrate(model, loader)"
 UNFIT = {
-    "without statistics": (lambda: nn.BatchNorm2d(3, track_running_stats=False), "no running statistics"),
-    "negative variance": (broken(running_var=-1.0), "no square root"),
-    "NaN variance": (broken(running_var=float("nan")), "aren't finite"),
-    "infinite mean": (broken(running_mean=float("inf")), "aren't finite"),
-    "NaN weight": (broken(weight=float("nan")), "weight or bias isn't finite"),
-    "infinite bias": (broken(bias=float("inf")), "weight or bias isn't finite"),
+    "without statistics": (
+        lambda: nn.BatchNorm2d(3, track_running_stats=False),
+        "no running statistics",
+        "build it with track_running_stats=True, then convscope.norm.recalibrate(model, loader)",
+    ),
+    "negative variance": (broken(running_var=-1.0), "no square root", ANEW),
+    "NaN variance": (
+        broken(running_var=float("nan")),
+        "its running statistics aren't finite: running_var in 1 of 3 channels (1)",
+        ANEW,
+    ),
+    "infinite mean": (
+        broken(running_mean=float("inf")),
+        "its running statistics aren't finite: running_mean in 1 of 3 channels (1)",
+        ANEW,
+    ),
+    "both": (
+        broken(running_mean=float("-inf"), running_var=float("nan")),
+        "running_mean in 1 of 3 channels (1), running_var in 1 of 3 channels (1)",
+        ANEW,
+    ),
+    "NaN weight": (broken(weight=float("nan")), "isn't finite: weight in 1 of 3 channels (1)", ""),
+    "infinite bias": (broken(bias=float("inf")), "isn't finite: bias in 1 of 3 channels (1)", ""),
 }
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_numbers_that_are_none(name):
-    make, reason = UNFIT[name]
+    make, reason, remedy = UNFIT[name]
     (unit,), _ = units(nn.Sequential(make()).eval())
     assert isinstance(unit, Unfit)
     assert reason in unit.reason
+    assert unit.remedy == remedy
+
+
+class Listed(nn.Module):
+    """Holds a batch norm in a list that registers nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms = [nn.BatchNorm2d(3).eval()]
+
+    def forward(self, x):
+        return self.norms[0](x)
+
+
+class Unregistered(nn.Module):
+    """Holds a running mean in a plain attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.randn(3)
+        self.register_buffer("var", torch.ones(3))
+
+    def forward(self, x):
+        return F.batch_norm(x, self.mean, self.var)
+
+
+@pytest.mark.parametrize("make", [Listed, Unregistered])
+def test_statistics_that_no_module_of_the_network_holds(make):
+    (unit,), _ = units(nn.Sequential(make()).eval())
+    assert isinstance(unit, Unfit)
+    assert unit.reason == "its statistics aren't in the network (held in a plain list?)"
+    assert unit.remedy == "hold its module in an nn.ModuleList, or its tensors by register_buffer"
+
+
+def test_the_first_few_channels_are_named():
+    norm = nn.BatchNorm2d(9)
+    norm.running_mean[torch.tensor([0, 2, 5, 8])] = float("nan")
+    (unit,), _ = units(nn.Sequential(norm).eval(), (2, 9, 4, 4))
+    assert unit.reason.endswith("running_mean in 4 of 9 channels (0, 2, 5, …)")
 
 
 def test_zero_variance_has_eps():

@@ -84,7 +84,8 @@ STAYS = {
     "relu between": (
         lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4)),
         IMAGE,
-        "1#1:relu.1 passes a positive scale only, and gamma isn't positive in 2 of 4 channels",
+        "its sign can't go back: 1#1:relu.1 passes a positive scale only; nor on: the output of "
+        "2#1:batch_norm.1 is an output of the network (gamma isn't positive in 2 of 4 channels)",
     ),
     "cat": (
         lambda: Functional(
@@ -347,12 +348,18 @@ def test_batch_norm_that_does_not_run_is_listed(randomised):
     )
 
 
-def test_weights_over_one_memory_are_not_called_tied(randomised):
+@pytest.mark.parametrize(("start", "verdict"), [(108, "folded"), (54, "kept")])
+def test_weights_over_one_memory_fold_if_they_lie_apart(start, verdict, randomised, relative_error):
     net = Functional(lambda s, x: s.bn(s.a(x)) + s.b(x), a=conv(), b=conv(), bn=nn.BatchNorm2d(4))
-    memory = torch.randn(2, 4, 3, 3, 3)
-    net.a.weight, net.b.weight = nn.Parameter(memory[0]), nn.Parameter(memory[1])
-    (entry,) = fold(randomised(net), IMAGE).ledger.entries
-    assert "shares its memory with other parameters: a.weight, b.weight" in entry.reason
+    net.double()
+    memory = torch.randn(216, dtype=torch.float64)
+    for layer, first in ((net.a, 0), (net.b, start)):
+        layer.weight = nn.Parameter(memory[first : first + 108].view(4, 3, 3, 3))
+    folded = fold(randomised(net), IMAGE)
+    (entry,) = folded.ledger.entries
+    assert entry.verdict == verdict
+    assert ("shares its memory with other parameters: a.weight, b.weight" in entry.reason) == (start < 108)
+    assert relative_error(net, folded.model, *IMAGE) < 1e-12
 
 
 class Standardised(nn.Module):

@@ -75,6 +75,25 @@ CASES = {
         ),
         {"first#1": "a#1", "second#1": "b#1"},
     ),
+    "the layer after, through other batch norms": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3)),
+        {"0#1": "3#1", "1#1": "3#1", "2#1": "3#1"},
+    ),
+    "the layers before and after, which share batch norms": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), norm(), norm()),
+        {"0#1": "2#1", "1#1": "2#1", "3#1": "2#1", "4#1": "2#1"},
+    ),
+    "one layer after, and one that another batch norm's value goes to": (
+        lambda: Functional(
+            lambda s, x: s.a(y := s.first(s.stem(x).sigmoid())) + s.b(s.second(y)),
+            stem=nn.Conv2d(3, 4, 1),
+            first=norm(),
+            second=norm(),
+            a=one(),
+            b=one(),
+        ),
+        {"first#1": "a#1, b#1", "second#1": "b#1"},
+    ),
     "a batch norm that stays": (
         lambda: Functional(
             lambda s, x: s.first(s.second(x.sigmoid()).contiguous()).sigmoid(),

@@ -107,7 +107,7 @@ def test_a_place_with_its_gauge(at):
     wrong.shift[0, at[0]] += 1e-6
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()).double()
     assert 1e-8 < compared(net, change, (wrong,)).at["0#1"] < 1e-5
-    assert compared(small(), change, (wrong,)).beyond(1e-9) == {"0#1"}
+    assert compared(small(), change, (wrong,)).wrong(1e-9).places == {"0#1"}
 
 
 def test_a_place_that_is_wrong_in_one_trial_only():
@@ -126,7 +126,7 @@ def test_a_place_that_is_wrong_in_one_trial_only():
     net = nn.Sequential(Sized(3, 4, 1), Nothing()).double()
     comparison = compared(net, lambda network: setattr(network[0], "changed", True), (place(),))
     assert comparison.max_error == 0
-    assert comparison.beyond(1e-9) == {"0#1"}
+    assert comparison.wrong(1e-9).places == {"0#1"}
 
 
 def test_gauges_of_single_samples_are_compared_where_there_are_as_many():
@@ -148,7 +148,69 @@ def test_gauges_of_single_samples_are_compared_where_there_are_as_many():
 def test_a_change_that_breaks_the_network_is_a_failure():
     comparison = compared(small(), lambda net: net.append(nn.Linear(7, 7).double()))
     assert comparison.failure.startswith("RuntimeError")
+    assert comparison.failed_in == "1#1"
     assert not comparison.within(math.inf)
+
+
+def test_a_comparison_ends_where_it_fails_and_begins_there_next_time():
+    """Only the inputs of another size differ, which are the second to be tried."""
+
+    class Sized(nn.Conv2d):
+        factor = 1
+
+        def forward(self, x):
+            return super().forward(x) * (self.factor if x.shape[-1] == 9 else 1)
+
+    net = nn.Sequential(Sized(3, 4, 1)).double()
+    witness = Witness(net, INPUTS, ["0#1"], torch.float64)
+    net[0].factor = 2
+    for num_trials in (2, 1):
+        comparison = witness.compare(net, (place(),), 1e-9)
+        assert comparison.failed_on == "other size"
+        assert len(comparison.trials) == num_trials
+    assert witness.passes == 4 + 2 + 1
+    net[0].factor = 1
+    labels = [trial.label() for trial in witness.compare(net, (place(),), 1e-9).trials]
+    assert labels == [
+        "(2, 3, 6, 5) random",
+        "(2, 3, 6, 5) random again",
+        "(2, 3, 10, 9) other size",
+        "(5, 3, 6, 5) other number",
+    ]
+
+
+def test_a_forced_run_shows_what_is_wrong_in_itself():
+    """All three values differ, but the middle layer only doubles what the first one has doubled."""
+
+    def changed(network, *factors):
+        with torch.no_grad():
+            for layer, factor in zip(network, factors, strict=True):
+                layer.weight *= factor
+
+    net = nn.Sequential(*(nn.Conv2d(4 if i else 3, 4, 1, bias=False) for i in range(3))).double()
+    places = tuple(place(address=f"{i}#1") for i in range(3))
+    witness = Witness(net, INPUTS, [each.address for each in places], torch.float64)
+    changed(net, 2, 1, 3)
+    assert witness.compare(net, places).wrong(1e-9).places == {"0#1", "1#1", "2#1"}
+    wrong = witness.forced(net, places, 1e-9)
+    assert wrong.places == {"0#1", "2#1"}
+    assert not wrong.outputs
+    assert not wrong.shifted
+
+
+def test_writing_to_inputs_is_no_match_unless_it_did_before():
+    class Writing(nn.Module):
+        writes = False
+
+        def forward(self, x):
+            return x.add_(0) if self.writes else x + 0
+
+    comparison = compared(Writing(), lambda net: setattr(net, "writes", True))
+    assert comparison.writes
+    assert not comparison.within(math.inf)
+    always = Writing()
+    always.writes = True
+    assert compared(always).within(0)
 
 
 def test_a_place_that_is_not_reached_is_no_match():

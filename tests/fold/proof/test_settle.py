@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from convscope.fold.norms.identity import FoldedBatchNorm
 from convscope.fold.options import DEFAULT
 from convscope.fold.planning.plan import plan
 from convscope.fold.proof.settle import copied, settle
@@ -114,7 +115,7 @@ def test_what_no_place_shows_takes_all_of_them_back(net):
 def test_a_network_that_breaks_takes_all_of_them_back(net):
     settled = settle(net, Planner(net, ("4",), harm=lambda model, _: model.append(nn.Linear(99, 1))), INPUTS)
     assert set(verdicts(settled).values()) == {"kept"}
-    assert all("with it the network fails (RuntimeError" in reason for reason in reasons(settled).values())
+    assert all("the network fails in 12#1 (RuntimeError" in reason for reason in reasons(settled).values())
 
 
 def test_nothing_unproved_is_shipped(net):
@@ -149,7 +150,7 @@ def test_nothing_to_fold():
 
 
 def test_the_number_of_passes(net):
-    """Four before, and four after each of two attempts."""
+    """Four before, one that fails, one that is put right at places, and four after what failed is back."""
     passes = []
 
     def count(module, args):
@@ -162,7 +163,67 @@ def test_the_number_of_passes(net):
         settle(net, planner, INPUTS)
     finally:
         handle.remove()
-    assert len(passes) == 12
+    assert len(passes) == 4 + 1 + 1 + 4
+
+
+@pytest.mark.parametrize("size", [None, 9, 5])
+@pytest.mark.parametrize("bad", [("1",), ("1", "7"), NORMS])
+def test_at_most_twelve_passes_whatever_fails(net, bad, size):
+    """Folds that are wrong on all inputs, on those of another size or of the size given, and never cured."""
+    passes = []
+
+    class Sized(nn.Module):
+        def forward(self, x):
+            return x if size is not None and x.shape[-1] != size else 1.1 * x
+
+    def harm(model, path):
+        model[int(path) - 1] = nn.Sequential(model[int(path) - 1], Sized())
+        if path == "7":
+            model.append(Sized())
+
+    def count(module, args):
+        if module is not None and type(module) is nn.Sequential and len(module) > 3:
+            passes.extend([1] * (type(args[0]) is torch.Tensor))
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        settled = settle(net, Planner(net, bad, harm=harm), INPUTS)
+    finally:
+        handle.remove()
+    assert len(passes) <= 12
+    assert error_of(net, settled) < 1e-12
+
+
+@pytest.mark.parametrize("bad", [("1",), ("7",), ("4", "10"), ("1", "4"), NORMS[1:]])
+def test_only_the_culprits_are_taken_back(net, bad):
+    """Wrong scales, found in one run that puts right what is wrong before."""
+    settled = settle(net, Planner(net, bad), INPUTS)
+    assert verdicts(settled) == {path: "kept" if path in bad else "folded" for path in NORMS}
+    assert error_of(net, settled) < 1e-12
+
+
+def test_a_wrong_shift_leaves_the_scale_where_it_went(net):
+    """The culprit's shift alone is wrong: it stays, and all else folds."""
+
+    def shift(model, path):
+        if isinstance(model[int(path)], FoldedBatchNorm):
+            with torch.no_grad():
+                model[int(path) - 1].bias.add_(0.1)
+
+    settled = settle(net, Planner(net, ("4",), harm=shift), INPUTS)
+    assert verdicts(settled) == {"1": "folded", "4": "partial", "7": "folded", "10": "folded"}
+    assert error_of(net, settled) < 1e-12
+
+
+def test_a_network_that_breaks_in_a_layer_loses_what_went_into_it(net):
+    """A layer that refuses its new weights: whoever folds into it is taken back, with the layer's name."""
+
+    def harm(model, path):
+        model[int(path) - 1].weight = nn.Parameter(torch.zeros(3, 7, 1, 1))
+
+    settled = settle(net, Planner(net, ("4",), harm=harm), INPUTS)
+    assert verdicts(settled) == {"1": "folded", "4": "kept", "7": "folded", "10": "folded"}
+    assert "with it the network fails in 3#1 (RuntimeError" in reasons(settled)["4"]
 
 
 class Casting(nn.Sequential):

@@ -67,3 +67,29 @@ def test_other_arguments_pass_through():
 def test_senseless_inputs_are_refused(inputs, given):
     with pytest.raises(ConvscopeError, match=given):
         described(inputs, torch.float32)
+
+
+def test_a_list_of_sizes_is_refused_with_what_to_write():
+    with pytest.raises(ConvscopeError, match=r"pass \(2, 3, 8, 8\)"):
+        described([2, 3, 8, 8], torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+def test_a_trial_never_hands_out_what_the_user_gave(dtype):
+    x = torch.randn(2, 3, 4, 4)
+    for trial in given(described({"x": x, "index": torch.arange(2)}, torch.float32)):
+        _, made = trial.call(torch.device("cpu"), dtype)
+        made["x"].zero_()
+        made["index"].zero_()
+    assert x.count_nonzero() == x.numel()
+
+
+def test_labels_say_what_a_trial_is_for():
+    x = described(torch.randn(4, 3, 5, 5), torch.float32)
+    assert next(given(x)).label() == "(2, 3, 5, 5) given"
+    assert next(random_like(x, 1)).label() == "(2, 3, 5, 5) random"
+    assert next(of_other_size(x, 1)).label() == "(2, 3, 9, 9) other size"
+    assert next(of_other_batch(x, 1)).label() == "(7, 3, 5, 5) other number"
+    shape = described((2, 3, 5, 5), torch.float32)
+    assert next(given(shape)).label() == "(2, 3, 5, 5) random"
+    assert next(random_like(shape, 1)).label() == "(2, 3, 5, 5) random again"

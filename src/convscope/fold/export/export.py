@@ -13,7 +13,7 @@ from convscope.core.files import whole_file
 from convscope.core.inference import outside_inference_mode
 from convscope.fold.export.check import Answers, answers
 from convscope.fold.export.formats import FORMATS, Format, check_format
-from convscope.fold.export.program import num_samples
+from convscope.fold.export.program import num_samples, sizes_of
 from convscope.fold.export.result import Exported, NotExportable
 from convscope.fold.ledger import Folded
 from convscope.fold.proof.settle import copied
@@ -115,6 +115,7 @@ class _Pair:
             path=str(path),
             num_bytes=num_bytes,
             any_batch=any_batch,
+            sizes=sizes_of(self.inputs, any_batch) if form.has_program else (),
             checked_with=reader,
             max_error=error,
             own_error=said.own_error if said else None,

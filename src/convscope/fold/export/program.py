@@ -87,6 +87,13 @@ def open_axes(inputs: Any) -> Any:
     return tree_map(axes, inputs)
 
 
+def sizes_of(inputs: Any, any_batch: bool) -> tuple[tuple[int | None, ...], ...]:
+    """Return the sizes of the tensors that a program takes, None where any number of samples is taken."""
+    samples = num_samples(inputs)
+    shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    return tuple((None, *sizes[1:]) if any_batch and sizes[:1] == (samples,) else sizes for sizes in shapes)
+
+
 def num_samples(inputs: Any) -> int:
     """Return the first size of the first tensor."""
     tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()]

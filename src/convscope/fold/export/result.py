@@ -16,6 +16,8 @@ class Exported(Result):
         num_bytes: its size.
         any_batch: whether it takes any number of samples; if not, as many as were given. Weights alone take
             what the network takes that they are loaded into.
+        sizes: of each input tensor that a program or graph takes, None where any size is taken (the number of
+            samples); () for weights alone.
         checked_with: what read the file and ran it, such as ``"onnxruntime 1.32.0"``; "" if nothing that can
             is installed: the file is written unchecked then.
         max_error: largest difference between the file's outputs and the original network's, in its own
@@ -29,6 +31,7 @@ class Exported(Result):
     path: str
     num_bytes: int
     any_batch: bool
+    sizes: tuple[tuple[int | None, ...], ...]
     checked_with: str
     max_error: float | None
     own_error: float | None

@@ -14,15 +14,32 @@ class Gauges:
 
     Attributes:
         scales, shifts: a and b of every label, float64.
+        constants: for labels of constants that their readers take in, whatever stands there now, what they
+            were; NaN for all others. None: for all.
     """
 
     scales: Tensor
     shifts: Tensor
+    constants: Tensor | None = None
 
     def of(self, labels: Labels) -> tuple[Tensor, Tensor]:
         """Return a and b of labels, in their shape."""
         index = torch.tensor(labels)
         return self.scales[index], self.shifts[index]
+
+    def back(self, labels: Labels) -> tuple[Tensor, Tensor]:
+        """Return c and d of labels, with which v = c · v' + d; c is 0 for constants."""
+        scale, shift = self.of(labels)
+        is_constant, constant = self.is_constant(labels), self._constant(labels)
+        return torch.where(is_constant, 0.0, 1 / scale), torch.where(is_constant, constant, -shift / scale)
+
+    def is_constant(self, labels: Labels) -> Tensor:
+        """Return which labels are of constants, in their shape; these have no gauge."""
+        return ~self._constant(labels).isnan()
+
+    def _constant(self, labels: Labels) -> Tensor:
+        index = torch.tensor(labels)
+        return torch.full(index.shape, torch.nan) if self.constants is None else self.constants[index]
 
     def compact(self, labels: Labels) -> tuple[Tensor, Tensor]:
         """Return a and b of labels, of length 1 along the axes on which they don't change."""

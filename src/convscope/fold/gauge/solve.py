@@ -4,70 +4,26 @@ A batch norm y = s x + t becomes an identity where a(x) = s · a(y) and b(x) = a
 other they're taken in, if their equations agree with all that is asked already. What is left is tried once
 more for its scale alone, so that only an addition stays.
 
-Limits: the order is that of the run. For scales alone, or shifts alone, no other order folds more; for both
-together that isn't proved.
+Limits: the order is that of the run, but for batch norms that clash with more others than those do. Where not
+all can fold, another order might fold more.
 """
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from convscope.fold.gauge.constant import constants
 from convscope.fold.gauge.labels import GROUND, Labels
+from convscope.fold.gauge.links import Failure, Link, Solution
+from convscope.fold.gauge.order import ordered
 from convscope.fold.gauge.scales import Clash, Numbers, Scales
 from convscope.fold.gauge.shifts import Dependent, Equation, Shifts
 from convscope.fold.gauge.system import System
 
 _SUM_COST = 1000.0
-
-
-@dataclass(frozen=True)
-class Link:
-    """A batch norm between two vectors of labels.
-
-    Attributes:
-        before, after: (n,), labels of x and of y.
-        scale, shift: (n,), s and t.
-        absorbs: whether its own parameters can take gauges if it is kept.
-    """
-
-    before: Labels
-    after: Labels
-    scale: Numbers
-    shift: Numbers
-    absorbs: bool
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a batch norm stays.
-
-    Attributes:
-        kind: ``"fixed"``, ``"sign"``, ``"zero"`` (scales), or ``"shift"``.
-        where: the positions of its vectors at which it fails.
-    """
-
-    kind: str
-    where: Labels
-
-
-@dataclass
-class Solution:
-    """Gauges for which batch norms are identities.
-
-    Attributes:
-        folded, partial: indices of links: gone altogether; gone but for an addition.
-        failures: why the others stay, and why partial ones do in part.
-        scales, shifts: of all labels.
-    """
-
-    folded: set[int] = field(default_factory=set)
-    partial: set[int] = field(default_factory=set)
-    failures: dict[int, Failure] = field(default_factory=dict)
-    scales: Numbers = field(default_factory=lambda: np.ones(1))
-    shifts: Numbers = field(default_factory=lambda: np.zeros(1))
 
 
 def solve(
@@ -81,33 +37,37 @@ def solve(
         groups: indices of links that fold together or not at all (the calls of one module).
         partial: whether to move scales where shifts have to stay.
     """
-    whole = [tuple(group) for group in groups]
-    mentioned = {index for group in whole for index in group}
-    rigid = {i for i, link in enumerate(links) if not link.absorbs and i not in mentioned}
+    left = [tuple(group) for group in groups]
     failures: dict[int, Failure] = {}
     while True:
-        solver = _Solver(system, links, rigid)
+        solver = _Solver(system, links, left)
         solver.found.failures.update(failures)
-        stuck = solver.run([group for group in whole if not rigid.intersection(group)], partial=partial)
+        stuck = solver.run(partial=partial)
         if not stuck:
             return solver.solution()
-        rigid |= stuck
+        left = [group for group in left if not stuck.intersection(group)]
         failures.update((index, solver.found.failures[index]) for index in stuck)
 
 
 class _Solver:
-    """One attempt, in which some batch norms stay as they are."""
+    """One attempt, in which the batch norms that no group mentions stay."""
 
-    def __init__(self, system: System, links: Sequence[Link], rigid: set[int]) -> None:
-        self.system, self.links, self.rigid = system, links, rigid
+    def __init__(self, system: System, links: Sequence[Link], groups: Sequence[tuple[int, ...]]) -> None:
+        self.system, self.links, self.groups = system, links, groups
+        mentioned = {index for group in groups for index in group}
+        self.kept = [link for index, link in enumerate(links) if index not in mentioned]
+        self.constant = constants(system, links)
+        self.equal = [_without(link, where) for link, where in zip(links, self.constant, strict=True)]
         self.found = Solution()
         self.unit: list[Labels] = []  # labels whose scale is 1 for the sake of constants that are added
         self.pinned: list[Labels] = []
         while not self._begin():
             pass
 
-    def run(self, groups: list[tuple[int, ...]], *, partial: bool) -> set[int]:
+    def run(self, *, partial: bool) -> set[int]:
         """Take in groups; return the links that stay though others rely on their taking gauges in."""
+        roots, _ = self.scales.find(np.arange(self.system.num_labels))
+        groups = ordered(self.system, self.equal, self.groups, roots)
         left = [group for group in groups if not self._fold(group)]
         for group in left:
             if not (partial and self._fold_scales(group)):
@@ -126,12 +86,16 @@ class _Solver:
         for equation in self._equations(scales):
             shifts.take_in(equation)
         for index in sorted(self.found.folded):
-            shifts.take_in(_shift_equation(self.links[index], scales))
+            shifts.take_in(_shift_equation(self.equal[index], scales))
         for demand in self.system.demands:
             if demand.kind == "rather no shift":
                 with contextlib.suppress(Dependent):
                     shifts.take_in(_no_shift(demand.labels))
         self.found.scales, self.found.shifts = scales, shifts.values()
+        self.found.constants = np.full(self.system.num_labels, np.nan)
+        for index in self.found.folded | self.found.partial:
+            link, where = self.links[index], self.constant[index]
+            self.found.constants[link.after[where]] = link.shift[where]
         return self.found
 
     def _begin(self) -> bool:
@@ -165,10 +129,12 @@ class _Solver:
     def _asked(self, kind: str) -> list[Labels]:
         """The labels of which something is asked, all in one vector."""
         asked = [demand.labels for demand in self.system.demands if demand.kind == kind]
-        rigid = [self.links[i] for i in self.rigid]
         if kind == "fixed":
+            rigid = [link for link in self.kept if not link.absorbs]
             asked += [labels for link in rigid for labels in (link.before, link.after)]
             asked += self.pinned
+        elif kind == "nonzero":
+            asked += [link.before for link in self.kept if link.absorbs]
         elif kind == "unit scale":
             asked += self.unit
         return [np.unique(np.concatenate(asked))] if asked else []
@@ -205,9 +171,9 @@ class _Solver:
     def _fold(self, group: Sequence[int]) -> bool:
         """Take in all of a group, or nothing."""
         scales, shifts = self.scales.mark(), self.shifts.mark()
-        distinct = {(self.links[i].before.tobytes(), self.links[i].after.tobytes()): i for i in group}
+        distinct = {(self.equal[i].before.tobytes(), self.equal[i].after.tobytes()): i for i in group}
         for index in distinct.values():
-            failure = self._tried(self.links[index])
+            failure = self._tried(self.equal[index])
             if failure is not None:
                 self.scales.undo(scales)
                 self.shifts.undo(shifts)
@@ -222,7 +188,7 @@ class _Solver:
         mark = self.scales.mark()
         try:
             for index in group:
-                link = self.links[index]
+                link = self.equal[index]
                 self.scales.join(link.before, link.after, link.scale)
         except Clash:
             self.scales.undo(mark)
@@ -240,6 +206,18 @@ class _Solver:
         except Dependent as dependent:
             return Failure("shift", dependent.where)
         return None
+
+
+def _without(link: Link, where: npt.NDArray[np.bool_]) -> Link:
+    """A link of which nothing is asked at some of its positions: a(y) = a(y)."""
+    if not where.any():
+        return link
+    return replace(
+        link,
+        before=np.where(where, link.after, link.before),
+        scale=np.where(where, 1.0, link.scale),
+        shift=np.where(where, 0.0, link.shift),
+    )
 
 
 def _no_shift(labels: Labels) -> Equation:

@@ -13,9 +13,12 @@ import numpy as np
 from convscope.fold.gauge.labels import GROUND, Labels
 from convscope.fold.gauge.scales import Numbers
 
-Kind = Literal["fixed", "unit scale", "no shift", "rather no shift", "positive", "nonzero"]
+Kind = Literal[
+    "fixed", "unit scale", "no shift", "rather no shift", "positive", "nonzero", "constant", "padded"
+]
 """``fixed``: a = 1 and b = 0; ``unit scale``: a = 1; ``no shift``: b = 0; ``rather no shift``: b = 0 if that
-doesn't keep any batch norm; ``positive``: a > 0; ``nonzero``: a ≠ 0."""
+doesn't keep any batch norm; ``positive``: a > 0; ``nonzero``: a ≠ 0. And of channels that are constants, as
+their gain is 0, ``constant``: that nothing else stands there; ``padded``: the same, unless it is 0."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from convscope.fold.recorded.flow import Flow, Stays, path_of
 from convscope.tape import OperatorCall
 
 REMEDY = (
-    "fold(..., border='map') gives each position its own bias, for one input size; border='pad' pads with "
-    "the shift, for any size"
+    "border='map' (--border map): a bias for each position, for one input size; or border='pad' "
+    "(--border pad): padding with the shift, for any size"
 )
 _PADS = (
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),

@@ -23,7 +23,7 @@ from convscope.fold.recorded.flow import Flow, Stays, addresses, path_of
 from convscope.fold.recorded.slots import Slot
 from convscope.tape import OperatorCall
 
-REMEDY = "fold(..., materialise=True) makes the computed weights plain parameters"
+REMEDY = "materialise=True (--materialise): the computed weights become plain parameters"
 _PARAMETRISED = ".parametrizations."
 
 
@@ -62,7 +62,7 @@ class Plain:
 def is_computed(flow: Flow, value: int) -> bool:
     """Whether a weight is no parameter, nor the transpose of one."""
     is_held = flow.is_whole(value) or flow.is_transposed(value)
-    return not is_held or flow.tape.parameter_of(value) is None
+    return not is_held or not flow.is_parameter(value)
 
 
 def attribute_of(

@@ -87,7 +87,12 @@ def merge_branches(model: nn.Module, inputs: Any, *, tape: Tape | None = None) -
 def _sum(places: Places, candidate: Candidate) -> MergedSum:
     batch_norms = sorted((c for c in candidate.gone if c.op == "batch_norm"), key=lambda call: call.index)
     names = tuple(name_of(places.run, call) for call in batch_norms)
-    return MergedSum(candidate.address, names, vanished(places, candidate))
+    return MergedSum(candidate.address, names, vanished(places, candidate), _inside(places, candidate))
+
+
+def _inside(places: Places, candidate: Candidate) -> tuple[str, ...]:
+    parts = (call.output for call in candidate.tree.calls if call.output != candidate.tree.value)
+    return tuple(str(call.address) for part in parts for call in places.returning(part))
 
 
 def _unmerged(run: Run, refused: dict[int, str]) -> tuple[Unmerged, ...]:

@@ -1,6 +1,7 @@
 """What a merge of parallel branches does and reports."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from convscope.fold.edits import Edit
 
@@ -14,11 +15,13 @@ class MergedSum:
         batch_norms: the addresses of the batch norms that disappeared, as the ledger names them.
         vanished: the module calls that disappeared with the branches, the convolutions and the batch norms
             already folded into them among them; without those of the branch that lent its kernel.
+        inside: the module calls that returned a part of the sum, and return all of it now, or nothing.
     """
 
     into: str
     batch_norms: tuple[str, ...]
     vanished: tuple[str, ...]
+    inside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Merge:
 
     sums: tuple[MergedSum, ...]
     edits: tuple[Edit, ...]
+
+    def renamed(self, names: Mapping[str, str]) -> "Merge":
+        """Return the same with other names of batch norms."""
+        sums = (
+            replace(each, batch_norms=tuple(names.get(name, name) for name in each.batch_norms))
+            for each in self.sums
+        )
+        return replace(self, sums=tuple(sums))
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,10 @@ class Places:
             if path_of(call) in self._hooked:
                 raise Stays(f"{call.address} has hooks, which would see other values")
 
+    def returning(self, value: int) -> tuple[ModuleCall, ...]:
+        """Return the module calls that returned a value, in order."""
+        return tuple(self._returning.get(value, ()))
+
     def num_operators(self, call: ModuleCall) -> int:
         """Return how many operators run inside a module call."""
         inside = self.inside(call)
@@ -166,6 +170,14 @@ class Places:
             kept = storage != memory and tape.storages[storage].death is None
             if outside or kept or value in tape.outputs:
                 raise Stays(f"what is computed inside {call.address} is seen outside of it")
+
+    @cached_property
+    def _returning(self) -> dict[int, list[ModuleCall]]:
+        found: dict[int, list[ModuleCall]] = {}
+        for call in self.run.tape.modules:
+            for value in call.outputs:
+                found.setdefault(value, []).append(call)
+        return found
 
     @cached_property
     def _hooked(self) -> set[str]:

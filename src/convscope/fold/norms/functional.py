@@ -15,7 +15,7 @@ import torch
 from convscope.fold.norms.shell import Shell, shell_of
 from convscope.fold.norms.units import Unit
 from convscope.fold.recorded.constants import Constants
-from convscope.fold.recorded.flow import Flow, Stays, has_hooks, path_of
+from convscope.fold.recorded.flow import Flow, Stays, addresses, has_hooks, path_of
 from convscope.fold.recorded.slots import Slot
 from convscope.tape import OperatorCall
 
@@ -62,7 +62,12 @@ def place_of(flow: Flow, constants: Constants, unit: Unit) -> Shell | Skip:
     Raises:
         Stays: neither can be done.
     """
+    tensors = _tensors_of(flow, unit)
+    for name, value in tensors:
+        if flow.is_output(value):
+            raise Stays(f"its {name} is an output of the network")
     if unit.last.op != "batch_norm":
+        _refuse_others(flow, unit, tensors)
         return shell_of(flow, constants, unit)
     is_own = unit.module is not None and path_of(unit.module) == unit.buffers
     if not is_own:
@@ -120,6 +125,25 @@ def _norm(flow: Flow, call: OperatorCall) -> tuple[Held, float]:
 def _tensors(call: OperatorCall) -> list[tuple[str, int]]:
     found = [(name, call.tensor(name)) for name in _TENSORS]
     return [(name, value) for name, value in found if value is not None]
+
+
+def _tensors_of(flow: Flow, unit: Unit) -> list[tuple[str, int]]:
+    """The tensors that a batch norm is made of, by their names; of code of its own, those of its module."""
+    if unit.last.op == "batch_norm":
+        return [(name, _source(flow, value)) for name, value in _tensors(unit.last)]
+    assert unit.module is not None
+    read = {value for call in flow.operators_of(unit.module) for value in call.inputs}
+    held = ((slot, value) for value in sorted(read) for slot in flow.slots_of(value))
+    return [(slot.attribute, value) for slot, value in held if slot.path == unit.buffers]
+
+
+def _refuse_others(flow: Flow, unit: Unit, tensors: list[tuple[str, int]]) -> None:
+    """Refuse a batch norm by code of its own whose numbers other code reads."""
+    owners = {call.index for call in flow.calls_of_module(unit.buffers or "")}
+    for name, value in tensors:
+        others = [call for call in flow.readers_of_storage(value) if call.module not in owners]
+        if others:
+            raise Stays(f"its {name} is also read by {addresses(others)}")
 
 
 def _source(flow: Flow, value: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 _MOST_LISTED = 4
+_CONFIGURATION = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
 
 def listed(addresses: tuple[str, ...]) -> str:
@@ -109,13 +110,28 @@ class Replacement:
     rest: Tensor | None = None
 
     def __call__(self, batch_norm: nn.Module) -> nn.Module:
-        """Return the module for a batch norm's place."""
+        """Return the module for a batch norm's place, which code may ask for its ε or number of channels."""
+        return configured(self._module(batch_norm), batch_norm)
+
+    def _module(self, batch_norm: nn.Module) -> nn.Module:
         was = f"{type(batch_norm).__name__}({batch_norm.extra_repr()})"
         parts = {name: batch_norm.get_submodule(name) for name in self.parts}
         if self.rest is None:
             return FoldedBatchNormAct(was, self.into, parts) if parts else FoldedBatchNorm(was, self.into)
         left = PartlyFoldedBatchNorm(was, self.into, _like(self.rest, batch_norm))
         return nn.Sequential(OrderedDict(shift=left, **parts)) if parts else left
+
+
+def configured(module: nn.Module, batch_norm: nn.Module) -> nn.Module:
+    """Return a module, told how a batch norm is configured.
+
+    Example:
+        >>> configured(nn.Identity(), nn.BatchNorm2d(8)).num_features
+        8
+    """
+    held = vars(batch_norm)
+    module.__dict__.update((name, held[name]) for name in _CONFIGURATION if name in held)
+    return module
 
 
 def _like(numbers: Tensor, batch_norm: nn.Module) -> Tensor:

@@ -74,6 +74,6 @@ def kept_norm_of(flow: Flow, unit: Unit, inputs: Labels | None, outputs: Labels 
             return None
         if all((slot.path, slot.attribute) != (path, slot_name) for slot in slots):
             return None
-        if len(flow.readers_of_storage(value)) > 1:
+        if len(flow.readers_of_storage(value)) > 1 or flow.is_output(value):
             return None
     return KeptNorm(path, inputs, outputs)

@@ -14,13 +14,11 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from convscope.fold.edits import Swap
 from convscope.fold.norms.functional import Skip
-from convscope.fold.norms.identity import FoldedBatchNorm
+from convscope.fold.norms.identity import FoldedBatchNorm, configured
 from convscope.fold.norms.lending import Loan, lend
 from convscope.fold.norms.neutral_mean import NeutralMean, NeutralMeanBeforeBias
 from convscope.fold.recorded.flow import has_hooks
 from convscope.fold.recorded.slots import Slot
-
-_CONFIGURATION = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 
 
 @dataclass(frozen=True)
@@ -84,15 +82,15 @@ class Neutralise:
             made.register_parameter(name, parameter)
         for name, buffer in batch_norm._buffers.items():
             made.register_buffer(name, buffer, persistent=name == self._term)
-        for name in (*_CONFIGURATION, *({"running_mean"} & vars(batch_norm).keys())):
-            made.__dict__[name] = getattr(batch_norm, name)
-        return made
+        if "running_mean" in vars(batch_norm):
+            made.__dict__["running_mean"] = batch_norm.running_mean
+        return configured(made, batch_norm)
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a module is a layer of PyTorch's own that nobody watches."""
+    """Whether a module is a layer of PyTorch's own that nobody watches or has given other code."""
     is_own = isinstance(module, _NormBase) and type(module).__module__.startswith("torch.nn.modules.")
-    return is_own and not has_hooks(module)
+    return is_own and not has_hooks(module) and "forward" not in vars(module)
 
 
 def _within(path: str, slot: Slot) -> str:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.core.address import ROOT
 from convscope.fold.gauge.scales import Numbers
+from convscope.fold.norms.statistics import WITHOUT, affine
 from convscope.fold.recorded.constants import Constants
 from convscope.fold.recorded.flow import Flow, Stays, path_of
 from convscope.fold.recorded.slots import Slot
@@ -18,7 +19,8 @@ from convscope.tape import ModuleCall, OperatorCall
 from convscope.tape.batch_norms import normalises_samples
 
 _EPS_NAMES = ("eps", "epsilon")
-_ANEW = "measure them anew: convscope.norm.recalibrate"
+_OPERANDS = ("running_mean", "running_var", "weight", "bias")
+_REGISTER = "hold its module in an nn.ModuleList, or its tensors by register_buffer"
 _SCALINGS, _SHIFTINGS = {"mul", "div"}, {"add", "sub"}
 
 
@@ -119,16 +121,17 @@ def affine_of(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Num
     mean, var = call.tensor("running_mean"), call.tensor("running_var")
     if mean is None or var is None:
         raise Stays(
-            "has no running statistics, so that it normalises by each batch, at test time too",
-            "give it some: track_running_stats=True, and convscope.norm.recalibrate",
+            "has no running statistics, so that it normalises by each batch, at test time too", WITHOUT
         )
+    if any(constants.maker(each) is None and not flow.slots_of(each) for each in (mean, var)):
+        raise Stays("its statistics aren't in the network (held in a plain list?)", _REGISTER)
     for slot in flow.slots_of(mean):
         if slot.module_in(flow.model).training:
             raise Stays("is in training mode, where it normalises by each batch", "call eval() on it first")
     if call.arguments.get("training", False):
         raise Stays("normalises by each batch, in evaluation mode too")
     operands = {}
-    for name in ("running_mean", "running_var", "weight", "bias"):
+    for name in _OPERANDS:
         value = call.tensor(name)
         if value is None:
             continue
@@ -136,23 +139,7 @@ def affine_of(flow: Flow, constants: Constants, call: OperatorCall) -> tuple[Num
             raise Stays(f"its {name} is computed in every run")
         operands[name] = constants.numbers(value).double().numpy()
     eps = float(next(call.arguments[name] for name in _EPS_NAMES if name in call.arguments))
-    return _numbers(operands, eps)
-
-
-def _numbers(operands: dict[str, Numbers], eps: float) -> tuple[Numbers, Numbers, Numbers]:
-    """Scale γ / √(v + ε), shift β − s μ and spread √(v + ε)."""
-    mean, var = operands["running_mean"], operands["running_var"]
-    if not (np.isfinite(mean).all() and np.isfinite(var).all()):
-        why = f"its running statistics aren't finite (running_var up to {var.max():.3g})"
-        raise Stays(why, _ANEW)
-    lowest = var.min(initial=np.inf)
-    if lowest < 0 or lowest + eps <= 0:
-        raise Stays(f"its running_var goes down to {lowest:.3g}, of which there is no square root", _ANEW)
-    scale = operands.get("weight", np.ones_like(var)) / np.sqrt(var + eps)
-    shift = operands.get("bias", np.zeros_like(mean)) - scale * mean
-    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
-        raise Stays("its weight or bias isn't finite")
-    return scale, shift, np.sqrt(var + eps)
+    return affine(operands, eps)
 
 
 def _frozen(flow: Flow, constants: Constants) -> list[Unit]:

@@ -8,7 +8,7 @@ import torch
 
 from convscope.fold.edits import Edit, Swap
 from convscope.fold.gauge.gauges import Gauges
-from convscope.fold.gauge.solve import Solution
+from convscope.fold.gauge.links import Solution
 from convscope.fold.layers.layer import Reweigh
 from convscope.fold.norms.functional import Skip
 from convscope.fold.norms.identity import Replacement, out_of_place
@@ -60,14 +60,16 @@ class Changes:
     @cached_property
     def gauges(self) -> Gauges:
         """The gauges of all labels."""
-        return Gauges(torch.from_numpy(self.solution.scales), torch.from_numpy(self.solution.shifts))
+        found = self.solution
+        return Gauges(*(torch.from_numpy(each) for each in (found.scales, found.shifts, found.constants)))
 
     def gauge_at(self, address: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the gauge of what a module call returns, or None if there is no such call."""
+        """Return the gauge of what a module call returns; None if there is no such call, or no gauge."""
         call = self.survey.flow.tape.find(address)
         if not isinstance(call, ModuleCall) or not call.outputs:
             return None
-        return self.gauges.compact(self.survey.reading.of(call.outputs[0]))
+        labels = self.survey.reading.of(call.outputs[0])
+        return None if self.gauges.is_constant(labels).any() else self.gauges.compact(labels)
 
     def objections(self) -> dict[str, str]:
         """Return the addresses of batch norms that must be kept after all, with the reason."""
@@ -95,7 +97,7 @@ class Changes:
                 )
         for address, edit in self.reweighed.items():
             if edit.overflows(self.survey.flow.model):
-                why = f"the folded weights of {address} don't fit into their dtype"
+                why = f"the folded weights of {address} don't fit into their dtype: {self._reach(edit)}"
                 found.update((norms[i].unit.address, why) for i, into in self.into.items() if address in into)
         return found
 
@@ -118,6 +120,13 @@ class Changes:
             *(edit for edit in norms if isinstance(edit, Swap)),
             *(Swap(path, out_of_place) for path in self.out_of_place),
         )
+
+    def _reach(self, edit: Reweigh) -> str:
+        model = self.survey.flow.model
+        dtype = edit.dtype(model)
+        most = torch.finfo(dtype).max
+        end = f"{most:,.0f}" if most < 1e6 else f"{most:.1e}"
+        return f"they reach {edit.largest(model):.1e}, {str(dtype).removeprefix('torch.')} ends at {end}"
 
     def _unlike_rests(self) -> dict[str, str]:
         """The calls of modules of which different terms would stay from one call to the next."""
@@ -142,12 +151,13 @@ class Changes:
         return Swap(norm.shell.path, Replacement(into, norm.shell.parts, rest))
 
     def _rest(self, norm: Norm) -> torch.Tensor:
-        """What is left to be added: y' − x', of shape (C, 1, …)."""
+        """What is left to be added: y' − x', of shape (C, 1, …); nothing where y was a constant."""
         reading = self.survey.reading
+        written = reading.of(norm.unit.after)
         _, before = self.gauges.of(reading.of(norm.unit.before))
-        scale, after = self.gauges.of(reading.of(norm.unit.after))
+        scale, after = self.gauges.of(written)
         left: torch.Tensor = (scale * torch.from_numpy(norm.unit.shift) + after - before)[0]
-        return left
+        return torch.where(self.gauges.is_constant(written)[0], 0.0, left)
 
     def _takers(self) -> Takers:
         survey = self.survey

@@ -104,7 +104,7 @@ def plan(
     while True:
         survey = Survey(Flow(tape, model), options, kept, certain)
         solution = solve(survey.reading.system, survey.links, survey.groups(), partial=options.partial)
-        changes = Changes(survey, solution, Reasons(survey.reading))
+        changes = Changes(survey, solution, Reasons(survey, solution))
         objections = {**changes.objections(), **precision.objections(changes)}
         if not objections:
             return Plan(_decisions(changes, certain), (changes.edits(),), changes.gauge_at)
@@ -118,8 +118,9 @@ def _decisions(changes: Changes, certain: Certain | None) -> tuple[Decision, ...
         (each.call.index, Decision(each.address, "kept", reason=each.reason, remedy=each.remedy))
         for each in survey.unfit
     ]
-    idle = [Decision(path, "kept", reason=_why_idle(path, certain)) for path in not_called(survey.flow)]
-    return (*(decision for _, decision in sorted(ran, key=lambda each: each[0])), *idle)
+    idle = [(path, _why_idle(path, certain)) for path in not_called(survey.flow)]
+    left = [Decision(path, "kept", reason=why, remedy=changes.reasons.remedy(why)) for path, why in idle]
+    return (*(decision for _, decision in sorted(ran, key=lambda each: each[0])), *left)
 
 
 def _why_idle(path: str, certain: Certain | None) -> str:

@@ -5,26 +5,34 @@ from collections.abc import Sequence
 import numpy as np
 
 from convscope.fold.gauge.labels import GROUND, Labels
-from convscope.fold.gauge.reading import Reading
+from convscope.fold.gauge.links import Failure, Link, Solution
 from convscope.fold.gauge.scales import Scales
-from convscope.fold.gauge.solve import Failure, Link
 from convscope.fold.gauge.system import Demand
 from convscope.fold.norms.units import Unit
+from convscope.fold.planning.survey import Survey
 from convscope.fold.recorded.flow import addresses
 
 _IDLE = {"view", "new_empty", "empty_like"}
+_REMEDIES = {
+    ", float16 ends at": "fold it in float32 or bfloat16",
+    "writes in place to what it would hand on": "write to a new tensor there: relu(x) for relu_(x)",
+    "wasn't called on these inputs": "give inputs for which it runs, or take it out",
+}
+"""What would help against reasons that contain a phrase."""
+_SCALE, _SHIFT = ("fixed", "unit scale"), ("fixed", "no shift")
 
 
 class Reasons:
     """The demands of a system, to be looked up by the labels that they bear on.
 
     Args:
-        reading: a recorded run that has been read.
+        survey: a recorded run that has been read.
+        solution: which of its batch norms fold.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        system = reading.system
+    def __init__(self, survey: Survey, solution: Solution) -> None:
+        self._reading, self._norms = survey.reading, survey.norms
+        system = survey.reading.system
         scales = Scales(system.num_labels)
         if system.ties:
             left, right = (np.concatenate(side) for side in zip(*system.ties, strict=True))
@@ -34,31 +42,78 @@ class Reasons:
         for index, demand in reversed(list(enumerate(system.demands))):
             first = self._asked.setdefault(demand.kind, np.full(system.num_labels, -1, dtype=np.int64))
             first[self.component[demand.labels]] = index
+        self._gave = np.full((3, system.num_labels), -1, dtype=np.int64)  # by sign: who reads it and folds
+        for index in sorted(solution.folded | solution.partial, reverse=True):
+            link = survey.norms[index].link
+            self._gave[np.sign(link.scale).astype(np.int64), self.component[link.before]] = index
 
     def text(self, unit: Unit, link: Link, failure: Failure) -> str:
-        """Return why a batch norm stays."""
-        where = failure.where
-        if failure.kind == "sign":
-            asked = self._first(("positive",), link.after[where], link.before[where])
-            count = int((link.scale <= 0).sum())
-            gammas = f"gamma isn't positive in {count} of {link.scale.size} channels"
-            if count == 0:
-                gammas = "other batch norms of the stream already give it the other sign"
-            return f"{asked.why if asked else 'a sign is given'}, and {gammas}"
-        if failure.kind == "zero":
-            return "gamma is 0 in some channels, and what it reads is read by others too"
-        kinds = ("fixed", "no shift") if failure.kind == "shift" else ("fixed", "unit scale")
-        before = self._before(unit, kinds, link.before[where])
-        after = self._why(kinds, link.after[where])
-        what = "its shift" if failure.kind == "shift" else "its scale"
-        if before and after and before != after:
-            return f"{what} can't go back: {before}; nor on: {after}"
-        side = before or after or "other batch norms that fold already determine it"
-        return f"{what} can't go: {side}"
+        """Return why a batch norm stays, on both of its sides if each has a reason."""
+        where, scale = failure.where, link.scale[failure.where]
+        if failure.kind == "shift":
+            back = self._before(unit, _SHIFT, link.before[where])
+            return _both("its shift", back, self._why(_SHIFT, link.after[where]))
+        if (scale == 0).all():
+            return self._zeros(unit, link, where)
+        if failure.kind in ("sign", "zero"):
+            return self._sign(unit, link, where[scale != 0])
+        back = self._before(unit, _SCALE, link.before[where])
+        return _both("its scale", back, self._why(_SCALE, link.after[where]))
+
+    def _sign(self, unit: Unit, link: Link, where: Labels) -> str:
+        """Why a scale can't have a sign, or can't be other than 0."""
+        other = self._unlike(link, where)
+        positive = self._why(("positive",), link.before[where])
+        back = other or positive or self._before(unit, _SCALE, link.before[where])
+        onward = self._why(("positive", *_SCALE), link.after[where])
+        own = (link.scale[where] < 0).any()
+        gammas = (
+            f"gamma isn't positive in {(link.scale <= 0).sum()}" if own else f"in {np.unique(where).size}"
+        )
+        return f"{_both('its sign', back, onward)} ({gammas} of {link.scale.size} channels)"
+
+    def _zeros(self, unit: Unit, link: Link, where: Labels) -> str:
+        """Why nothing makes up for gammas of 0."""
+        back = self._before(unit, (*_SCALE, "positive", "nonzero"), link.before[where])
+        back = back or self._reader(link.before[where])
+        kinds = (*_SCALE, "constant", *(("no shift", "padded") if link.shift[where].any() else ()))
+        onward = self._why(kinds, link.after[where]) or self._sum_of(link.after[where])
+        gammas = f"gamma is 0 in {(link.scale == 0).sum()} of {link.scale.size} channels"
+        gammas += ", where beta isn't" if link.shift[where].any() else ""
+        return f"{_both('its zeros', back, onward)} ({gammas})"
+
+    def _unlike(self, link: Link, where: Labels) -> str:
+        """The batch norm which gave what another one reads another sign than that wants, and what it did."""
+        signs = np.sign(link.scale[where]).astype(np.int64)
+        other = self._folded(link.before[where], -signs)
+        if other:
+            return f"{other} gave what it reads the other sign"
+        other = self._folded(link.before[where], 0 * signs)
+        return other and f"{other} lets what it reads vanish"
+
+    def _reader(self, labels: Labels) -> str:
+        """A batch norm that folds, and needs what it reads."""
+        other = self._folded(labels, 1) or self._folded(labels, -1)
+        return other and f"{other} reads the same"
+
+    def _folded(self, labels: Labels, signs: Labels | int) -> str:
+        """The first batch norm that folds and reads labels with a scale of some sign; "" if there is none."""
+        components = self.component[labels]
+        found = self._gave[signs, components]
+        found = found[(found >= 0) & (components != GROUND)]
+        return self._norms[int(found.min())].unit.address if found.size else ""
+
+    def _sum_of(self, labels: Labels) -> str:
+        """The operator that makes something else of a constant."""
+        for relation in self._reading.system.relations:
+            if np.isin(labels, relation.labels).any():
+                return f"{relation.why} makes another number of what was one"
+        return ""
 
     def remedy(self, reason: str) -> str:
         """Return what would help against a reason that :meth:`text` has returned; "" if nothing would."""
-        found = (remedy for why, remedy in self._reading.remedies.items() if why in reason)
+        known = {**_REMEDIES, **self._reading.remedies}
+        found = (remedy for why, remedy in known.items() if why in reason)
         return "; ".join(dict.fromkeys(found))
 
     def _before(self, unit: Unit, kinds: Sequence[str], labels: Labels) -> str:
@@ -96,3 +151,9 @@ class Reasons:
                 if found.size:
                     return self._reading.system.demands[int(found[0])]
         return None
+
+
+def _both(what: str, back: str, onward: str) -> str:
+    if back and onward and back != onward:
+        return f"{what} can't go back: {back}; nor on: {onward}"
+    return f"{what} can't go: {back or onward or 'other batch norms that fold already determine it'}"

@@ -4,7 +4,7 @@ A batch norm on its own in a branch beside convolutions can only be merged with 
 others are folded; and one behind a sum of branches can only be folded once the sum is one convolution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -14,10 +14,12 @@ from torch import nn
 
 from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
-from convscope.fold.edits import carry_out
+from convscope.fold.edits import Edit, carry_out
 from convscope.fold.merge import Merge, Merged, MergedSum, merge_branches
+from convscope.fold.norms.renamed import Renamed, renamed
 from convscope.fold.options import Options
 from convscope.fold.paths.certain import Certain
+from convscope.fold.planning.names import Untold, first_names
 from convscope.fold.planning.plan import Decision, Place, Plan, plan
 from convscope.fold.proof.settle import copied
 from convscope.fold.proof.trials import in_dtype
@@ -49,26 +51,48 @@ class Stages:
             return self._at_once(kept)
         whole = replace(self._options, partial=False)
         first = plan(self._tape, self._model, whole, kept, self._certain)
+        network, inputs = copied(self._model).to(torch.float64), in_dtype(self._inputs, torch.float64)
+        first.carry_out(network)
         try:
-            network, inputs = self._copy(first)
-            merges = [merge for merge in merge_branches(network, inputs).merges if not _touches(merge, kept)]
+            merges = _merges(first, network, inputs, kept)
             if not merges:
                 return self._at_once(kept)
             edits = tuple(edit for merge in merges for edit in merge.edits)
             carry_out(network, edits)
-            last = plan(record(network, inputs, device=device_of(network)), network, self._options, kept)
-        except ConvscopeError:  # the network doesn't run in float64
+            sums = [merged for merge in merges for merged in merge.sums]
+            last = self._last(_left(first, sums), network, inputs, kept)
+        except (ConvscopeError, Untold):  # the network doesn't run in float64, for one
             return self._at_once(kept)
-        sums = [merged for merge in merges for merged in merge.sums]
-        return Plan(_decisions(first, sums, last), (*first.stages, edits, *last.stages), last.gauge_at)
+        names = {address: merged.into for merged in sums for address in merged.vanished}
+        named: tuple[Edit, ...] = (Renamed(names),)
+        return Plan(_decisions(first, sums, last), (*first.stages, edits, *last.stages, named), last.gauge_at)
 
     def _at_once(self, kept: Mapping[str, str]) -> Plan:
         return plan(self._tape, self._model, self._options, kept, self._certain)
 
-    def _copy(self, first: Plan) -> tuple[nn.Module, Any]:
-        network = copied(self._model).to(torch.float64)
-        first.carry_out(network)
-        return network, in_dtype(self._inputs, torch.float64)
+    def _last(self, left: Sequence[str], network: nn.Module, inputs: Any, kept: Mapping[str, str]) -> Plan:
+        """What becomes of the batch norms that are left, under the names that they had at first."""
+        tape = record(network, inputs, device=device_of(network))
+        was = first_names(left, tape, network)
+        now = {first: name for name, first in was.items()}
+        last = plan(tape, network, self._options, {now.get(name, name): why for name, why in kept.items()})
+        named = (replace(made, address=was.get(made.address, made.address)) for made in last.decisions)
+        return replace(last, decisions=tuple(named))
+
+
+def _merges(first: Plan, network: nn.Module, inputs: Any, kept: Mapping[str, str]) -> list[Merge]:
+    """The merges of a network after its first stage; batch norms under the names that they had before."""
+    tape = record(network, inputs, device=device_of(network))
+    was = first_names(_left(first, []), tape, network)
+    merges = [merge.renamed(was) for merge in merge_branches(network, inputs, tape=tape).merges]
+    return [merge for merge in merges if not _touches(merge, kept)]
+
+
+def _left(first: Plan, sums: Iterable[MergedSum]) -> list[str]:
+    """The names of the batch norms that the first stage and merges leave."""
+    merged = {address for each in sums for address in each.batch_norms}
+    left = (decision.address for decision in first.decisions if decision.verdict != "folded")
+    return [address for address in left if address not in merged]
 
 
 def _touches(merge: Merge, kept: Mapping[str, str]) -> bool:
@@ -80,12 +104,13 @@ def _touches(merge: Merge, kept: Mapping[str, str]) -> bool:
 def _decisions(first: Plan, sums: list[MergedSum], last: Plan) -> tuple[Decision, ...]:
     """What became of the batch norms of the network as it was, over all stages."""
     gone = {address: merged for merged in sums for address in (*merged.vanished, *merged.batch_norms)}
-    hosts = {merged.into: merged for merged in sums}
+    names = {address: merged.into for merged in sums for address in merged.vanished}
+    within = {address: merged for merged in sums for address in merged.inside}
     later = {decision.address: decision for decision in last.decisions}
     made = []
     for decision in first.decisions:
         merged = gone.get(decision.address) or gone.get(decision.reads)
-        host = hosts.get(decision.reads)
+        host = within.get(decision.place.address) if decision.place is not None else None
         if merged is not None:
             place, into = _around(merged, first, last), (merged.into,)
             made.append(Decision(decision.address, "merged", into, "", decision.magnification, place))
@@ -93,13 +118,14 @@ def _decisions(first: Plan, sums: list[MergedSum], last: Plan) -> tuple[Decision
             made.append(_later(later.get(decision.address, decision), first, last))
         else:
             place = _over(decision.place, last) if host is None else _around(host, first, last)
-            made.append(replace(decision, place=place or _around(None, first, last)))
+            place = place or _around(None, first, last)
+            made.append(replace(decision, into=renamed(decision.into, names), place=place))
     return tuple(made)
 
 
 def _around(merged: MergedSum | None, first: Plan, last: Plan) -> Place | None:
     """The innermost module call around a sum that is there before and after; None: the network itself."""
-    texts = () if merged is None else (merged.into, *merged.vanished, *merged.batch_norms)
+    texts = () if merged is None else (merged.into, *merged.vanished, *merged.batch_norms, *merged.inside)
     names = [parse_address(text) for text in texts]
     levels = zip(*(name.path.split(".")[:-1] for name in names), strict=False)
     common = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]

@@ -7,9 +7,9 @@ import numpy as np
 
 from convscope.fold.gauge import rules
 from convscope.fold.gauge.labels import Labels, on_axis
+from convscope.fold.gauge.links import Link
 from convscope.fold.gauge.reading import Reading
 from convscope.fold.gauge.scales import Numbers
-from convscope.fold.gauge.solve import Link
 from convscope.fold.norms.functional import Skip, lent_biases, place_of
 from convscope.fold.norms.kept_norm import KeptNorm, kept_norm_of
 from convscope.fold.norms.shell import Shell
@@ -21,6 +21,10 @@ from convscope.fold.recorded.flow import Flow, Stays
 assert rules.__all__  # importing them fills the table of rules
 
 _CHANNELS = 1
+
+
+class ShiftStays(str):
+    """Why a batch norm's shift is to stay where it is; its scale may go."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Survey:
     Args:
         flow: the recording and the network.
         options: what the user chose.
-        kept: batch norms to keep, by address, and why.
+        kept: batch norms to keep, by address, and why; their shifts only where this is a :class:`ShiftStays`.
         certain: what is the same on every path through the network; None if there is one path only.
     """
 
@@ -73,6 +77,7 @@ class Survey:
         for value, why in (certain.uncertain if certain is not None else {}).items():
             self.reading.fix(value, why)
         self._require_whole()
+        self._hold_shifts()
 
     @property
     def links(self) -> list[Link]:
@@ -148,14 +153,23 @@ class Survey:
     def _place(self, unit: Unit) -> Shell | Skip | Stays:
         """What is replaced or skipped if a batch norm folds, or why it can't."""
         try:
-            if unit.address in self._kept:
-                raise Stays(self._kept[unit.address])
+            why_kept = self._kept.get(unit.address, ShiftStays())
+            if not isinstance(why_kept, ShiftStays):
+                raise Stays(why_kept)
             why_not = "" if self._certain is None else self._certain.why_not(unit.address)
             if why_not:
                 raise Stays(why_not)
             return place_of(self.flow, self.reading.constants, unit)
         except Stays as reason:
             return reason
+
+    def _hold_shifts(self) -> None:
+        """Let no shift come to the batch norms whose own is to stay, nor go from them."""
+        for norm in self.norms:
+            why = self._kept.get(norm.unit.address)
+            if isinstance(why, ShiftStays):
+                for labels in (norm.link.before, norm.link.after):
+                    self.reading.system.demand("no shift", labels, why)
 
     def _require_whole(self) -> None:
         """Keep the batch norms of modules of which not all calls may fold, or not alike."""

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from convscope.fold.gauge.labels import GROUND, Labels
-from convscope.fold.gauge.solve import Link, Solution
+from convscope.fold.gauge.links import Link, Solution
 
 T = TypeVar("T")
 
@@ -28,8 +28,9 @@ class Takers:
         self._links = links
         self._solution = solution
         self._known: dict[bytes, tuple[str, ...]] = {}
-        gone = solution.folded | solution.partial
-        self._gone = _Index([(index, self._components(links[index].after)) for index in gone])
+        gone = sorted(solution.folded | solution.partial)
+        self._gone_before = _Index([(index, self._components(links[index].after)) for index in gone])
+        self._gone_after = _Index([(index, self._components(links[index].before)) for index in gone])
         self._writers, self._readers = _Index[str]([]), _Index[str]([])
 
     def add(self, writers: Iterable[End], readers: Iterable[End]) -> None:
@@ -45,7 +46,7 @@ class Takers:
         before = self._writing(index) if self._is_changed(link.before) else ()
         if not self._is_changed(link.after):
             return before
-        return tuple(dict.fromkeys((*before, *self._readers.at(self._components(link.after)))))
+        return tuple(dict.fromkeys((*before, *self._on(index, set()))))
 
     def _writing(self, index: int) -> tuple[str, ...]:
         """The layers that write what a batch norm reads; the batch norms of one stream share the answer."""
@@ -58,14 +59,25 @@ class Takers:
         seen.add(index)
         components = self._components(self._links[index].before)
         found = self._writers.at(components)
-        for other in self._gone.at(components):
+        for other in self._gone_before.at(components):
             if other not in seen:
                 found += self._back(other, seen)
         return found
 
+    def _on(self, index: int, seen: set[int]) -> list[str]:
+        """The layers that read what a batch norm writes, or what others that are gone made of it."""
+        seen.add(index)
+        components = self._components(self._links[index].after)
+        found = self._readers.at(components)
+        for other in self._gone_after.at(components):
+            if other not in seen and self._is_changed(self._links[other].after):
+                found += self._on(other, seen)
+        return found
+
     def _is_changed(self, labels: Labels) -> bool:
-        scales, shifts = self._solution.scales[labels], self._solution.shifts[labels]
-        return bool((scales != 1).any() or (shifts != 0).any())
+        found = self._solution
+        scales, shifts, constants = (each[labels] for each in (found.scales, found.shifts, found.constants))
+        return bool((scales != 1).any() or (shifts != 0).any() or not np.isnan(constants).all())
 
     def _components(self, labels: Labels) -> Labels:
         found: Labels = np.unique(self._component[labels])

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,12 +10,17 @@ from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.fold.planning.plan import Place, Plan
-from convscope.fold.proof.proof import THRESHOLDS, Comparison, NotComparable, Witness
+from convscope.fold.proof.blame import Blame
+from convscope.fold.proof.comparison import Comparison, Wrong
+from convscope.fold.proof.proof import THRESHOLDS, NotComparable, Witness
 from convscope.fold.proof.trials import in_dtype
 from convscope.tape import device_of, record
 
 Planner = Callable[[Mapping[str, str]], Plan]
 """Makes a plan in which some batch norms are kept: their addresses, and why."""
+
+_MOST_PASSES = 12
+_WIDEST = max(THRESHOLDS.values())
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,10 @@ class Settled:
 def settle(model: nn.Module, planner: Planner, inputs: Any) -> Settled:
     """Prove a plan on copies of a network, without the folds that fail.
 
-    In float64; in float32 if the network doesn't run in float64. Where the proof fails, the batch norms at
-    whose places values differ are kept and the rest is proved anew; if that fails too, or if no place shows
-    what is wrong, all of them are kept. At most twelve passes: four before, and four after each attempt.
+    In float64; in float32 if the network doesn't run in float64. Where the proof fails,
+    :class:`convscope.fold.proof.blame.Blame` says what is taken back, and the rest is proved anew; once there
+    are too few passes left for another attempt, all is taken back. At most twelve passes: four before, and
+    up to four after each attempt, which ends where it first fails.
 
     Args:
         model: the network; it stays as it is.
@@ -66,28 +72,54 @@ def settle(model: nn.Module, planner: Planner, inputs: Any) -> Settled:
     return Settled(plan)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A plan, a copy of the network on which it was carried out, and what that has shown."""
+
+    plan: Plan
+    twin: nn.Module
+    comparison: Comparison
+
+
 def _settled(model: nn.Module, planner: Planner, witness: Witness, first: Settled, inputs: Any) -> Settled:
-    plan, threshold, kept = first.plan, first.threshold, dict[str, str]()
-    for attempt in range(2):
+    plan, threshold, blame = first.plan, first.threshold, Blame(model, inputs)
+    while True:
         twin = copied(model).to(first.dtype)
         plan.carry_out(twin)
-        comparison = witness.compare(twin, _places(plan))
-        if not comparison.within(threshold) and attempt == 0 and _loses_digits(model, inputs, first.dtype):
-            threshold = max(THRESHOLDS.values())
+        comparison = witness.compare(twin, _places(plan), threshold)
         if comparison.within(threshold):
             return Settled(plan, comparison, first.dtype, threshold)
-        beyond = comparison.beyond(threshold)
-        wrong = [d for d in plan.changes if d.place is not None and d.place.address in beyond]
-        if attempt == 1 or not wrong:
-            wrong = list(plan.changes)
-        kept.update({decision.address: _undone(comparison) for decision in wrong})
-        plan = planner(kept)
+        left = _MOST_PASSES - witness.passes
+        if left < witness.num_trials:
+            break
+        if threshold < _WIDEST and not blame.held and _loses_digits(model, inputs, first.dtype):
+            threshold = _WIDEST
+            if comparison.within(threshold):
+                continue
+        wrong = _wrong(witness, blame, _Attempt(plan, twin, comparison), threshold)
+        spare = _MOST_PASSES - witness.passes > witness.num_trials
+        blame.hold(plan, comparison, wrong, spare=spare)
+        plan = planner(blame.held)
         if not plan.changes:
             return Settled(plan)
     while plan.changes:  # what is kept may let others fold, which nobody has tried
-        kept.update({decision.address: _undone(comparison) for decision in plan.changes})
-        plan = planner(kept)
+        blame.hold_whole(plan.changes, comparison)
+        plan = planner(blame.held)
     return Settled(plan)
+
+
+def _wrong(witness: Witness, blame: Blame, attempt: _Attempt, threshold: float) -> Wrong:
+    """What is wrong where all before it is right, if there are passes left to find out; else all of it."""
+    wrong = attempt.comparison.wrong(threshold)
+    if not wrong.places:
+        return wrong
+    wrong = replace(wrong, outputs=False)  # they may be so because of the places
+    if _MOST_PASSES - witness.passes <= witness.num_trials:
+        return wrong
+    if attempt.comparison.failed_on != witness.whole_trial.kind:
+        return blame.firsts(attempt.plan, wrong)
+    forced = witness.forced(attempt.twin, _places(attempt.plan), threshold)
+    return forced if forced is not None and (forced.places or forced.outputs) else wrong
 
 
 def _addresses(plan: Plan) -> list[str]:
@@ -128,10 +160,3 @@ def copied(model: nn.Module) -> nn.Module:
             "a model that copy.deepcopy takes",
             "take out tensors that are neither parameters nor buffers, or load the model anew",
         ) from error
-
-
-def _undone(comparison: Comparison) -> str:
-    if comparison.failure:
-        return f"taken back: with it the network fails ({comparison.failure})"
-    worst = max((comparison.max_error, *comparison.at.values()))
-    return f"taken back: with it values differ by {worst:.1e} of their size"

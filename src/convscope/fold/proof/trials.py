@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,11 @@ from convscope.core.errors import ConvscopeError
 
 MOST_SAMPLES = 2
 _FEW_SAMPLES = 8
+
+Kind = Literal["given", "random", "other size", "other number"]
+"""What a trial is for: the inputs given, random ones like them, another spatial size, another number."""
+
+_AMONG_SHAPES = {"given": "random", "random": "random again"}
 
 
 @dataclass(frozen=True)
@@ -23,24 +28,27 @@ class Trial:
         seed: of the random numbers; None keeps the values that the user gave.
         batch: number of samples, or None for as many as were given.
         growth: added to every spatial size (the axes from 2 on) of floating inputs.
+        kind: what it is for.
     """
 
     inputs: Any
     seed: int | None
     batch: int | None = None
     growth: int = 0
+    kind: Kind = "given"
 
     def call(
         self, device: torch.device, dtype: torch.dtype | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the positional and keyword arguments; floating tensors in ``dtype``, or in their own."""
+        """Return new positional and keyword arguments; floating tensors in ``dtype``, or in their own."""
         generator = torch.Generator().manual_seed(self.seed or 0)
 
         def make(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
             recast = dtype is not None and leaf.is_floating_point()
-            return self._make(leaf, generator).to(device=device, dtype=dtype if recast else leaf.dtype)
+            made = self._make(leaf, generator)
+            return made.to(device=device, dtype=dtype if recast else leaf.dtype, copy=True)
 
         made = tree_map(make, self.inputs)
         return ((), made) if isinstance(made, dict) else (made, {})
@@ -48,6 +56,16 @@ class Trial:
     def shapes(self) -> tuple[str, ...]:
         """Return the shapes of the tensors, one text each."""
         return tuple(str(self._shape(leaf)) for leaf in tree_leaves(self.inputs) if isinstance(leaf, Tensor))
+
+    def label(self) -> str:
+        """Return the shapes and what they are for, such as ``"(2, 3, 64, 64) random"``."""
+        what = _AMONG_SHAPES.get(self.kind, self.kind) if self.has_shapes_only else self.kind
+        return f"{', '.join(self.shapes())} {what}"
+
+    @property
+    def has_shapes_only(self) -> bool:
+        """Whether no numbers were given, so that all are random."""
+        return all(leaf.is_meta for leaf in tree_leaves(self.inputs) if isinstance(leaf, Tensor))
 
     def _shape(self, leaf: Tensor) -> tuple[int, ...]:
         shape = list(leaf.shape)
@@ -78,8 +96,12 @@ def described(inputs: Any, dtype: torch.dtype) -> Any:
         dtype: of the tensors that are given as shapes.
 
     Raises:
-        ConvscopeError: none of these, or one of its tensors is empty.
+        ConvscopeError: none of these, a list of sizes, or one of its tensors is empty.
     """
+    if isinstance(inputs, list) and _is_shape(tuple(inputs)):
+        raise ConvscopeError(
+            f"the list {inputs}", "a shape as a tuple, or a list of tensors", f"pass {tuple(inputs)}"
+        )
     if _is_shape(inputs) or isinstance(inputs, Tensor):
         inputs = (inputs,)
     if isinstance(inputs, str) or not isinstance(inputs, Mapping | Sequence):
@@ -119,7 +141,7 @@ def given(inputs: Any) -> Iterator[Trial]:
 def random_like(inputs: Any, seed: int) -> Iterator[Trial]:
     """Yield ways to try random inputs of the given shape, small batches first."""
     for trial in given(inputs):
-        yield Trial(inputs, seed, trial.batch)
+        yield Trial(inputs, seed, trial.batch, kind="random")
 
 
 def of_other_size(inputs: Any, seed: int) -> Iterator[Trial]:
@@ -133,14 +155,14 @@ def of_other_size(inputs: Any, seed: int) -> Iterator[Trial]:
     ]
     if sizes:
         steps = (-32, 32) if min(sizes) >= 64 else (4, 1)
-        yield from (Trial(inputs, seed, batch, growth) for growth in steps)
+        yield from (Trial(inputs, seed, batch, growth, "other size") for growth in steps)
 
 
 def of_other_batch(inputs: Any, seed: int) -> Iterator[Trial]:
     """Yield ways to try another number of samples, on which a network's code may depend; more come first."""
     num_samples = _num_samples(inputs)
-    yield Trial(inputs, seed, min(num_samples, _FEW_SAMPLES) + 3)
-    yield from (Trial(inputs, seed, fewer) for fewer in (3, 2, 1) if fewer < num_samples)
+    numbers = (min(num_samples, _FEW_SAMPLES) + 3, *(fewer for fewer in (3, 2, 1) if fewer < num_samples))
+    yield from (Trial(inputs, seed, number, kind="other number") for number in numbers)
 
 
 def _described(item: Any, dtype: torch.dtype) -> Any:

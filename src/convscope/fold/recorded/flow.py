@@ -12,8 +12,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from convscope.core.address import ROOT
+from convscope.fold.recorded.regions import Region
 from convscope.fold.recorded.slots import Slot
-from convscope.tape import ModuleCall, OperatorCall, Tape, TensorInfo
+from convscope.tape import ModuleCall, OperatorCall, Tape
 
 _FORWARD_HOOKS = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
 _INPUT_HOOKS = ("_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -62,24 +63,34 @@ class Flow:
         return tuple(operator for operator in self.tape.calls_of(call.index) if operator.op not in _IDLE)
 
     def slots_of(self, value: int) -> tuple[Slot, ...]:
-        """Return all places of the parameter or buffer that a value is, or is a view of."""
-        infos = self._tensors.get(self.tape.values[value].storage, [])
-        return tuple(Slot(info.name.rpartition(".")[0], info.name.rpartition(".")[2]) for info in infos)
+        """Return all places of the parameters or buffers that a value lies in, altogether or in part."""
+        return tuple(slot for slot, _ in self._around(value))
+
+    def is_parameter(self, value: int) -> bool:
+        """Whether what a value lies in are parameters, not buffers."""
+        slots = self.slots_of(value)
+        return bool(slots) and all(slot.attribute in slot.module_in(self.model)._parameters for slot in slots)
 
     def is_whole(self, value: int) -> bool:
         """Whether a value is a parameter or buffer as it is held: not a part, a view, or written to."""
-        held = self.tape.values[value]
-        infos = self._tensors.get(held.storage, [])
-        return bool(infos) and held.producer is None and held.version == 0 and held.shape == infos[0].shape
+        held, region = self.tape.values[value], self._region(value)
+        is_given = held.producer is None and held.version == 0
+        return is_given and any(region.is_same(whole) for _, whole in self._around(value))
 
     def is_transposed(self, value: int) -> bool:
         """Whether a value is the plain transpose of a whole matrix-shaped parameter."""
-        view = self.tape.values[value]
-        held = self._held.get(view.storage)
-        if held is None or len(view.shape) != 2 or view.version != 0 or not self.is_whole(held):
+        held = self.tape.values[value]
+        if len(held.shape) != 2 or held.version != 0:
             return False
-        whole = self.tape.values[held]
-        return (view.shape, view.stride, view.offset) == (whole.shape[::-1], whole.stride[::-1], whole.offset)
+        turned = self._region(value).transposed()
+        return any(turned.is_same(whole) for _, whole in self._around(value))
+
+    def is_output(self, value: int) -> bool:
+        """Whether the network returns any part of the parameters or buffers that a value lies in."""
+        around = self._around(value)
+        storage = self.tape.values[value].storage
+        returned = [out for out in self.tape.outputs if self.tape.values[out].storage == storage]
+        return any(self._region(out).overlaps(whole) for out in returned for _, whole in around)
 
     def is_one_place(self, slots: tuple[Slot, ...]) -> bool:
         """Whether slots are one attribute of one module, registered under several names perhaps."""
@@ -91,7 +102,14 @@ class Flow:
 
     def readers_of_storage(self, value: int) -> tuple[OperatorCall, ...]:
         """Return the calls which compute with any part of a parameter or buffer; mere views don't count."""
-        return tuple(self._readers.get(self.tape.values[value].storage, ()))
+        storage = self.tape.values[value].storage
+        around = [whole for _, whole in self._around(value)]
+        found = []
+        for call in self._readers.get(storage, ()):
+            read = [self._region(each) for each in call.inputs if self.tape.values[each].storage == storage]
+            if any(region.overlaps(whole) for region in read for whole in around):
+                found.append(call)
+        return tuple(found)
 
     def seen(self) -> Iterator[tuple[int, str]]:
         """Yield the values that others than operators see, with who sees them: these may not change."""
@@ -129,20 +147,26 @@ class Flow:
             calls.setdefault(path_of(call), []).append(call)
         return calls
 
-    @cached_property
-    def _tensors(self) -> dict[int, list[TensorInfo]]:
-        tensors: dict[int, list[TensorInfo]] = {}
-        for info in (*self.tape.parameters, *self.tape.buffers):
-            tensors.setdefault(info.storage, []).append(info)
-        return tensors
+    def _region(self, value: int) -> Region:
+        held = self.tape.values[value]
+        return Region(held.offset, held.shape, held.stride, held.dtype)
+
+    def _around(self, value: int) -> list[tuple[Slot, Region]]:
+        """The parameters and buffers that a value lies in, altogether or in part."""
+        region = self._region(value)
+        tensors = self._tensors.get(self.tape.values[value].storage, ())
+        return [(slot, whole) for slot, whole in tensors if region.overlaps(whole)]
 
     @cached_property
-    def _held(self) -> dict[int, int]:
-        return {
-            value.storage: value.index
-            for value in reversed(self.tape.values)
-            if value.producer is None and value.version == 0
-        }
+    def _tensors(self) -> dict[int, list[tuple[Slot, Region]]]:
+        tensors: dict[int, list[tuple[Slot, Region]]] = {}
+        for info in (*self.tape.parameters, *self.tape.buffers):
+            path, _, attribute = info.name.rpartition(".")
+            slot = Slot(path, attribute)
+            stride = tuple(slot.tensor_in(self.model).stride())
+            region = Region(info.offset, info.shape, stride, info.dtype)
+            tensors.setdefault(info.storage, []).append((slot, region))
+        return tensors
 
     @cached_property
     def _readers(self) -> dict[int, list[OperatorCall]]:

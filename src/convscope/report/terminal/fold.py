@@ -10,7 +10,7 @@ from convscope.core.units import format_bytes
 from convscope.fold import Folded, Ledger, LedgerEntry, Speed, Timing
 from convscope.fold.export.result import Exported
 from convscope.fold.ledger import Proof
-from convscope.report.formats import counted, error, joined, ratio, seconds, write
+from convscope.report.formats import counted, error, joined, ratio, seconds, shape, write
 from convscope.report.ledger_groups import Block, blocks, by_reason, gone, left, names, words
 from convscope.report.terminal.tables import facts, label, sections, table, title
 
@@ -18,8 +18,13 @@ _MOST_ROWS = 60
 _MOST_BLOCKS = 40
 _COLUMNS = ("Batch norm", "Verdict", "Into", "Difference#", "Weights × at most#", "Remark")
 _BLOCK_COLUMNS = ("Batch norms in", "Folded#", "Merged#", "Difference#", "Weights × at most#")
-_NOTE = "difference: relative, in float64, at this place"
-_BLOCK_NOTE = f"{_NOTE}; largest in that part of the network. Every batch norm: --json, folded.ledger.entries"
+_NOTE = (
+    "difference: relative, in float64, at this place; "
+    "weights ×: the largest factor |gamma| / sqrt(var + eps) on a channel's weights"
+)
+_BLOCK_NOTE = f"{_NOTE}; of each part, the largest. Every batch norm: --json, folded.ledger.entries"
+_MERGED = "merged branches save convolutions, which the twin still has"
+_NO_BATCH_NORM = "the network has no batch norm"
 
 
 @renders(Ledger)
@@ -31,18 +36,23 @@ def render_ledger(ledger: Ledger) -> RenderableType:
 @renders(Folded)
 def render_folded(folded: Folded) -> RenderableType:
     """Return the counts and the proof's verdict, the ledger, the proof, and the speed if it was measured."""
-    head = Group(title(_counts(folded.ledger)), label(_verdict(folded.proof)))
-    return sections(
-        head,
-        *_where(folded.ledger),
-        facts(_proof(folded.proof)),
-        render_speed(folded.speed) if folded.speed else None,
-    )
+    head: list[RenderableType] = [title(_counts(folded.ledger))]
+    proof = None
+    if folded.ledger.entries:
+        head.append(label(_verdict(folded.proof)))
+        proof = facts(_proof(folded.proof))
+    speed = _speed(folded.speed, with_merged=folded.ledger.merged > 0) if folded.speed else None
+    return sections(Group(*head), *_where(folded.ledger), proof, speed)
 
 
 @renders(Speed)
 def render_speed(speed: Speed) -> RenderableType:
     """Return the time of a forward pass before, after, and of the twin without batch norm."""
+    return _speed(speed, with_merged=False)
+
+
+def _speed(speed: Speed, *, with_merged: bool) -> RenderableType:
+    merged = f"; {_MERGED}" if with_merged and speed.twin else ""
     twin = [("twin", f"{_quartiles(speed.twin)}, without any batch norm")] if speed.twin else []
     return facts(
         [
@@ -50,7 +60,7 @@ def render_speed(speed: Speed) -> RenderableType:
             ("after", _quartiles(speed.after)),
             *twin,
             ("speed", _compared(speed)),
-            ("after ÷ twin", _to_twin(speed)),
+            ("after ÷ twin", _to_twin(speed) + merged),
             (
                 "measured",
                 f"{speed.repeats} passes each on {speed.device}, {counted(speed.num_threads, 'threads')}",
@@ -65,7 +75,6 @@ def render_speed(speed: Speed) -> RenderableType:
 def render_exported(exported: Exported) -> RenderableType:
     """Return what was written, and how it was checked."""
     size = format_bytes(exported.num_bytes)
-    samples = "any number of samples" if exported.any_batch else "this number of samples only"
     if exported.max_error is None:
         checked = "NOT checked: onnxruntime isn't installed"
     else:
@@ -73,17 +82,32 @@ def render_exported(exported: Exported) -> RenderableType:
             f"its outputs differ from the original's by at most {error(exported.max_error)} "
             f"({error(exported.allowed)} allowed), checked with {exported.checked_with}"
         )
-    return label(f"{exported.path} written, {size}, {samples}; {checked}")
+    return label(f"{exported.path} written, {size}, {_takes(exported)}; {checked}")
+
+
+def _takes(exported: Exported) -> str:
+    """What inputs a file takes, in words."""
+    if not exported.sizes:
+        return "weights alone"
+    fixed = [shape([size for size in sizes if size is not None]) for sizes in exported.sizes]
+    if not exported.any_batch:
+        return f"inputs of {' and '.join(fixed)} only"
+    samples = [text for text, sizes in zip(fixed, exported.sizes, strict=True) if None in sizes]
+    others = [text for text, sizes in zip(fixed, exported.sizes, strict=True) if None not in sizes]
+    beside = f", beside {' and '.join(others)}" if others else ""
+    return f"any number of samples of {' and '.join(samples)}{beside}"
 
 
 def _counts(ledger: Ledger) -> str:
+    if not ledger.entries:
+        return _NO_BATCH_NORM
     counts = f"{ledger.folded} folded, {ledger.merged} merged, {ledger.partial} partial, {ledger.kept} kept"
     return f"{counted(len(ledger), 'batch norms')}: {counts}"
 
 
 def _verdict(proof: Proof) -> str:
     if not proof.trials:
-        return proof.method
+        return "nothing was folded"
     errors = ", ".join(f"{error(each.max_error)} in {each.dtype}" for each in proof.errors)
     return f"outputs {'equal' if proof.passed else 'NOT equal'}: they differ by at most {errors}"
 
@@ -134,10 +158,12 @@ def _block(block: Block) -> tuple[object, ...]:
 
 
 def _proof(proof: Proof) -> list[tuple[str, str]]:
+    if not proof.trials:
+        return [("proof", proof.method)]
     return [
         ("allowed in float64", error(proof.threshold)),
         ("proof", f"{'equal' if proof.passed else 'NOT equal'}: {proof.method}"),
-        ("inputs", joined(proof.trials) or "none"),
+        ("inputs", joined(proof.trials)),
     ]
 
 

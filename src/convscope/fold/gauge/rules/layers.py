@@ -49,8 +49,9 @@ def layer(reading: Reading, call: OperatorCall) -> None:
     else:
         reading.layers[found.weight] = found
     if found.bias is None:
-        reading.system.demand("no shift", outputs, f"{call.address} has no bias, and its module no empty one")
-        reading.system.demand("no shift", inputs, f"{call.address} has no bias, and its module no empty one")
+        why = reading.text(found.no_room)
+        reading.system.demand("no shift", outputs, why)
+        reading.system.demand("no shift", inputs, why)
     return reading.set(call.output, along(outputs, _AXIS, len(made)))
 
 
@@ -109,6 +110,8 @@ def _ask(reading: Reading, found: Layer, inputs: Labels) -> ZeroBorder | None:
             reading.system.demand("no shift", inputs, reading.text(reason))
         else:
             reading.system.demand("rather no shift", inputs, f"{call.address} pads with zeros")
+            if border.how == "pad":
+                reading.system.demand("padded", inputs, f"{call.address} pads with one number per channel")
             return border
     return None
 

@@ -127,7 +127,8 @@ def _product(reading: Reading, call: OperatorCall, rank: int) -> None:
     passing, gate = (other, own) if swap else (own, other)
     labels = lifted(reading.of(passing), rank)
     reading.fix(gate, f"{call.address} multiplies by it")
-    reading.system.demand("no shift", labels, f"{call.address} multiplies by another value")
+    for kind in ("no shift", "constant"):
+        reading.system.demand(kind, labels, f"{call.address} multiplies by another value")
     return reading.set(call.output, labels)
 
 

@@ -1,5 +1,6 @@
 """Operators that only compare: a positive scale passes them, and a shift passes a maximum."""
 
+from convscope.fold.gauge.labels import Labels
 from convscope.fold.gauge.reading import Reading, passes
 from convscope.fold.gauge.rules.averages import changes_in_windows
 from convscope.tape import OperatorCall
@@ -33,7 +34,7 @@ def max_pool(reading: Reading, call: OperatorCall) -> None:
     labels = reading.of(call.inputs[0])
     if changes_in_windows(labels.shape, call):
         return reading.opaque(call)
-    reading.system.demand("positive", labels, f"{call.address} passes a positive scale only")
+    _compare(reading, call, labels)
     return reading.set(call.output, labels)
 
 
@@ -49,6 +50,11 @@ def largest(reading: Reading, call: OperatorCall) -> None:
     }
     if any(labels.shape[axis] > 1 for axis in axes):
         return reading.opaque(call)
-    reading.system.demand("positive", labels, f"{call.address} passes a positive scale only")
+    _compare(reading, call, labels)
     keeps = len(reading.shape(call.output)) == len(reading.shape(value))
     return reading.set(call.output, labels if keeps else labels.squeeze(tuple(axes)))
+
+
+def _compare(reading: Reading, call: OperatorCall, labels: Labels) -> None:
+    reading.system.demand("positive", labels, f"{call.address} passes a positive scale only")
+    reading.system.demand("constant", labels, f"{call.address} may tell where the largest element was")

@@ -224,7 +224,8 @@ def _ask_for_zeros(reading: Reading, call: OperatorCall, labels: Labels) -> None
     except Stays as reason:
         reading.system.demand("no shift", labels, reading.text(reason))
     else:
-        reading.system.demand("rather no shift", labels, f"{call.address} pads with zeros")
+        for kind in ("rather no shift", "padded"):
+            reading.system.demand(kind, labels, f"{call.address} pads with zeros")
 
 
 def _labelled(labels: Labels) -> list[int]:

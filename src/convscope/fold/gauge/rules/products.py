@@ -36,6 +36,7 @@ def _pass(reading: Reading, call: OperatorCall, value: int, labels: Labels, shif
     other = next(read for read in call.inputs if read != value)
     reading.fix(other, f"{call.address} multiplies by it")
     if shift:
-        reading.system.demand("no shift", labels, shift)
+        for kind in ("no shift", "constant"):
+            reading.system.demand(kind, labels, shift)
     rank = len(reading.shape(call.output))
     reading.set(call.output, np.broadcast_to(labels, labels.shape).reshape(labels.shape[-rank:]))
