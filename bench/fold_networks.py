@@ -124,12 +124,3 @@ def untrained(name: str) -> nn.Module:
 
 
 NETWORKS = {name: Network(name, *numbers) for name, numbers in _TABLE.items()}
-SAMPLE = (
-    "convmixer_768_32", "dpn48b", "efficientnet_lite0", "fastvit_t8", "halonet26t", "lcnetv2_small",
-    "levit_128s", "levit_conv_128s", "mixnet_s", "mobilenetv2_035", "mobilevit_xxs", "regnetx_002",
-    "repghostnet_050", "repvgg_a0", "resnet18", "resnet50_clip", "resnetblur18", "resnetv2_18", "shvit_s1",
-    "skresnet18", "starnet_s050", "swiftformer_xs", "test_maxvit", "tf_efficientnet_b0", "tiny_vit_5m_224",
-    "tv/densenet121", "tv/googlenet", "tv/shufflenet_v2_x0_5", "tvs/lraspp_mobilenet_v3_large", "tvv/r3d_18",
-    "tvv/s3d", "vgg11_bn", "xception41p", "xcit_nano_12_p16_224",
-)  # fmt: skip
-"""On which exporters are measured, too: one network of every kind."""

@@ -35,8 +35,7 @@ class Peer:
         fold: from a network in evaluation mode and its inputs to whatever the tool makes of them; timed.
         runs: from that to a function of inputs.
         left: from that and inputs to the number of batch norms left.
-        exact: whether it works in float64; the others are judged in float32 and, since they take long, on a
-            sample of the networks.
+        exact: whether it works in float64; the others are judged in float32.
     """
 
     packages: tuple[str, ...]

@@ -7,7 +7,7 @@ from typing import Any
 from bench.clock import markdown
 from bench.fold_compare import WRONG
 from bench.fold_measure import OURS
-from bench.fold_networks import NETWORKS, SAMPLE
+from bench.fold_networks import NETWORKS
 from bench.fold_peers import PEERS
 from bench.fold_runs import Measurements
 
@@ -31,24 +31,20 @@ def _flat(entry: Entry, mode: str) -> Entry:
 
 
 def coverage(found: Found) -> str:
-    """Return what every tool leaves of all networks and of the sample; which are wrong and which fail."""
-    tables = []
-    for names, title in ((tuple(NETWORKS), "all networks"), (SAMPLE, "sample of networks")):
-        chosen = {label: {n: entries[n] for n in names if n in entries} for label, entries in found.items()}
-        rows = [
-            _summary(label, entries)
-            if len(entries) == len(names)
-            else (label, f"{len(entries)} measured", *("–" for _ in _HEADER))
-            for label, entries in chosen.items()
-        ]
-        tables.append(markdown((f"{title}: tool", "networks", *_HEADER), rows))
+    """Return what every tool leaves of all networks; which are wrong and which fail."""
+    rows = [
+        _summary(label, entries)
+        if len(entries) == len(NETWORKS)
+        else (label, f"{len(entries)} measured", *("–" for _ in _HEADER))
+        for label, entries in found.items()
+    ]
     said = [
         _by_name(found, "Wrong", lambda entry: bool(entry.get("wrong"))),
         _by_name(found, "Failed", lambda entry: "failure" in entry),
         _by_name(found, "More operators than before", lambda entry: entry.get("added", 0) > 0),
         _by_name(found, "Another number of batch norms than in the reference", _counted_otherwise),
     ]
-    return "\n\n".join([*tables, *filter(None, said)])
+    return "\n\n".join([markdown(("tool", "networks", *_HEADER), rows), *filter(None, said)])
 
 
 def _counted_otherwise(entry: Entry) -> bool:

@@ -28,7 +28,7 @@ import torch
 
 from bench import fold_growth, fold_speed
 from bench.fold_measure import OURS, sources
-from bench.fold_networks import NETWORKS, SAMPLE
+from bench.fold_networks import NETWORKS
 from bench.fold_peers import PEERS
 from bench.fold_runs import Measurements
 from bench.fold_tables import coverage, found_in, per_network
@@ -62,7 +62,6 @@ def measure(
     again: str = "",
     workers: int = _WORKERS,
     seconds: float = float("inf"),
-    everything: bool = False,
 ) -> None:
     """Measure the networks that the files lack, ours first, for as long as is allowed.
 
@@ -73,7 +72,6 @@ def measure(
             those of ours that failed or were measured on other sources.
         workers: processes at a time.
         seconds: none is started after so many.
-        everything: whether exporters are run on all networks, too.
     """
     until = time.monotonic() + seconds
     for file, methods in (("ours", [OURS]), ("peers", list(PEERS))):
@@ -83,13 +81,8 @@ def measure(
                 print(f"{method}: not run, {', '.join(missing)} not installed")
                 continue
             have = {name for name, entry in figures.of(method).items() if _is_kept(method, entry, again)}
-            names = NETWORKS if everything or _is_quick(method) else SAMPLE
-            jobs = [(method, name) for name in names if fnmatch(name, only) and name not in have]
+            jobs = [(method, name) for name in NETWORKS if fnmatch(name, only) and name not in have]
             figures.measure(jobs, {method: _version(method)}, workers, until)
-
-
-def _is_quick(method: str) -> bool:
-    return method == OURS or PEERS[method].exact
 
 
 def _is_kept(method: str, entry: Mapping[str, Any], again: str) -> bool:
@@ -112,9 +105,8 @@ def main() -> None:
     parser.add_argument("--again", default="", help="tools to measure again, or 'stale'")
     parser.add_argument("--workers", type=int, default=_WORKERS, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after about so long")
-    parser.add_argument("--all", action="store_true", help="run exporters on all networks, too")
     given = parser.parse_args()
-    measure(given.only, given.tools, given.again, given.workers, given.seconds, given.all)
+    measure(given.only, given.tools, given.again, given.workers, given.seconds)
     print(tables())
 
 

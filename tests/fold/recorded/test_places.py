@@ -72,3 +72,32 @@ def test_a_parent_that_a_child_knows_is_one_of_the_places():
     for place in places_of_modules(net)[id(net[0])]:
         place.hold(made)
     assert net[0] is child.parent is made
+
+
+class Strict(tuple):
+    """A tuple that is made in a way of its own."""
+
+    __slots__ = ()
+
+    def __new__(cls, first, second):
+        return super().__new__(cls, (first, second))
+
+
+class Frozen(dict):
+    """A dict that can't be written to."""
+
+    def __setitem__(self, key, value):
+        raise TypeError
+
+
+@pytest.mark.parametrize("hold", [lambda a, b: Strict(a, b), lambda a, b: Frozen(a=a, b=b)])
+def test_what_cant_be_written_like_a_plain_container_is_left_out(hold):
+    net = nn.Sequential(nn.ReLU(), nn.Tanh())
+    net.held = hold(*net)
+    assert [len(places) for places in places_of_modules(net).values()] == [1, 1]
+
+
+def test_modules_that_are_registered_nowhere_are_looked_into():
+    net = nn.Sequential(nn.ReLU())
+    net.steps = [nn.Sequential(net[0])]
+    assert len(places_of_modules(net)[id(net[0])]) == 2

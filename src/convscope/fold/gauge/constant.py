@@ -2,7 +2,7 @@
 
 Where s = 0, a batch norm writes y = t whatever it reads. If all readers of y are layers, they can do without:
 they read whatever stands there with weights of 0 and add what the constant was worth to their biases. Then
-nothing is asked of what the batch norm reads.
+nothing is asked of what the batch norm reads. Where a layer before can write the constant, it does.
 
 Limits: the constant is t all the way, so that operators that change it (a sum, a ReLU unless it is 0) are in
 the way; as are maxima, which may tell where they were, and products, which may grow.

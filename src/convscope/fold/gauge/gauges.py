@@ -42,8 +42,9 @@ class Gauges:
         return torch.full(index.shape, torch.nan) if self.constants is None else self.constants[index]
 
     def compact(self, labels: Labels) -> tuple[Tensor, Tensor]:
-        """Return a and b of labels, of length 1 along the axes on which they don't change."""
-        scale, shift = (_shortened(numbers) for numbers in self.of(labels))
+        """Return a and b of labels, of length 1 along axes on which they don't change; NaN for constants."""
+        known = torch.where(self.is_constant(labels), torch.nan, 1.0)
+        scale, shift = (_shortened(numbers * known) for numbers in self.of(labels))
         return scale, shift
 
 

@@ -32,10 +32,12 @@ class Failure:
     Attributes:
         kind: ``"fixed"``, ``"sign"``, ``"zero"`` (scales), or ``"shift"``.
         where: the positions of its vectors at which it fails.
+        index: the link that fails: this one, or another one of its group.
     """
 
     kind: str
     where: Labels
+    index: int
 
 
 @dataclass

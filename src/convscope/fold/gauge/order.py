@@ -4,7 +4,8 @@ Batch norms that read one value give it one scale. Where what they write must ke
 it), that scale has the sign of their gammas; and where a gamma is 0, nothing of the value is left for the
 others. A single batch norm that is unlike the rest would keep all of them if it were taken in first.
 
-Limits: clashes are counted between pairs that read values of the same scale, not through others.
+Limits: clashes are counted channel by channel, between batch norms that read values of the same scale, not
+through others.
 """
 
 from collections.abc import Sequence
@@ -29,18 +30,12 @@ def ordered(system: System, links: Sequence[Link], groups: Sequence[Group], root
         roots: for every label, the one that stands for all of its scale.
     """
     votes = _votes(system, links, groups, roots)
-    met = {kind: np.bincount(root, minlength=roots.size) > 0 for kind, (_, root) in votes.items()}
-    contested = (met["up"] & met["down"]) | (met["zero"] & met["some"])
-    contested[GROUND] = False
-    if not contested.any():
-        return groups
-    column = np.cumsum(contested) - 1
-    table = {kind: np.zeros((len(groups), column[-1] + 1), np.float32) for kind in votes}
-    for kind, (group, root) in votes.items():
-        at = contested[root]
-        table[kind][group[at], column[root[at]]] = 1
-    against = table["up"] @ table["down"].T + table["zero"] @ table["some"].T
-    clashes = ((against + against.T) > 0).sum(1)
+    clashes = np.zeros(len(groups), np.int64)
+    for mine, theirs in (("up", "down"), ("down", "up"), ("zero", "some"), ("some", "zero")):
+        against = np.bincount(votes[theirs][1], minlength=roots.size)
+        against[GROUND] = 0
+        group, root = votes[mine]
+        np.add.at(clashes, group, against[root])
     return [groups[index] for index in np.argsort(clashes, kind="stable")]
 
 

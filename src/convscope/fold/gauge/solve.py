@@ -76,8 +76,10 @@ class _Solver:
                         self.scales.require(self.links[index].before)
                 except Clash:
                     return set(group)
-        stuck = {i for group in left for i in group if not self.links[i].absorbs}
-        return stuck - self.found.partial
+        stuck = {i for group in left for i in group if not self.links[i].absorbs} - self.found.partial
+        if not stuck:
+            self._return_constants()
+        return stuck
 
     def solution(self) -> Solution:
         """Return what was found, with its numbers."""
@@ -173,11 +175,11 @@ class _Solver:
         scales, shifts = self.scales.mark(), self.shifts.mark()
         distinct = {(self.equal[i].before.tobytes(), self.equal[i].after.tobytes()): i for i in group}
         for index in distinct.values():
-            failure = self._tried(self.equal[index])
-            if failure is not None:
+            clash = self._clash(self.equal[index])
+            if clash is not None:
                 self.scales.undo(scales)
                 self.shifts.undo(shifts)
-                self.found.failures.update(dict.fromkeys(group, failure))
+                self.found.failures.update(dict.fromkeys(group, Failure(*clash, index)))
                 return False
         self.found.folded.update(group)
         return True
@@ -196,16 +198,30 @@ class _Solver:
         self.found.partial.update(group)
         return True
 
-    def _tried(self, link: Link) -> Failure | None:
+    def _clash(self, link: Link) -> tuple[str, Labels] | None:
+        """Take in a link; or say what it is that can't be so, and where. What was taken in then stays."""
         try:
             self.scales.join(link.before, link.after, link.scale)
         except Clash as clash:
-            return Failure(clash.why, clash.where)
+            return clash.why, clash.where
         try:
             self.shifts.take_in(_shift_equation(link, None))
         except Dependent as dependent:
-            return Failure("shift", dependent.where)
+            return "shift", dependent.where
         return None
+
+    def _return_constants(self) -> None:
+        """Let constants go back into the layer before after all, where that is in nobody's way."""
+        for index in sorted(self.found.folded):
+            link, where = self.links[index], self.constant[index]
+            if not where.any():
+                continue
+            scales, shifts = self.scales.mark(), self.shifts.mark()
+            if self._clash(_part(link, where)) is None:
+                self.equal[index], self.constant[index] = link, np.zeros_like(where)
+            else:
+                self.scales.undo(scales)
+                self.shifts.undo(shifts)
 
 
 def _without(link: Link, where: npt.NDArray[np.bool_]) -> Link:
@@ -217,6 +233,17 @@ def _without(link: Link, where: npt.NDArray[np.bool_]) -> Link:
         before=np.where(where, link.after, link.before),
         scale=np.where(where, 1.0, link.scale),
         shift=np.where(where, 0.0, link.shift),
+    )
+
+
+def _part(link: Link, where: npt.NDArray[np.bool_]) -> Link:
+    """A link at some of its positions."""
+    return replace(
+        link,
+        before=link.before[where],
+        after=link.after[where],
+        scale=link.scale[where],
+        shift=link.shift[where],
     )
 
 

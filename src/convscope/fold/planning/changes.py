@@ -64,12 +64,11 @@ class Changes:
         return Gauges(*(torch.from_numpy(each) for each in (found.scales, found.shifts, found.constants)))
 
     def gauge_at(self, address: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return the gauge of what a module call returns; None if there is no such call, or no gauge."""
+        """Return the gauge of what a module call returns, NaN where it has none; None without such a call."""
         call = self.survey.flow.tape.find(address)
         if not isinstance(call, ModuleCall) or not call.outputs:
             return None
-        labels = self.survey.reading.of(call.outputs[0])
-        return None if self.gauges.is_constant(labels).any() else self.gauges.compact(labels)
+        return self.gauges.compact(self.survey.reading.of(call.outputs[0]))
 
     def objections(self) -> dict[str, str]:
         """Return the addresses of batch norms that must be kept after all, with the reason."""

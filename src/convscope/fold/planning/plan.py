@@ -26,7 +26,8 @@ class Place:
 
     Attributes:
         address: the module call.
-        scale, shift: the gauge of its output, float64, of shapes that broadcast to it.
+        scale, shift: the gauge of its output, float64, of shapes that broadcast to it; NaN where nothing is
+            known of it, since nobody reads it.
     """
 
     address: str

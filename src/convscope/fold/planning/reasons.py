@@ -49,6 +49,10 @@ class Reasons:
 
     def text(self, unit: Unit, link: Link, failure: Failure) -> str:
         """Return why a batch norm stays, on both of its sides if each has a reason."""
+        other = self._norms[failure.index]
+        if other.unit is not unit and not np.array_equal(other.link.before, link.before):
+            stays = self.text(other.unit, other.link, failure)
+            return f"its module is also called at {other.unit.address}, where it stays: {stays}"
         where, scale = failure.where, link.scale[failure.where]
         if failure.kind == "shift":
             back = self._before(unit, _SHIFT, link.before[where])
@@ -107,7 +111,8 @@ class Reasons:
         """The operator that makes something else of a constant."""
         for relation in self._reading.system.relations:
             if np.isin(labels, relation.labels).any():
-                return f"{relation.why} makes another number of what was one"
+                is_clause = " " in relation.why
+                return relation.why if is_clause else f"{relation.why} makes another number of what was one"
         return ""
 
     def remedy(self, reason: str) -> str:

@@ -51,7 +51,7 @@ def error_at(place: Place, before: Tensor | None, after: Tensor | None) -> float
         return 0.0 if before is after else float("inf")
     if not _fits(place, before):
         return 0.0  # it changes from position to position, of which there are others in this trial
-    expected = expected_at(place, before)
+    expected = expected_at(place, before, after)
     error = difference([expected], [after])[0]
     if error <= _SMALL or expected.shape != after.shape or not before.is_floating_point():
         return error
@@ -61,16 +61,18 @@ def error_at(place: Place, before: Tensor | None, after: Tensor | None) -> float
     return difference([expected], [torch.where(is_near, expected, after)])[0]
 
 
-def expected_at(place: Place, before: Tensor) -> Tensor:
-    """Return what a value is to be after the change, a · v + b, given the one before."""
-    return before * place.scale.to(before.device) + place.shift.to(before.device)
+def expected_at(place: Place, before: Tensor, after: Tensor) -> Tensor:
+    """Return what a value is to be after the change, a · v + b; where it may be anything, what it is."""
+    expected = before * place.scale.to(before.device) + place.shift.to(before.device)
+    free = (place.scale.isnan() | place.shift.isnan()).to(before.device)
+    return torch.where(free, after, expected) if free.any() and after.shape == expected.shape else expected
 
 
 def apart_by_shift(place: Place, before: Tensor | None, after: Tensor | None) -> bool:
     """Return whether a value differs from what it is to be by a constant per channel (the second axis)."""
     if before is None or after is None or before.shape != after.shape or before.dim() < 2:
         return False
-    apart = (after - expected_at(place, before)).transpose(0, 1).flatten(1)
+    apart = (after - expected_at(place, before, after)).transpose(0, 1).flatten(1)
     varies = (apart.amax(1) - apart.amin(1)).max() if apart.numel() else apart.new_zeros(())
     return bool(varies <= _STEADY * apart.abs().max())  # not so if any of it is NaN
 

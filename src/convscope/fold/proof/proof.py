@@ -126,7 +126,7 @@ class Witness:
             known = before.values.get(address)
             if known is None or error_at(expected[address], known, value) <= threshold:
                 return None
-            return expected_at(expected[address], known).to(value.dtype)
+            return expected_at(expected[address], known, value).to(value.dtype)
 
         with running(changed, list(expected), self._dtype) as run:
             self.passes += 1

@@ -2,14 +2,18 @@
 
 Code may call a module by either: ``self.steps = [self.conv, self.norm]`` registers nothing, and yet is run.
 
-Limits: sets, and objects of a network's own that hold modules, aren't looked into.
+Limits: sets, and objects of a network's own that hold modules, aren't looked into; nor are lists, dicts and
+tuples of classes of its own, unless they are written to as plain ones are.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+
+_PLAIN = {list.__setitem__, dict.__setitem__, OrderedDict.__setitem__}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +64,10 @@ def _places(container: Any, seen: set[int]) -> Iterator[tuple[Place, nn.Module]]
 def _at(place: Place, item: Any, seen: set[int]) -> Iterator[tuple[Place, nn.Module]]:
     if isinstance(item, nn.Module):
         yield place, item
-    elif isinstance(item, list | dict):
+        yield from _places(vars(item), seen)  # it may be registered nowhere
+    elif isinstance(item, list | dict) and type(item).__setitem__ in _PLAIN:
         yield from _places(item, seen)
-    elif isinstance(item, tuple):
+    elif isinstance(item, tuple) and (type(item) is tuple or hasattr(item, "_make")):
         for index, each in enumerate(item):
             yield from _at(Place(place.container, place.key, (*place.within, index)), each, seen)
 
@@ -74,4 +79,4 @@ def _with(item: Any, within: tuple[int, ...], module: nn.Module) -> Any:
     first, *rest = within
     items = list(item)
     items[first] = _with(items[first], tuple(rest), module)
-    return type(item)(*items) if hasattr(item, "_fields") else type(item)(items)
+    return item._make(items) if hasattr(item, "_make") else tuple(items)
