@@ -30,6 +30,7 @@ class Reading:
         refused: why calls leave everything as it is that usually don't, by their index.
         remedies: what would help against what is asked, by the reason why it is asked.
         lent: where the biases will be held that layers are given whose calls have none, by a call's index.
+        biases: indices of the calls that add the biases of layers, and nothing else.
         pads: modules that pad with zeros and may pad with a shift instead.
         options: what the user chose.
     """
@@ -44,6 +45,7 @@ class Reading:
         self.refused: dict[int, str] = {}
         self.remedies: dict[str, str] = {}
         self.lent: dict[int, Slot] = {}
+        self.biases: set[int] = set()
         self.pads: list[ZeroPad] = []
         self.calls: dict[int, list[OperatorCall]] = {}
         self._labels: dict[int, Labels] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch.nn import Module
 
 from convscope.fold.gauge.labels import Labels
+from convscope.fold.layers.added_bias import added_bias, product_behind
 from convscope.fold.layers.kinds import KINDS, Kind
 from convscope.fold.layers.materialised import Plain
 from convscope.fold.layers.reweigh import Layer, Reweigh
@@ -61,6 +62,7 @@ def layer_of(
         outputs,
         plain,
         unread=bias.unread,
+        added=bias.added,
     )
 
 
@@ -73,18 +75,29 @@ class _Bias:
         is_there: whether it is held there already.
         names: of the tensors that it parts from.
         unread: whether there is an empty place for it, which the code that makes the call doesn't read.
+        added: the call that adds it, if it is another one.
     """
 
     slot: Slot | None
     is_there: bool = False
     names: tuple[str, ...] = ()
     unread: bool = False
+    added: OperatorCall | None = None
 
 
 def _bias(flow: Flow, call: OperatorCall, kind: Kind, weight: Slot) -> _Bias:
-    value = None if kind.bias is None else call.tensor(kind.bias)
+    added = added_bias(flow, call) if kind.bias is None else None
+    value = call.tensor(kind.bias) if kind.bias is not None else None
+    if added is not None:
+        try:
+            slot, names = _own(flow, added.call, added.value, "bias", whole=True)
+            _require_one_weight(flow, added.call, added.value)
+        except Stays:
+            return _Bias(None)  # what is added is a constant like any other
+        return _Bias(slot, True, names, added=added.call)
     if value is not None:
         slot, names = _own(flow, call, value, "bias", whole=flow.is_whole(value))
+        _require_one_weight(flow, call, value)
         if slot.tensor_in(flow.model).shape != flow.tape.values[call.output].shape[1:2]:
             raise Stays(f"the bias of {call.address} isn't one number per channel")
         return _Bias(slot, True, names)
@@ -93,6 +106,26 @@ def _bias(flow: Flow, call: OperatorCall, kind: Kind, weight: Slot) -> _Bias:
     if free.attribute == weight.attribute or parameters.get(free.attribute, weight) is not None:
         return _Bias(None)
     return _Bias(free) if _is_read(flow, call, free) else _Bias(None, unread=True)
+
+
+def _require_one_weight(flow: Flow, call: OperatorCall, bias: int) -> None:
+    """Check that a bias belongs to one weight.
+
+    Raises:
+        Stays: calls with another weight read it too.
+    """
+    weight = _weight_behind(flow, call)
+    others = [each for each in flow.readers_of_storage(bias) if _weight_behind(flow, each) != weight]
+    if others:
+        names = " and ".join(slot.name for slot in flow.slots_of(bias))
+        raise Stays(f"the bias of {call.address}, {names}, is also read by {addresses(others)}")
+
+
+def _weight_behind(flow: Flow, call: OperatorCall) -> tuple[Slot, ...] | None:
+    """Where the weight is held that a call, which adds a bias, multiplies by."""
+    product = call if call.op in KINDS else product_behind(flow, call)
+    value = None if product is None else product.tensor(KINDS[product.op].weight)
+    return None if value is None else flow.slots_of(value)
 
 
 def _is_read(flow: Flow, call: OperatorCall, free: Slot) -> bool:

@@ -43,6 +43,7 @@ class Layer:
         plain: how its weights become parameters, if they're computed in every run.
         border: the zeros that it pads with, if a shift may take their place.
         unread: whether its module has an empty place for b, which the code that makes the call doesn't read.
+        added: the call that adds b, if it is another one.
     """
 
     call: OperatorCall
@@ -56,6 +57,7 @@ class Layer:
     plain: Plain | None = None
     border: ZeroBorder | None = None
     unread: bool = False
+    added: OperatorCall | None = None
 
     @property
     def no_room(self) -> Stays:

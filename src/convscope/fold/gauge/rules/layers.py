@@ -40,6 +40,8 @@ def layer(reading: Reading, call: OperatorCall) -> None:
     calls = reading.calls[earlier.call.index] if earlier else []
     calls.append(call)
     reading.calls[call.index] = calls
+    if found.added is not None:
+        reading.biases.add(found.added.index)
     outputs = earlier.outputs if earlier else reading.system.fresh((made[_AXIS],))
     if reading.constants.holds(value):
         reading.system.demand("fixed", outputs, f"{call.address} makes a constant")

@@ -65,7 +65,7 @@ def sides(reading: Reading, call: OperatorCall) -> tuple[str | None, str | None,
 
 @passes("add", "sub", "rsub")
 def add(reading: Reading, call: OperatorCall) -> None:
-    """The sum of two values has their common scale, and the sum of their shifts."""
+    """The sum of two values has their common scale, and the sum of their shifts; a layer has its own bias."""
     alpha = float(call.arguments.get("alpha", 1)) * (1 if call.op.startswith("add") else -1)
     weights = (
         {"self": 1.0, "other": alpha} if not call.op.startswith("rsub") else {"self": alpha, "other": 1.0}
@@ -79,6 +79,8 @@ def add(reading: Reading, call: OperatorCall) -> None:
         ]
         return reading.set(call.output, _sum(reading, terms, why))
     labels = lifted(reading.of(call.arguments[name].value), rank)
+    if call.index in reading.biases:
+        return reading.set(call.output, labels)
     number = constant(reading, call, other, rank)
     if number is not None and fits(number, labels):
         out = reading.system.combined([(labels, weights[name])], number * weights[other], why)
