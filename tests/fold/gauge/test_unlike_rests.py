@@ -39,21 +39,16 @@ def test_only_the_odd_one_stays(odd, gamma, positive, relative_error):
     assert relative_error(net, folded.model, *SHAPE) < 1e-12
 
 
-def test_the_larger_camp_folds(positive, relative_error):
-    net = positive(stream(4))
-    for index in (0, 2):
+@pytest.mark.parametrize(
+    ("blocks", "other"), [pytest.param(4, (0, 2), id="larger"), pytest.param(3, (1, 3), id="first")]
+)
+def test_of_two_camps_one_folds(blocks, other, positive, relative_error):
+    """The larger one; of two equal ones, that of the first batch norm."""
+    net = positive(stream(blocks))
+    for index in other:
         norms(net)[index].weight.data[3] *= -1
     folded = fold(net, SHAPE)
-    assert verdicts(folded) == ["kept", "folded", "kept", "folded", "folded"]
-    assert relative_error(net, folded.model, *SHAPE) < 1e-12
-
-
-def test_of_two_equal_camps_the_first_folds(positive, relative_error):
-    net = positive(stream(3))
-    for index in (1, 3):
-        norms(net)[index].weight.data[3] *= -1
-    folded = fold(net, SHAPE)
-    assert verdicts(folded) == ["folded", "kept", "folded", "kept"]
+    assert verdicts(folded) == ["kept" if index in other else "folded" for index in range(blocks + 1)]
     assert relative_error(net, folded.model, *SHAPE) < 1e-12
 
 
