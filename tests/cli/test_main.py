@@ -64,10 +64,13 @@ def test_an_interruption_is_one_line_and_exit_code_130(in_tmp_path):
     (in_tmp_path / "slow.py").write_text(
         "import sys, time\ndef build():\n    print('READY', flush=True)\n    time.sleep(60)\n"
     )
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # shells' jobs ignore it
+        "from convscope.cli.main import main; main(['cost', 'slow.py:build'])"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", "from convscope.cli.main import main; main(['cost', 'slow.py:build'])"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout.readline() == "READY\n"
         process.send_signal(signal.SIGINT)

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
+from convscope.core.modes import set_modes
 from convscope.core.preserved import preserved
 from convscope.tape import Attribution, Frame, Site, decompose, operator_name, require_module
 from convscope.tape.attention import attention_in_parts
@@ -200,13 +201,18 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
         model: any module; see :func:`convscope.core.preserved.preserved` for what is restored.
         training: the mode that all modules are put into; with True, a model which is already in training
             mode keeps its modules' own modes.
+
+    Raises:
+        ConvscopeError: ``model`` isn't a network, or an exported program.
     """
     require_module(model)
     with preserved(model):
-        if not training:
-            model.eval()
-        elif not model.training:
-            model.train()
+        if not set_modes(model, training=training):
+            raise ConvscopeError(
+                "an exported program, which has neither modules nor modes any more",
+                "the network that it was exported from",
+                "pass that one",
+            )
         probe = Probe(model)
         with attention_in_parts(), probe.attribution, probe:
             yield probe

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorE
 from torch.utils._pytree import tree_leaves, tree_map
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.modes import set_modes
 from convscope.core.preserved import preserved_rng, preserved_structure
 from convscope.tape.accepted import require_eager, require_shapes, require_values
 
@@ -87,7 +88,7 @@ def simulated(
         for path, module in model.named_modules(remove_duplicate=False):
             _replace_tensors(module, path, convert)
         with contextlib.nullcontext() if real else mode:  # networks that write to their weights there
-            _set_modes(model, training=training)
+            set_modes(model, training=training)
         state.parameters = dict(model.named_parameters(remove_duplicate=False))
         state.buffers = dict(model.named_buffers(remove_duplicate=False))
         state.args, state.kwargs = _fake_inputs(inputs, convert, _floating_dtype(model))
@@ -185,13 +186,6 @@ class _Converter:
         if key not in self._storages:
             self._storages[key] = torch.empty(storage.nbytes() // tensor.itemsize, dtype=dtype, device="cpu")
         return self._storages[key].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).detach()
-
-
-def _set_modes(model: nn.Module, *, training: bool) -> None:
-    if not training:
-        model.eval()
-    elif not model.training:
-        model.train()
 
 
 def _replace_tensors(module: nn.Module, path: str, convert: _Converter) -> None:

@@ -91,13 +91,13 @@ def _bias(flow: Flow, call: OperatorCall, kind: Kind, weight: Slot) -> _Bias:
     if added is not None:
         try:
             slot, names = _own(flow, added.call, added.value, "bias", whole=True)
-            _require_one_weight(flow, added.call, added.value)
+            _require_one_weight(flow, added.call, added.value, names)
         except Stays:
             return _Bias(None)  # what is added is a constant like any other
         return _Bias(slot, True, names, added=added.call)
     if value is not None:
         slot, names = _own(flow, call, value, "bias", whole=flow.is_whole(value))
-        _require_one_weight(flow, call, value)
+        _require_one_weight(flow, call, value, names)
         if slot.tensor_in(flow.model).shape != flow.tape.values[call.output].shape[1:2]:
             raise Stays(f"the bias of {call.address} isn't one number per channel")
         return _Bias(slot, True, names)
@@ -108,12 +108,14 @@ def _bias(flow: Flow, call: OperatorCall, kind: Kind, weight: Slot) -> _Bias:
     return _Bias(free) if _is_read(flow, call, free) else _Bias(None, unread=True)
 
 
-def _require_one_weight(flow: Flow, call: OperatorCall, bias: int) -> None:
-    """Check that a bias belongs to one weight.
+def _require_one_weight(flow: Flow, call: OperatorCall, bias: int, tied: tuple[str, ...]) -> None:
+    """Check that a bias belongs to one weight, unless it parts from the ones that it is tied with.
 
     Raises:
         Stays: calls with another weight read it too.
     """
+    if tied:
+        return
     weight = _weight_behind(flow, call)
     others = [each for each in flow.readers_of_storage(bias) if _weight_behind(flow, each) != weight]
     if others:
