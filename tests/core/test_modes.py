@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import convscope as cs
-from convscope.core.modes import set_modes
+from convscope.core.modes import has_modes, set_modes
 
 
 @pytest.fixture
@@ -15,8 +15,9 @@ def program():
 
 
 def test_an_exported_program_has_no_modes(program):
-    assert not set_modes(program, training=False)
-    assert set_modes(nn.ReLU(), training=False)
+    assert not has_modes(program)
+    set_modes(program, training=False)  # and isn't asked for one
+    assert has_modes(nn.ReLU())
 
 
 def test_it_can_be_recorded_as_it_is(program):
@@ -25,6 +26,7 @@ def test_it_can_be_recorded_as_it_is(program):
     ]  # fmt: skip
 
 
-def test_readings_that_need_modes_name_it(program):
+@pytest.mark.parametrize("reading", [cs.checkup, cs.fold])
+def test_readings_that_need_modes_name_it(program, reading):
     with pytest.raises(cs.ConvscopeError, match="an exported program, which has neither modules nor modes"):
-        cs.checkup(program, torch.randn(2, 3, 8, 8))
+        reading(program, torch.randn(2, 3, 8, 8))

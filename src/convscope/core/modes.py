@@ -1,30 +1,54 @@
-"""Evaluation or training mode, for all modules of a network."""
+"""Evaluation or training mode, for all modules of a network; exported programs have neither."""
 
 from torch import nn
 
+from convscope.core.errors import ConvscopeError
 
-def set_modes(model: nn.Module, *, training: bool) -> bool:
+
+def has_modes(model: nn.Module) -> bool:
+    """Return whether a network can be put into a mode; ``torch.export`` gives programs methods that refuse.
+
+    Example:
+        >>> has_modes(nn.ReLU())
+        True
+    """
+    own = vars(model).get("eval")
+    return not str(getattr(own, "__module__", "")).startswith("torch.export")
+
+
+def require_modes(model: nn.Module) -> None:
+    """Refuse an exported program.
+
+    Raises:
+        ConvscopeError: ``model`` is one.
+    """
+    if not has_modes(model):
+        raise ConvscopeError(
+            "an exported program, which has neither modules nor modes any more",
+            "the network that it was exported from",
+            "pass that one",
+        )
+
+
+def set_modes(model: nn.Module, *, training: bool) -> None:
     """Put a network into evaluation mode, or into training mode; there, its modules keep their own modes.
 
     Args:
-        model: the network.
+        model: the network; an exported program stays as it is.
         training: True leaves a network in training mode as it is, whatever the modes of its modules.
-
-    Returns:
-        False if it has no modes that could be changed, since it is an exported program.
 
     Example:
         >>> net = nn.Sequential(nn.Dropout(), nn.ReLU().eval())
-        >>> set_modes(net, training=True), [module.training for module in net]
-        (True, [True, False])
-        >>> set_modes(net, training=False), [module.training for module in net]
-        (True, [False, False])
+        >>> set_modes(net, training=True)
+        >>> [module.training for module in net]
+        [True, False]
+        >>> set_modes(net, training=False)
+        >>> [module.training for module in net]
+        [False, False]
     """
-    try:
-        if not training:
-            model.eval()
-        elif not model.training:
-            model.train()
-    except NotImplementedError:  # that is what torch.export makes of both
-        return False
-    return True
+    if not has_modes(model):
+        return
+    if not training:
+        model.eval()
+    elif not model.training:
+        model.train()

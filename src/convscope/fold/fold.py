@@ -8,6 +8,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.inference import outside_inference_mode
+from convscope.core.modes import require_modes
 from convscope.fold.layers.splits import Parted
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof
 from convscope.fold.norms.identity import listed
@@ -147,6 +148,7 @@ def _proof(settled: Settled, own_error: OutputError | None) -> Proof:
 
 def _refuse_unsupported(model: nn.Module) -> None:
     _require_network(model)
+    require_modes(model)
     attribute = _WRAPPERS.get(type(model).__name__)
     if attribute is not None:
         raise ConvscopeError(

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
-from convscope.core.modes import set_modes
+from convscope.core.modes import require_modes, set_modes
 from convscope.core.preserved import preserved
 from convscope.tape import Attribution, Frame, Site, decompose, operator_name, require_module
 from convscope.tape.attention import attention_in_parts
@@ -206,13 +206,9 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
         ConvscopeError: ``model`` isn't a network, or an exported program.
     """
     require_module(model)
+    require_modes(model)
     with preserved(model):
-        if not set_modes(model, training=training):
-            raise ConvscopeError(
-                "an exported program, which has neither modules nor modes any more",
-                "the network that it was exported from",
-                "pass that one",
-            )
+        set_modes(model, training=training)
         probe = Probe(model)
         with attention_in_parts(), probe.attribution, probe:
             yield probe
