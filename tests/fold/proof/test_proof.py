@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from convscope.fold.planning.plan import Place
-from convscope.fold.proof.proof import NotComparable, Witness, difference, tensors_of
+from convscope.fold.proof.differences import difference
+from convscope.fold.proof.proof import NotComparable, Witness
+from convscope.fold.proof.runs import tensors_of
 from convscope.fold.proof.trials import described
 
 INPUTS = described((2, 3, 6, 5), torch.float32)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from convscope.core.preserved import preserved_rng
 from convscope.fold.export.result import NotExportable
-from convscope.fold.proof.proof import difference, tensors_of
+from convscope.fold.proof.differences import difference
+from convscope.fold.proof.runs import tensors_of
 from convscope.fold.proof.settle import copied
 from convscope.fold.proof.trials import Trial
 

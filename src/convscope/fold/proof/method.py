@@ -30,5 +30,5 @@ def method_of(comparison: Comparison) -> str:
     without = f" ({'; '.join(missing)})" if missing else ""
     return (
         f"outputs of the network before and after, in evaluation mode, {tried}{without}; and in each of "
-        "these runs the value at every batch norm that folded, against what it is to be there"
+        "these runs the value at every batch norm that folded and is a module, against what it is to be there"
     )

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from convscope.fold.layers.bordered import OtherSize
 from convscope.fold.planning.plan import Place
 from convscope.fold.proof.comparison import Comparison, Findings, Wrong
-from convscope.fold.proof.differences import difference, error_at, expected_at
-from convscope.fold.proof.runs import Run, Runner, running, tensors_of
+from convscope.fold.proof.differences import error_at, expected_at
+from convscope.fold.proof.runs import Run, Runner, running
 from convscope.fold.proof.trials import Kind, Trial, given, of_other_batch, of_other_size, random_like
-
-__all__ = ["THRESHOLDS", "NotComparable", "Witness", "difference", "tensors_of"]
 
 THRESHOLDS = {torch.float64: 1e-9, torch.float32: 1e-3}
 """Largest relative error that passes, by the dtype of the comparison."""
