@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope.checkup.result import Checkup, NormHealth, Unchecked
+from convscope.checkup.result import Checkup, NormHealth
+from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
 from convscope.cost import (
     Cost,

@@ -3,31 +3,33 @@
 Answers: do the running statistics fit the data, and what does it cost if they don't; which channels are
 dead; which biases do nothing; are the batches large enough; do modes and settings mean what they seem to?
 
-Measuring (:mod:`~convscope.checkup.measure`) makes an :class:`Observation`; faults are functions of it, in
-a table that users can extend with :func:`fault`.
+Measuring (:mod:`~convscope.checkup.measuring`) makes an :class:`Observation`; faults are functions of it, in a
+table that users can extend with :func:`fault`.
 
 Limits: it sees PyTorch's batch norm operator, from whatever module or function; batch norms written out in
 arithmetic, such as ``FrozenBatchNorm2d``, aren't seen. What happens only over a training run isn't either.
 """
 
 from convscope.checkup.examine import checkup
-from convscope.checkup.faults import fault, fault_names, remove_fault
-from convscope.checkup.observation import BiasGradient, Gap, NormCall, Observation, OptimizerFacts
-from convscope.checkup.population import Population
-from convscope.checkup.result import Checkup, NormHealth, Unchecked
+from convscope.checkup.expected import expected
+from convscope.checkup.judging.faults import fault, fault_names, remove_fault
+from convscope.checkup.observed import NormCall, Observation, Population
+from convscope.checkup.plan import CheckupPlan, Progress
+from convscope.checkup.result import Checkup, NormHealth
+from convscope.checkup.unchecked import Unchecked
 from convscope.core.callable_room import make_callable
 
 __all__ = [
-    "BiasGradient",
     "Checkup",
-    "Gap",
+    "CheckupPlan",
     "NormCall",
     "NormHealth",
     "Observation",
-    "OptimizerFacts",
     "Population",
+    "Progress",
     "Unchecked",
     "checkup",
+    "expected",
     "fault",
     "fault_names",
     "remove_fault",

@@ -4,18 +4,27 @@ from typing import Any
 
 from torch import nn
 
-from convscope.checkup.faults import judge
-from convscope.checkup.faults.gains import dead_by_gain, dead_on_data
-from convscope.checkup.losses import Loss
-from convscope.checkup.measure import observe_data, observe_modules
-from convscope.checkup.observation import NormCall
-from convscope.checkup.residuals import residuals
+from convscope.checkup.expected import is_expected
+from convscope.checkup.judging.faults import judge
+from convscope.checkup.judging.faults.gains import dead_by_gain, dead_on_data
+from convscope.checkup.judging.residuals import residuals
+from convscope.checkup.measuring.losses import Loss
+from convscope.checkup.measuring.observe import Subject, observe_data, observe_modules
+from convscope.checkup.observed import NormCall
+from convscope.checkup.plan import CheckupPlan
 from convscope.checkup.result import Checkup, NormHealth
 from convscope.core.inference import outside_inference_mode
 from convscope.tape import require_values
 
 
-def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimizer: Any = None) -> Checkup:
+def checkup(
+    model: nn.Module,
+    data: Any = None,
+    loss: Loss | None = None,
+    optimizer: Any = None,
+    reference: Any = None,
+    plan: CheckupPlan | None = None,
+) -> Checkup:
     """Return what is wrong with a network's batch norms: findings with evidence and remedy.
 
     With data, every batch runs twice in evaluation mode (with running statistics, and with batch
@@ -30,6 +39,10 @@ def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimi
             can be told without data.
         loss: ``loss(outputs, labels)`` → scalar tensor; cross-entropy if labels are integers.
         optimizer: the one that trains the model, if its groups are to be checked too.
+        reference: what the model was made from, if that is to be checked too: the network before its layers
+            were converted, the one whose weights the model averages, the student of a teacher, or the
+            checkpoint that was loaded (a state dict or its file).
+        plan: a limit on batches, attribution of the gap, progress.
 
     Raises:
         ConvscopeError: the model doesn't take the data; there is no batch; images hold NaN; labels aren't
@@ -47,13 +60,13 @@ def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimi
     require_values(model)
     static = data is None or _is_shape(data)
     with outside_inference_mode():
-        observation = (
-            observe_modules(model, data, optimizer) if static else observe_data(model, data, loss, optimizer)
-        )
-    findings, unjudged = judge(observation)
+        subject = Subject(model, loss, optimizer, reference, plan or CheckupPlan())
+        observation = observe_modules(subject, data) if static else observe_data(subject, data)
+    judged, unjudged = judge(observation)
+    declared = tuple(finding for finding in judged if is_expected(finding.fault, finding.address))
     gap = observation.gap
     return Checkup(
-        findings=findings,
+        findings=tuple(finding for finding in judged if finding not in declared),
         gap=None if gap is None else gap.difference,
         gap_error=None if gap is None else gap.error,
         eval_loss=None if gap is None else gap.eval_loss,
@@ -63,6 +76,8 @@ def checkup(model: nn.Module, data: Any = None, loss: Loss | None = None, optimi
         num_batches=observation.num_batches,
         depth="static" if static else "data",
         unchecked=(*observation.unchecked, *unjudged),
+        expected=declared,
+        attribution=observation.attribution,
     )
 
 

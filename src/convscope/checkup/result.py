@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from convscope.checkup.observed.gap import LayerGap
+from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Finding
 from convscope.core.result import Result
 
@@ -59,19 +61,6 @@ class NormHealth:
 
 
 @dataclass(frozen=True)
-class Unchecked:
-    """Something that could not be checked.
-
-    Attributes:
-        what: a fault's id, a layer's address or a parameter's name.
-        reason: why not, in a sentence.
-    """
-
-    what: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Checkup(Result):
     """What is wrong with a network's batch norms, with evidence and remedy.
 
@@ -87,6 +76,8 @@ class Checkup(Result):
         num_batches: how many batches those were.
         depth: see :data:`Depth`.
         unchecked: what could not be checked, and why.
+        expected: findings that were declared with :func:`convscope.checkup.expected`.
+        attribution: of a significant gap, how much of it each layer is answerable for; largest first.
     """
 
     findings: tuple[Finding, ...]
@@ -99,3 +90,5 @@ class Checkup(Result):
     num_batches: int
     depth: Depth
     unchecked: tuple[Unchecked, ...]
+    expected: tuple[Finding, ...] = ()
+    attribution: tuple[LayerGap, ...] = ()

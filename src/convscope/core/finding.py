@@ -36,6 +36,8 @@ class Finding:
         why: why it matters, in a sentence that contains the decisive number.
         remedy: what to do; empty for a fact that needs no remedy.
         source: paper, documentation or measurement that the judgement follows.
+        effect: the measured effect, as a multiple of what is still tolerated; findings of one severity are
+            ordered by it. 1 where nothing was measured.
     """
 
     fault: str
@@ -45,3 +47,4 @@ class Finding:
     why: str
     remedy: str = ""
     source: str = ""
+    effect: float = 1.0

@@ -1,0 +1,58 @@
+"""The redundant bias: a constant that a batch norm takes away again."""
+
+from collections.abc import Iterator
+
+from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.observed import BiasGradient, Observation
+from convscope.checkup.unchecked import Unchecked
+from convscope.core.finding import Evidence, Finding
+
+_ZERO = 1e-5  # rounding leaves 4e-7 in float32; a useful bias has 6e-3
+
+
+@fault("redundant-bias")
+def redundant_bias(observation: Observation) -> Iterator[Finding | Unchecked]:
+    """Biases whose gradient cancels to nothing in a training step, whatever the loss."""
+    found = []
+    for bias in observation.biases:
+        if not bias.precise:
+            yield Unchecked(bias.name, "gradients in half precision are too coarse to tell a zero sum")
+        elif bias.absolute == 0:
+            yield Unchecked(bias.name, "no gradient reaches this bias (a zero gain behind it?): undetermined")
+        elif bias.signed / bias.absolute < _ZERO:
+            found.append(bias)
+    for bias in sorted(found, key=lambda bias: -bias.channels):
+        yield _redundant(bias)
+
+
+def _remedy(bias: BiasGradient) -> str:
+    if bias.running_mean is not None:
+        return f"{bias.running_mean} -= {bias.name}, then bias=False: exact in evaluation mode, no retraining"
+    next_time = "bias=False in the next training run"
+    if len(bias.norms) == 1:
+        return (
+            f"{next_time}; not now: {bias.norms[0]} has no running mean for this layer alone, which could "
+            "take the constant in exactly"
+        )
+    return f"{next_time}; now, set it to 0 and estimate the running statistics anew"
+
+
+def _redundant(bias: BiasGradient) -> Finding:
+    ratio = bias.signed / bias.absolute
+    norm = bias.norms[0] if len(bias.norms) == 1 else None
+    reader = f"the batch norm {norm}" if norm else "a normalisation or softmax behind it"
+    return Finding(
+        "redundant-bias",
+        "advice",
+        bias.address,
+        (
+            Evidence(
+                "gradient ratio", ratio, "1", "|Σ dy| / Σ |dy| in training mode, random projection loss"
+            ),
+            Evidence("parameters", bias.channels, "parameters"),
+        ),
+        f"{bias.name} can't change the loss in training: its gradient is {ratio:.1g} of what arrives, "
+        f"since {reader} takes the constant away",
+        _remedy(bias),
+        "Ioffe and Szegedy, Batch Normalization, arXiv 1502.03167, section 3.2",
+    )

@@ -1,0 +1,1 @@
+"""Faults of arithmetic: half-precision statistics, cancellation, a dominant ε."""

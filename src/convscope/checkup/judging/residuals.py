@@ -1,0 +1,96 @@
+"""Running statistics against the population's: how far off, and how surely.
+
+In the layer's own units: with running mean μ_r and variance v_r, the normalised inputs
+x̂ = (x − μ_r) / √(v_r + ε) have at test time the mean (μ − μ_r) / √(v_r + ε) and, up to ε, the variance
+(σ² + ε) / (v_r + ε). They should be 0 and 1; the residuals are that mean and the logarithm of that variance.
+
+Both sides are estimates. The population's come from N images; the running averages, of weight w per batch
+of n images, have the noise of (2 − w) / w batches. So the variance of a difference is that between images
+times 1/N + w / ((2 − w) n). A channel counts as stale only if its residual exceeds a tolerance by five of
+these standard errors, or what stands for five at so few images (Student's t).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convscope.checkup.observed import NormCall, Population
+
+MEAN_TOLERANCE = 0.5
+"""Standard deviations by which a running mean may be off: training moves weights faster than averages."""
+
+VARIANCE_TOLERANCE = math.log(2)
+"""Logarithm of the factor by which a running variance may be off."""
+
+_SIGMAS = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """Per channel, in float64; see the module's docstring.
+
+    Attributes:
+        mean: mean of the normalised inputs, signed.
+        mean_error: its standard error; infinite for one image.
+        variance: logarithm of the normalised inputs' variance, signed; 0 where the input is constant.
+        variance_error: its standard error.
+        num_images: images that the population was measured on.
+    """
+
+    mean: Tensor
+    mean_error: Tensor
+    variance: Tensor
+    variance_error: Tensor
+    num_images: int
+
+    @property
+    def stale(self) -> Tensor:
+        """Which channels are off beyond tolerance and doubt."""
+        doubt = _student(_SIGMAS, self.num_images - 1)
+        mean_C = self.mean.abs() > MEAN_TOLERANCE + doubt * self.mean_error
+        variance_C = self.variance.abs() > VARIANCE_TOLERANCE + doubt * self.variance_error
+        return mean_C | variance_C
+
+    @property
+    def size(self) -> float:
+        """The largest residual of a stale channel, in units of its tolerance; 0 if none is stale."""
+        sizes_C = torch.maximum(self.mean.abs() / MEAN_TOLERANCE, self.variance.abs() / VARIANCE_TOLERANCE)
+        return float(sizes_C[self.stale].max()) if bool(self.stale.any()) else 0.0
+
+
+def residuals(norm: NormCall, population: Population | None) -> Residuals | None:
+    """Return how far a call's running statistics are from a population; None without either."""
+    mean_C, variance_C = norm.running_mean, norm.running_variance
+    if population is None or mean_C is None or variance_C is None:
+        return None
+    scale_C = (variance_C + norm.eps).clamp_min(torch.finfo(torch.float64).tiny)
+    spread_C = (population.variance + norm.eps).clamp_min(torch.finfo(torch.float64).tiny)
+    weight = norm.momentum if norm.momentum is not None else 0.0
+    share = 1 / population.num_images + weight / ((2 - weight) * population.batch_images)
+    constant_C = population.variance == 0
+    return Residuals(
+        mean=(population.mean - mean_C) / scale_C.sqrt(),
+        mean_error=_error(population.image_variance, share) / scale_C.sqrt(),
+        variance=torch.where(constant_C, 0.0, (spread_C / scale_C).log()),
+        variance_error=_error(population.square_variance, share) / spread_C,
+        num_images=population.num_images,
+    )
+
+
+def _error(between_images_C: Tensor, share: float) -> Tensor:
+    return (between_images_C * share).sqrt().nan_to_num(nan=math.inf)
+
+
+def _student(sigmas: float, freedom: int) -> float:
+    """The quantile of Student's t that is as unlikely as ``sigmas`` standard deviations of a normal.
+
+    t = √(ν (exp(u² / ν) − 1)) with u = z (8ν + 3) / (8ν + 1): at z = 5 within 0.5 % from ν = 15 on, and up to
+    10 % too large down to ν = 5 (D. L. Wallace, "Bounds on normal approximations to Student's and the
+    chi-square distributions", Annals of Mathematical Statistics 30, 1959).
+    """
+    if freedom < 1:
+        return math.inf
+    adjusted = sigmas * (8 * freedom + 3) / (8 * freedom + 1)
+    return math.sqrt(freedom * math.expm1(adjusted**2 / freedom))

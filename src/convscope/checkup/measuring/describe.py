@@ -1,0 +1,118 @@
+"""What is known of a network's batch norms without running them: modules, modes, optimizer groups."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from convscope.checkup.observed import NormCall, OptimizerFacts
+from convscope.core.address import ROOT, Address
+from convscope.core.errors import ConvscopeError
+
+
+class Roster:
+    """The modules of a model by path, and its parameters' names, as they were given.
+
+    Attributes:
+        training: whether the model was given in training mode.
+        norms: its batch norm modules by path.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.training = model.training
+        self.modules = {path or ROOT: module for path, module in model.named_modules()}
+        self.norms = {p: m for p, m in self.modules.items() if isinstance(m, _BatchNorm)}
+        self.names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._memory = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        self._modes = {path: module.training for path, module in self.modules.items()}
+
+    def is_instance_norm(self, path: str) -> bool:
+        """Return whether a path is an instance norm's, which runs the same operator."""
+        return isinstance(self.modules.get(path), _InstanceNorm)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether a tensor lies in the memory of one of the model's parameters, as a view does."""
+        return tensor.untyped_storage().data_ptr() in self._memory
+
+    def is_frozen(self, path: str) -> bool:
+        """Return whether a batch norm module keeps to its running statistics while the model trains.
+
+        In a model given in evaluation mode nobody can tell what its modules do in training: none is.
+        """
+        module = self.norms[path]
+        return self.training and not self._modes[path] and module.running_mean is not None
+
+    def from_module(self, path: str) -> NormCall:
+        """Describe a batch norm module that wasn't run."""
+        module = self.norms[path]
+        return self.describe(
+            Address(path), None, module.num_features, module.eps, module.momentum,
+            (module.weight, module.bias, module.running_mean, module.running_var),
+        )  # fmt: skip
+
+    def describe(
+        self,
+        address: Address,
+        operator: str | None,
+        channels: int,
+        eps: float,
+        momentum: float | None,
+        tensors: tuple[Tensor | None, ...],
+    ) -> NormCall:
+        """Describe a batch norm call by its operands: gamma, beta, running mean and running variance."""
+        gamma, beta, running_mean, running_variance = tensors
+        path = address.path
+        module = self.norms.get(path)
+        counter = None if module is None else module.num_batches_tracked
+        affine = [t for t in (gamma, beta) if t is not None]
+        parameters = [t for t in affine if id(t) in self.names]
+        return NormCall(
+            address=str(address.module) if module is not None else operator or str(address),
+            path=path,
+            operator=operator,
+            channels=channels,
+            eps=eps,
+            momentum=momentum if module is None else module.momentum,
+            num_batches_tracked=None if counter is None else int(counter),
+            gamma=_copied(gamma),
+            beta=_copied(beta),
+            running_mean=_copied(running_mean),
+            running_variance=_copied(running_variance),
+            statistics_dtype=None if running_variance is None else running_variance.dtype,
+            frozen=module is not None and self.is_frozen(path),
+            tracks=None if module is None else bool(module.track_running_stats),
+            training=None if module is None else self._modes[path],
+            affine_names=tuple(self.names[id(t)] for t in parameters),
+            trains=any(t.requires_grad for t in parameters) if parameters else None,
+        )
+
+
+def optimizer_facts(model: nn.Module, optimizer: Any) -> OptimizerFacts | None:
+    """Return what the optimizer holds; None if there is none.
+
+    Raises:
+        ConvscopeError: it isn't an optimizer.
+    """
+    if optimizer is None:
+        return None
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConvscopeError(
+            f"optimizer of type {type(optimizer).__name__}", "a torch.optim.Optimizer", "pass one, or none"
+        )
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decay: dict[str, float] = {}
+    num_foreign = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) in names:
+                decay[names[id(parameter)]] = float(group.get("weight_decay", 0.0))
+            else:
+                num_foreign += 1
+    trainable = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return OptimizerFacts(decay, num_foreign, tuple(name for name in trainable if name not in decay))
+
+
+def _copied(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().double().cpu().clone()

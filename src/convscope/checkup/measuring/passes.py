@@ -1,0 +1,195 @@
+"""The two passes over every batch, both in evaluation mode: no dropout, and no buffer moves.
+
+In the first the network runs as at test time. In the second the batch norms that train are replaced, at
+operator level, by their training behaviour, so that each layer's inputs are as in training: a layer whose
+running statistics are right is right there, whatever the layers before it do at test time, and a wrong one
+can be told from those that it misleads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convscope.checkup.measuring.batches import Batch
+from convscope.checkup.measuring.describe import Roster
+from convscope.checkup.measuring.flow import feeds_only_relus
+from convscope.checkup.measuring.losses import GapMeter, Loss, has_class_labels, loss_of
+from convscope.checkup.measuring.population import Pool
+from convscope.checkup.observed import Gap, NormCall
+from convscope.checkup.unchecked import Unchecked
+from convscope.core.errors import ConvscopeError
+from convscope.probe import Probe, Visit
+from convscope.tape import OperatorCall, Tape
+from convscope.tape.batch_norms import normalises_samples
+
+
+@dataclass
+class _Seen:
+    """A batch norm call that was met, and the pools of both passes."""
+
+    norm: NormCall
+    in_eval: Pool = field(default_factory=Pool)
+    in_batch: Pool | None = None
+
+
+class Passes:
+    """Runs batches under a probe, in evaluation mode, and gathers what they show.
+
+    Attributes:
+        by_batch: by operator address, whether a functional batch norm call was seen to use batch statistics
+            in training mode; it is taken to if it isn't in here.
+        num_samples, num_batches: what was run.
+        unchecked: what could not be measured.
+    """
+
+    def __init__(self, probe: Probe, roster: Roster, loss: Loss | None, tape: Tape | None) -> None:
+        self.by_batch: dict[str, bool] = {}
+        self.num_samples = self.num_batches = 0
+        self.unchecked: list[Unchecked] = []
+        self._model, self._roster, self._loss, self._tape = probe.model, roster, loss, tape
+        self._attribution = probe.attribution
+        self._rule: Callable[[Visit], Any] = self._pool
+        probe.around("batch_norm", lambda visit: self._rule(visit))
+        self._seen: dict[str, _Seen] = {}
+        self._meter = GapMeter()
+        self._batch_size = 0
+        self._fails_by_batch = False
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether any batch norm has been met."""
+        return bool(self._seen)
+
+    def as_at_test_time(self, batch: Batch) -> Any:
+        """Run a batch with running statistics and return the outputs.
+
+        Raises:
+            ConvscopeError: the model fails on this batch; it names the module.
+        """
+        self.num_samples += batch.num_samples
+        self.num_batches += 1
+        return self._forward(batch, self._pool)
+
+    def as_in_training(self, batch: Batch, outputs: Any) -> None:
+        """Run the same batch with batch statistics, and compare the losses."""
+        if self._fails_by_batch or not any(self._trains(address) for address in self._seen):
+            return
+        try:
+            by_batch = self._forward(batch, self._by_batch)
+        except ConvscopeError as error:
+            self._give_up_by_batch(error)
+            return
+        if not self._has_loss(batch):
+            return
+        before, after = (loss_of(self._loss, out, batch.labels) for out in (outputs, by_batch))
+        if bool(before.isfinite().all() and after.isfinite().all()):
+            self._meter.add(before, after, batch.num_samples)
+        else:
+            self._note("gap", "a batch whose loss is NaN or infinite was left out")
+
+    def norms(self) -> tuple[NormCall, ...]:
+        """Return the batch norm calls that were met, in order, with their statistics."""
+        return tuple(
+            replace(
+                seen.norm,
+                frozen=not self._trains(address),
+                feeds_relu=None if self._tape is None else feeds_only_relus(self._tape, address),
+                population=seen.in_eval.population(),
+                batch_population=seen.in_batch.population() if seen.in_batch else None,
+            )
+            for address, seen in self._seen.items()
+        )
+
+    def gap(self) -> Gap | None:
+        """Return the gap over all batches with a finite loss, or None if there is none."""
+        return self._meter.gap()
+
+    def _forward(self, batch: Batch, rule: Callable[[Visit], Any]) -> Any:
+        self._batch_size, self._rule = batch.num_samples, rule
+        try:
+            with torch.no_grad():
+                return self._model(*batch.args, **batch.kwargs)
+        except ConvscopeError:
+            raise
+        except Exception as error:
+            raise _fails(self._attribution.failed_in, batch, error) from error
+
+    def _give_up_by_batch(self, error: ConvscopeError) -> None:
+        """The network runs at test time only, such as with ε = 0: what was pooled so far is incomplete."""
+        self._fails_by_batch = True
+        self._meter = GapMeter()
+        for seen in self._seen.values():
+            seen.in_batch = None
+        self._note("batch statistics and gap", f"with batch statistics {error.given}")
+
+    def _pool(self, visit: Visit) -> Any:
+        address, result = str(visit.site.address), visit.run()
+        if address not in self._seen and self._is_batch_norm(visit):
+            self._seen[address] = _Seen(
+                self._roster.describe(
+                    visit.site.address, address, visit.args[0].shape[1],
+                    float(visit.args[7]), float(visit.args[6]), visit.args[1:5],
+                )
+            )  # fmt: skip
+        if address in self._seen:
+            self._seen[address].in_eval.add(visit.args[0], result[0])
+        return result
+
+    def _by_batch(self, visit: Visit) -> Any:
+        address, result = str(visit.site.address), visit.run()
+        if address not in self._seen:
+            return result
+        seen = self._seen[address]
+        seen.in_batch = seen.in_batch or Pool()
+        x: Tensor = visit.args[0]
+        seen.in_batch.add(x, result[0])
+        if not self._trains(address) or x.numel() <= x.shape[1]:
+            return result
+        gamma, beta, eps = visit.args[1], visit.args[2], float(visit.args[7])
+        return (F.batch_norm(x, None, None, gamma, beta, True, 0.0, eps), *result[1:])
+
+    def _is_batch_norm(self, visit: Visit) -> bool:
+        """Instance norm runs the same operator, on one image with the channels of all, and so do others."""
+        path, x = visit.site.address.path, visit.args[0]
+        if path in self._roster.norms:
+            return True
+        if self._roster.is_instance_norm(path) or (x.shape[0] == 1 < self._batch_size):
+            return False
+        call = None if self._tape is None else self._tape.find(visit.site.address)
+        if self._tape is None or not isinstance(call, OperatorCall):
+            return not self._roster.holds(x)
+        return normalises_samples(self._tape, call)
+
+    def _trains(self, address: str) -> bool:
+        """Whether a call uses batch statistics in training: by its module's mode, or as it was seen to."""
+        norm = self._seen[address].norm
+        return self.by_batch.get(address, True) if norm.training is None else not norm.frozen
+
+    def _has_loss(self, batch: Batch) -> bool:
+        if batch.labels is None:
+            self._note("gap", "the data has no labels")
+        elif self._loss is None and not has_class_labels(batch.labels):
+            self._note("gap", "the labels aren't integer classes, and no loss was given")
+        else:
+            return True
+        return False
+
+    def _note(self, what: str, reason: str) -> None:
+        note = Unchecked(what, reason)
+        if note not in self.unchecked:
+            self.unchecked.append(note)
+
+
+def _fails(address: str, batch: Batch, error: Exception) -> ConvscopeError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    tensors = [*batch.args, *batch.kwargs.values()]
+    shapes = ", ".join(str(tuple(t.shape)) for t in tensors if isinstance(t, Tensor))
+    return ConvscopeError(
+        f"the network fails in {address} on images of shape {shapes} ({reason})",
+        "images that the network takes: batch, channels, height, width",
+        "check the data's shape and dtype",
+    )

@@ -1,0 +1,112 @@
+"""The population's statistics of one batch norm call's inputs, pooled over batches in float64.
+
+Every image gives two numbers per channel: the mean of its values and their mean squared deviation. All else
+follows from those: the pooled mean and variance, by true counts (the merge of Chan, Golub and LeVeque), and
+how far they can be trusted. Images are independent draws, positions within one aren't; so standard errors
+are taken over images.
+
+Axis letters: N images, C channels, S positions.
+"""
+
+import torch
+from torch import Tensor
+
+from convscope.checkup.observed.population import Population
+
+_CHUNK_VALUES = 2**22
+
+
+class Pool:
+    """Gathers a :class:`Population`, batch by batch.
+
+    Example:
+        >>> pool = Pool()
+        >>> pool.add(torch.tensor([[1.0], [3.0]]), torch.tensor([[-1.0], [1.0]]))
+        >>> pool.add(torch.tensor([[8.0]]), torch.tensor([[6.0]]))
+        >>> found = pool.population()
+        >>> found.mean.item(), found.variance.item(), found.largest_output.item()
+        (4.0, 13.0, 6.0)
+    """
+
+    def __init__(self) -> None:
+        self._values = _Moments()
+        self._images = _Moments()
+        self._squares = _Moments()
+        self._batches: list[tuple[int, int, Tensor]] = []
+        self._largest: Tensor | None = None
+
+    def add(self, x_NCS: Tensor, output_NCS: Tensor) -> None:
+        """Take in one batch of inputs (N, C, *) and what the layer made of it."""
+        mean_NC, square_NC = _per_image(x_NCS)
+        images, positions = mean_NC.shape[0], x_NCS[0, 0].numel()
+        mean_C = mean_NC.mean(0)
+        square_NC = square_NC + (mean_NC - mean_C).square()
+        self._values.merge(images * positions, mean_C, square_NC.sum(0) * positions)
+        self._images.merge(images, mean_C, (mean_NC - mean_C).square().sum(0))
+        of_square_C = square_NC.mean(0)
+        self._squares.merge(images, of_square_C, (square_NC - of_square_C).square().sum(0))
+        self._batches.append((images, images * positions, mean_C))
+        axes = (0, *range(2, output_NCS.dim()))
+        largest_C = output_NCS.amax(axes).double().cpu()
+        self._largest = largest_C if self._largest is None else self._largest.maximum(largest_C)
+
+    def population(self) -> Population:
+        """Return the statistics of everything taken in so far, at least one batch."""
+        assert self._largest is not None
+        return Population(
+            num_values=self._values.count,
+            num_images=self._images.count,
+            num_batches=len(self._batches),
+            batch_images=max(images for images, _, _ in self._batches),
+            batch_values=max(values for _, values, _ in self._batches),
+            least_values=min(values for _, values, _ in self._batches),
+            mean=self._values.mean,
+            variance=self._values.variance(single=0.0),
+            image_variance=self._images.variance(single=float("nan")),
+            square_variance=self._squares.variance(single=float("nan")),
+            batch_variance=self._between_batches(),
+            largest_output=self._largest,
+        )
+
+    def _between_batches(self) -> Tensor:
+        """Σ n_b (μ_b − μ)² / (B − 1) estimates images' variance whatever the n_b; over n, that of batches."""
+        batches = _Moments()
+        for images, _, mean_C in self._batches:
+            batches.merge(images, mean_C, torch.zeros_like(mean_C))
+        if len(self._batches) < 2:
+            return torch.full_like(batches.mean, float("nan"))
+        largest = max(images for images, _, _ in self._batches)
+        return batches.m2 / (len(self._batches) - 1) / largest
+
+
+class _Moments:
+    """Count, mean and sum of squared deviations; merged exactly."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.m2 = 0, torch.zeros(()), torch.zeros(())
+
+    def merge(self, count: int, mean: Tensor, m2: Tensor) -> None:
+        if self.count == 0:
+            self.count, self.mean, self.m2 = count, mean, m2
+            return
+        total, delta = self.count + count, mean - self.mean
+        self.mean = self.mean + delta * (count / total)
+        self.m2 = self.m2 + m2 + delta.square() * (self.count * count / total)
+        self.count = total
+
+    def variance(self, single: float) -> Tensor:
+        if self.count < 2:
+            return torch.full_like(self.mean, single)
+        return self.m2 / (self.count - 1)
+
+
+def _per_image(x_NCS: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and mean squared deviation of each image's channels, (N, C) in float64; few images at a time."""
+    images = max(1, _CHUNK_VALUES // max(1, x_NCS[0].numel()))
+    means, squares = [], []
+    for chunk in torch.split(x_NCS.detach(), images):
+        wide_NCS = chunk.double().reshape(*chunk.shape[:2], -1)
+        square_NC, mean_NC = torch.var_mean(wide_NCS, dim=2, correction=0)
+        means.append(mean_NC.cpu())
+        squares.append(square_NC.cpu())
+    return torch.cat(means), torch.cat(squares)

@@ -1,0 +1,1 @@
+"""Mending: the remedies that are safe, applied to a copy, and the check-up again."""
