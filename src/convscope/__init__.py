@@ -19,6 +19,8 @@ from convscope.core.result import set_renderers
 if TYPE_CHECKING:
     from convscope import norm as norm
     from convscope.checkup import checkup as checkup
+    from convscope.checkup import expected as expected
+    from convscope.checkup import watch as watch
     from convscope.core.errors import ConvscopeError as ConvscopeError
     from convscope.cost import cost as cost
     from convscope.cost.batch.largest import largest_batch as largest_batch
@@ -37,12 +39,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "ConvscopeError": "core.errors",
     "TrainingPlan": "tape",
+    "expected": "checkup",
     "gallery": "sight",
     "largest_batch": "cost.batch",
     "load": "networks",
     "project": "sight",
     "record": "tape",
     "stem": "sight",
+    "watch": "checkup",
 }
 # Rooms whose module can itself be called: ``cs.cost(model, inputs)`` and ``cs.cost.Cost`` both work.
 _ROOMS = ("checkup", "cost", "data", "fold", "networks", "norm", "report", "sight", "tape", "train")
@@ -52,6 +56,7 @@ __all__ = [
     "TrainingPlan",
     "checkup",
     "cost",
+    "expected",
     "fold",
     "gallery",
     "largest_batch",
@@ -62,6 +67,7 @@ __all__ = [
     "report",
     "stem",
     "train",
+    "watch",
 ]
 
 set_renderers("convscope.report.terminal", "convscope.report.notebook")

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import json
+import pickle
 from decimal import Decimal, localcontext
 
 import pytest
@@ -9,9 +10,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.preserved import preserved
 from convscope.norm import BatchNorm2d, InstanceNorm2d
 from convscope.norm.freezing.freeze import freeze
-from convscope.norm.momentum import MomentumCorrection, correct_momentum, corrected_momentum
+from convscope.norm.momentum import MomentumCorrection, correct_momentum, corrected_momentum, declared_updates
 
 
 def statistics(net):
@@ -202,3 +204,29 @@ def test_no_momentum():
 def test_unknown_layers():
     with pytest.raises(ConvscopeError, match=r"only='blok', which is no module .*did you mean 'block'"):
         correct_momentum(Net(None), 2, only="blok")
+
+
+def test_the_count_stays_with_the_layer():
+    net = nn.Sequential(nn.BatchNorm2d(3), BatchNorm2d(3), nn.BatchNorm2d(3, momentum=None))
+    before = [set(vars(layer)) for layer in net]
+    keys = list(net.state_dict())
+    first = correct_momentum(net, 4)
+    second = correct_momentum(net, 2, only="0")
+    for alike in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert [declared_updates(layer) for layer in alike] == [8, 4, 1]
+        assert list(alike.state_dict()) == keys
+    assert net[0].updates_per_step == 8
+    second.undo()
+    assert [declared_updates(layer) for layer in net] == [4, 4, 1]
+    first.undo()
+    assert [set(vars(layer)) for layer in net] == before
+    assert "_declared" not in second.to_dict()
+
+
+def test_the_count_is_kept_like_any_attribute():
+    net = nn.Sequential(nn.BatchNorm2d(3))
+    with preserved(net):
+        correct_momentum(net, 3)
+    assert declared_updates(net[0]) == 1
+    correct_momentum(net, 1)
+    assert "updates_per_step" not in vars(net[0])

@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope.checkup.result import Checkup, NormHealth
+from convscope.checkup.observed import LayerGap
+from convscope.checkup.observed.run import Percentiles
+from convscope.checkup.result import Channels, Checkup, NormHealth, StateProof
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
+from convscope.core.fingerprint import Fingerprint
 from convscope.cost import (
     Cost,
     Forecast,
@@ -199,10 +202,27 @@ def checkup():
         2,
         1,
         (0.4, 0.97, 1.3),
+        Channels(
+            (0, 1, 5, 9),
+            (0.1, -0.2, 0.3, 0.05),
+            (0.12, -0.1, 0.9, 0.04),
+            (0.02, 0.02, 0.03, 0.01),
+            (1.0, 0.8, 1.1, 2.0),
+            (1.1, 0.9, 4.0, 2.1),
+            (0.05, 0.04, 0.05, 0.06),
+            (1.0, 0.9, 0.0, 1.1),
+            (0.1, 0.0, -0.2, 0.3),
+            (False, False, True, False),
+        ),
     )
+    proof = Fingerprint("a1", "b2", "c3", "d4", "e5")
+    own = {"number": (0, 1), "gamma": None, "beta": None, "dead": None}
     return Checkup(
         findings=(
-            _finding("stale-statistics", "warning", "bn1#1", 0.27, "1"),
+            replace(
+                _finding("stale-statistics", "warning", "bn1#1", 0.27, "1"),
+                page="convscope checkup --explain stale-statistics",
+            ),
             _finding("dead-gamma", "advice", "bn2#1"),
         ),
         gap=0.11,
@@ -211,12 +231,37 @@ def checkup():
         batch_loss=0.41,
         layers=(
             layer,
-            replace(layer, address=f"{HOSTILE}#1", momentum=None, gamma_range=None, mean_error=None),
+            replace(
+                layer,
+                address=f"{HOSTILE}#1",
+                momentum=None,
+                gamma_range=None,
+                mean_error=None,
+                single=Channels(
+                    mean=None,
+                    running_mean=None,
+                    mean_error=None,
+                    variance=None,
+                    running_variance=None,
+                    variance_error=None,
+                    **own,
+                ),
+            ),
         ),
         num_samples=500,
         num_batches=8,
         depth="data",
         unchecked=(Unchecked("micro-batch", "No training batch was given."),),
+        expected=(_finding("young-statistics", "warning", f"{HOSTILE}#1"),),
+        attribution=(
+            LayerGap("bn1#1", "bn1", 0.1, 0.02),
+            LayerGap(f"{HOSTILE}#1", HOSTILE, 0.06, 0.01, misled=True),
+        ),
+        state=StateProof(proof, proof, True),
+        percentiles=tuple(
+            Percentiles("bn1", 3, side, (0, 10, 20), (-1.0, -0.9, -1.1), (0.0, 0.1, 0.0), (1.0, 1.2, 0.9))
+            for side in ("input", "output")
+        ),
     )
 
 

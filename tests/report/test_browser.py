@@ -89,12 +89,31 @@ def test_charts_are_drawn_those_in_closed_parts_when_they_open(opened):
     drawn = """[...document.querySelectorAll('[data-chart]')].map(
         (each) => [each.dataset.chart, each.querySelectorAll('svg path').length])"""
     counts = dict(opened.evaluate(drawn))
-    assert {name for name, paths in counts.items() if paths > 3} == {"memory-cost", "accuracy", "loss"}
+    checkup = {f"checkup-{name}" for name in ("statistics", "gains", "gap", "percentiles")}
+    shown = {name for name, paths in counts.items() if paths > 3}
+    assert shown == {"memory-cost", "accuracy", "loss"} | checkup
     opened.evaluate("document.querySelectorAll('details.published').forEach((each) => { each.open = true; })")
-    until(opened, "document.querySelectorAll('[data-drawn=yes]').length === 4")
+    until(opened, "document.querySelectorAll('[data-drawn=yes]').length === 8")
     assert dict(opened.evaluate(drawn))["memory-published"] > 3
     assert opened.locator("#chart-accuracy svg").get_by_text("with batch norm").count() >= 1
     assert opened.locator("#chart-memory-cost svg").get_by_text("rule of thumb: 7.73 MiB").count() == 1
+
+
+def test_what_a_chart_shows_can_be_chosen(opened):
+    def marks(label):
+        return opened.locator(f"#chart-checkup-statistics svg [aria-label*='{label}']").count()
+
+    assert (marks("measured: 0.3;"), marks("measured: 1.049;")) == (1, 0)
+    opened.locator("#chart-checkup-statistics select[name=statistic]").select_option("standard deviations")
+    until(opened, "document.querySelector(\"#chart-checkup-statistics svg [aria-label*='1.049']\") !== null")
+    assert marks("measured: 0.3;") == 0
+    assert opened.locator("#chart-checkup-gains svg [aria-label*='dead']").count() >= 1
+
+
+def test_a_finding_leads_to_the_page_about_its_fault(opened):
+    opened.locator("a[href='#page-stale-statistics']").first.click()
+    until(opened, "document.querySelector('.fault-page').open")
+    assert opened.get_by_text("How to mend it").first.is_visible()
 
 
 def test_gallery_pictures_are_loaded_when_they_come_into_view(opened):

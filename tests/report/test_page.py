@@ -213,7 +213,10 @@ def test_charts_take_every_number_from_the_data(report):
 
     data = report.to_dict()
     specs = charts(data)
-    assert set(specs) == {"memory-cost", "memory-published", "accuracy", "loss"}
+    pictures = {"statistics", "gains", "gap", "percentiles"}
+    assert set(specs) == {"memory-cost", "memory-published", "accuracy", "loss"} | {
+        f"checkup-{name}" for name in pictures
+    }
     assert list(literals(specs)) == []
     paths = set(re.findall(r'"\$field": "([^"]+)"', json.dumps(specs)))
     assert paths == {
@@ -224,6 +227,9 @@ def test_charts_take_every_number_from_the_data(report):
         "training.run.epochs",
         "training.twin.epochs",
         "subject.classes",
+        "checkup.layers",
+        "checkup.attribution",
+        "checkup.percentiles",
     }
     for path in paths:
         assert at(data, path)

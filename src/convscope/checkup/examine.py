@@ -1,18 +1,21 @@
 """``checkup``: measure a network, judge it, and put both into one result."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from convscope.checkup.expected import is_expected
+from convscope.checkup.explain import page_names
+from convscope.checkup.health import rows_of
 from convscope.checkup.judging.faults import judge
-from convscope.checkup.judging.faults.gains import dead_by_gain, dead_on_data
-from convscope.checkup.judging.residuals import residuals
+from convscope.checkup.judging.misled import by_blame
 from convscope.checkup.measuring.losses import Loss
 from convscope.checkup.measuring.observe import Subject, observe_data, observe_modules
-from convscope.checkup.observed import NormCall
+from convscope.checkup.observed import Observation
 from convscope.checkup.plan import CheckupPlan
-from convscope.checkup.result import Checkup, NormHealth
+from convscope.checkup.result import Checkup, Depth, StateProof
+from convscope.core.fingerprint import fingerprint
 from convscope.core.inference import outside_inference_mode
 from convscope.tape import require_values
 
@@ -28,8 +31,9 @@ def checkup(
     """Return what is wrong with a network's batch norms: findings with evidence and remedy.
 
     With data, every batch runs twice in evaluation mode (with running statistics, and with batch
-    statistics), and up to 32 samples of the first run forward and backward in training mode. The model comes
-    back as it was, also after an exception.
+    statistics), and up to 32 samples of the first run forward and backward in training mode, and, where
+    dropout draws, forward twice more. The model comes back as it was, also after an exception. In a
+    distributed run, statistics are compared between processes if all of them run the check-up.
 
     Args:
         model: any eager PyTorch module, on any one device. Given in training mode, its batch norms in
@@ -57,12 +61,46 @@ def checkup(
         >>> [finding.fault for finding in found.findings if finding.address == "0#1"]
         ['redundant-bias']
     """
-    require_values(model)
-    static = data is None or _is_shape(data)
+    observation, state = measure(Subject(model, loss, optimizer, reference, plan or CheckupPlan()), data)
+    return assemble(observation, depth_of(data), state)
+
+
+def measure(subject: Subject, data: Any) -> tuple[Observation, StateProof]:
+    """Return what a check-up judges, at the depth that the data allows, and hashes of the model around it.
+
+    Args:
+        subject: its model comes back as it was.
+        data: as for :func:`checkup`.
+
+    Raises:
+        ConvscopeError: as for :func:`checkup`.
+    """
+    require_values(subject.model)
     with outside_inference_mode():
-        subject = Subject(model, loss, optimizer, reference, plan or CheckupPlan())
-        observation = observe_modules(subject, data) if static else observe_data(subject, data)
-    judged, unjudged = judge(observation)
+        before = fingerprint(subject.model)
+        observe = observe_modules if depth_of(data) == "static" else observe_data
+        observation = observe(subject, data)
+        after = fingerprint(subject.model)
+    return observation, StateProof(before, after, before == after)
+
+
+def depth_of(data: Any) -> Depth:
+    """Return how deep a check-up goes with this data: ``"static"`` for None and for an input shape."""
+    is_shape = isinstance(data, tuple) and bool(data) and all(type(size) is int for size in data)
+    return "static" if data is None or is_shape else "data"
+
+
+def assemble(observation: Observation, depth: Depth, state: StateProof | None = None) -> Checkup:
+    """Return the check-up of an observation: every fault judged, declared ones apart, a row per batch norm.
+
+    Args:
+        observation: what was measured.
+        depth: how deep that went.
+        state: the model's hashes before and after; None where nothing is promised, as in a training run.
+    """
+    found, unjudged = judge(observation)
+    pages = page_names()
+    judged = tuple(replace(each, page=_page(each.fault)) if each.fault in pages else each for each in found)
     declared = tuple(finding for finding in judged if is_expected(finding.fault, finding.address))
     gap = observation.gap
     return Checkup(
@@ -71,44 +109,17 @@ def checkup(
         gap_error=None if gap is None else gap.error,
         eval_loss=None if gap is None else gap.eval_loss,
         batch_loss=None if gap is None else gap.batch_loss,
-        layers=tuple(_row(norm) for norm in observation.norms),
+        layers=rows_of(observation.norms),
         num_samples=observation.num_samples,
         num_batches=observation.num_batches,
-        depth="static" if static else "data",
+        depth=depth,
         unchecked=(*observation.unchecked, *unjudged),
         expected=declared,
-        attribution=observation.attribution,
+        attribution=by_blame(observation),
+        percentiles=() if observation.run is None else observation.run.percentiles,
+        state=state,
     )
 
 
-def _row(norm: NormCall) -> NormHealth:
-    population, found = norm.population, residuals(norm, norm.population)
-    mean_at = 0 if found is None else int(found.mean.abs().argmax())
-    variance_at = 0 if found is None else int(found.variance.abs().argmax())
-    by_gain_C, on_data_C = dead_by_gain(norm), dead_on_data(norm)
-    dead = [dead_C for dead_C in (by_gain_C, on_data_C) if dead_C is not None]
-    gains = None if norm.gamma is None else norm.gamma.abs()
-    return NormHealth(
-        address=norm.address,
-        path=norm.path,
-        channels=norm.channels,
-        frozen=norm.frozen,
-        num_values=None if population is None else population.batch_values,
-        effective_values=None if population is None else population.effective_values,
-        momentum=norm.momentum,
-        eps=norm.eps,
-        num_batches_tracked=norm.num_batches_tracked,
-        mean_residual=None if found is None else float(found.mean[mean_at].abs()),
-        mean_error=None if found is None else float(found.mean_error[mean_at]),
-        variance_residual=None if found is None else float(found.variance[variance_at].abs()),
-        variance_error=None if found is None else float(found.variance_error[variance_at]),
-        stale_channels=None if found is None else int(found.stale.sum()),
-        dead_channels=int(sum(dead[1:], start=dead[0]).bool().sum()) if dead else None,
-        gamma_range=None
-        if gains is None
-        else (float(gains.min()), float(gains.median()), float(gains.max())),
-    )
-
-
-def _is_shape(data: Any) -> bool:
-    return isinstance(data, tuple) and bool(data) and all(type(size) is int for size in data)
+def _page(fault: str) -> str:
+    return f"convscope checkup --explain {fault}"

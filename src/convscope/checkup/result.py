@@ -4,12 +4,63 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convscope.checkup.observed.gap import LayerGap
+from convscope.checkup.observed.run import Percentiles
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Finding
+from convscope.core.fingerprint import Fingerprint
 from convscope.core.result import Result
 
-Depth = Literal["static", "data"]
-"""``static``: judged from modules, optimizer and recorded data flow; ``data``: from real batches as well."""
+Depth = Literal["static", "data", "training"]
+"""How deep a check-up went.
+
+``static``: modules, optimizer and recorded data flow; ``data``: real batches as well; ``training``: modules,
+optimizer, and the user's own training loop while it was watched.
+"""
+
+
+@dataclass(frozen=True)
+class StateProof:
+    """Hashes of a model's state before and after a check-up.
+
+    Attributes:
+        before, after: see :class:`~convscope.core.fingerprint.Fingerprint`.
+        unchanged: whether all of them are the same.
+    """
+
+    before: Fingerprint
+    after: Fingerprint
+    unchanged: bool
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Some of a batch norm's channels, one value each, to five significant digits: what pictures are made of.
+
+    Of a network with many or wide layers not every channel is here: first those that are dead or furthest
+    off, then others, evenly spaced.
+
+    Attributes:
+        number: which channels, from 0, ascending.
+        mean: of the layer's inputs over all batches in evaluation mode; None without data.
+        running_mean: what the layer uses at test time; None if it has none.
+        mean_error: standard error of ``mean - running_mean``, in the inputs' unit; infinite for one image.
+        variance: of the layer's inputs.
+        running_variance: what the layer uses at test time.
+        variance_error: standard error of the logarithm of ``variance / running_variance``.
+        gamma, beta: None without affine parameters.
+        dead: whether the following ReLU always sets it to zero; None if that isn't known.
+    """
+
+    number: tuple[int, ...]
+    mean: tuple[float, ...] | None
+    running_mean: tuple[float, ...] | None
+    mean_error: tuple[float, ...] | None
+    variance: tuple[float, ...] | None
+    running_variance: tuple[float, ...] | None
+    variance_error: tuple[float, ...] | None
+    gamma: tuple[float, ...] | None
+    beta: tuple[float, ...] | None
+    dead: tuple[bool, ...] | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +91,7 @@ class NormHealth:
         stale_channels: channels in which either residual is beyond doubt and tolerance.
         dead_channels: channels that the following ReLU always sets to zero.
         gamma_range: smallest, median and largest |γ|; None without affine parameters.
+        single: some of the channels, one by one.
     """
 
     address: str
@@ -58,6 +110,7 @@ class NormHealth:
     stale_channels: int | None
     dead_channels: int | None
     gamma_range: tuple[float, float, float] | None
+    single: Channels | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +130,10 @@ class Checkup(Result):
         depth: see :data:`Depth`.
         unchecked: what could not be checked, and why.
         expected: findings that were declared with :func:`convscope.checkup.expected`.
-        attribution: of a significant gap, how much of it each layer is answerable for; largest first.
+        attribution: of a significant gap, how much of it each layer is answerable for; largest first, but
+            layers to blame before those that are only misled, or whose share may be chance.
+        state: hashes of the model before and after; None for a watched training run, which changes it.
+        percentiles: of values over a watched training run.
     """
 
     findings: tuple[Finding, ...]
@@ -92,3 +148,5 @@ class Checkup(Result):
     unchecked: tuple[Unchecked, ...]
     expected: tuple[Finding, ...] = ()
     attribution: tuple[LayerGap, ...] = ()
+    state: StateProof | None = None
+    percentiles: tuple[Percentiles, ...] = ()

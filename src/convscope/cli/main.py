@@ -31,8 +31,13 @@ COMMANDS = {
     ),
     "checkup": (
         "Whether the network's batch norms are healthy, with evidence and remedies.",
-        "checkup zfnet --weights run/final.safetensors --data photos",
         "checkup timm:resnet18",
+        "checkup zfnet --weights run/final.safetensors --data photos",
+        "checkup net.py:build --weights best.pth --data photos --batch 64 --max-batches 20 --json",
+        "checkup zfnet --weights run/final.safetensors --data photos --fix --out mended.safetensors",
+        "checkup net.py:build --data photos --page checkup.html",
+        "checkup net.py:student --reference net.py:teacher",
+        "checkup --explain stale-statistics",
     ),
     "fold": (
         "Move test-time batch norm into the layers around it, prove it, and say where each one went. "

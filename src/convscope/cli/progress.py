@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
+    from convscope.checkup import Progress as Course
     from convscope.report import Stage
     from convscope.train import EpochRecord, Pulse
 
@@ -79,3 +80,28 @@ class StageLines:
         self._detail = stage.detail
         shown = f"{stage.name} {stage.detail}".strip()
         self._bar.update(self._task, description=shown, completed=stage.share)
+
+
+class CheckupBar:
+    """Shows where a check-up is on standard error: a bar on a terminal, else nothing."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        count = TextColumn("{task.fields[count]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), count)
+        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
+
+    def __enter__(self) -> "CheckupBar":
+        self._bar.start()
+        self._task = self._bar.add_task("check-up", total=None, count="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, course: "Course") -> None:
+        """Show what is being measured, and how much of it is done."""
+        count = f"{course.done}" if course.total is None else f"{course.done} of {course.total}"
+        self._bar.update(
+            self._task, description=course.purpose, completed=course.done, total=course.total, count=count
+        )

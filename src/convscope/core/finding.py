@@ -38,6 +38,7 @@ class Finding:
         source: paper, documentation or measurement that the judgement follows.
         effect: the measured effect, as a multiple of what is still tolerated; findings of one severity are
             ordered by it. 1 where nothing was measured.
+        page: the command that prints the page about the fault; empty if there is none.
     """
 
     fault: str
@@ -48,3 +49,4 @@ class Finding:
     remedy: str = ""
     source: str = ""
     effect: float = 1.0
+    page: str = ""

@@ -78,6 +78,24 @@ def read_checkpoint(file: str | Path) -> Checkpoint:
     return checkpoint
 
 
+def checkpoint_of(content: Any) -> Checkpoint:
+    """Return the tensors in a state dict, or in dictionaries of such as training scripts save them.
+
+    Raises:
+        ConvscopeError: it holds no tensors.
+
+    Example:
+        >>> [each.place for each in checkpoint_of({"epoch": 3, "state_dict": {"bias": torch.ones(1)}}).sets]
+        ['state_dict']
+    """
+    sets = tuple(_tensor_sets(content, "", _DEEPEST))
+    if not sets:
+        raise ConvscopeError(
+            f"a {type(content).__name__} without tensors", "a state dict", "pass model.state_dict()"
+        )
+    return Checkpoint(sets, {})
+
+
 def _safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as opened:

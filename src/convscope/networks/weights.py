@@ -99,6 +99,26 @@ def load_weights(model: nn.Module, file: str | Path) -> WeightsReport:
     return fill(model, Path(file), read_checkpoint(file))
 
 
+def fitting(wanted: Mapping[str, Tensor], checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint whose names, without wrappers' prefixes, fit a network's best.
+
+    Those are the ones that :func:`load_weights` would take, with what the network lacks and whatever their
+    shapes.
+
+    Args:
+        wanted: the network's tensors by name.
+        checkpoint: what was read.
+
+    Example:
+        >>> import torch
+        >>> from convscope.networks.checkpoint import checkpoint_of
+        >>> found = fitting({"bias": torch.ones(1)}, checkpoint_of({"module.bias": torch.zeros(1)}))
+        >>> found
+        {'bias': tensor([0.])}
+    """
+    return _best([each for source in checkpoint.sets for each in _candidates(source)], wanted).tensors
+
+
 def fill(model: nn.Module, path: Path, checkpoint: Checkpoint) -> WeightsReport:
     """Do what :func:`load_weights` does with a file that has been read already.
 
@@ -107,7 +127,7 @@ def fill(model: nn.Module, path: Path, checkpoint: Checkpoint) -> WeightsReport:
     """
     wanted = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     candidates = [candidate for source in checkpoint.sets for candidate in _candidates(source)]
-    best = max(candidates, key=lambda candidate: _rank(candidate, wanted))
+    best = _best(candidates, wanted)
     common = wanted.keys() & best.tensors.keys()
     if not common:
         raise ConvscopeError(
@@ -155,6 +175,10 @@ def _prefix_chains(names: set[str], depth: int = 3) -> list[tuple[str, ...]]:
         if inner:
             chains += [(prefix,), *((prefix, *chain) for chain in _prefix_chains(inner, depth - 1))]
     return chains
+
+
+def _best(candidates: list[_Candidate], wanted: Mapping[str, Tensor]) -> _Candidate:
+    return max(candidates, key=lambda candidate: _rank(candidate, wanted))
 
 
 def _rank(candidate: _Candidate, wanted: Mapping[str, Tensor]) -> tuple[int, bool, int]:

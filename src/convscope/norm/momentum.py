@@ -26,6 +26,8 @@ from convscope.core.result import Result
 from convscope.norm.freezing.freeze import is_frozen
 from convscope.norm.selecting import Only, select
 
+_DECLARED = "updates_per_step"
+
 Reason = Literal["cumulative", "unmoved", "frozen"]
 """Why a layer keeps its momentum: averages over all batches weigh k alike batches like one; instance norms
 without a momentum don't move; frozen layers don't either."""
@@ -88,12 +90,14 @@ class MomentumCorrection(Result):
     layers: tuple[CorrectedLayer, ...]
     kept: tuple[UncorrectedLayer, ...]
     _modules: tuple[Any, ...] = field(default=(), repr=False, compare=False)
-    not_in_json: ClassVar[frozenset[str]] = frozenset({"_modules"})
+    _declared: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    not_in_json: ClassVar[frozenset[str]] = frozenset({"_modules", "_declared"})
 
     def undo(self) -> None:
         """Give every layer the momentum that it had; the running averages stay as they have become."""
-        for layer, module in zip(self.layers, self._modules, strict=True):
+        for layer, module, before in zip(self.layers, self._modules, self._declared, strict=True):
             module.momentum = layer.before
+            _declare(module, before)
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +115,9 @@ def correct_momentum(model: nn.Module, updates_per_step: int, only: Only = None)
     :func:`corrected_momentum`, in place. A second call corrects the corrected momentum: 2 for checkpointing
     after 4 for accumulation is right and equals 8 at once. Convscope's own batch norms don't update when
     checkpointing runs them again, so count only the accumulation for them.
+
+    The count stays on the layer as its attribute ``updates_per_step``, by which a check-up of a training run
+    knows that it is accounted for.
 
     Args:
         model: a network, or one layer.
@@ -138,10 +145,32 @@ def correct_momentum(model: nn.Module, updates_per_step: int, only: Only = None)
     kept = {path: reason for path, layer in found.items() if (reason := _reason(layer)) is not None}
     moved = {path: layer for path, layer in found.items() if path not in kept}
     layers = tuple(_corrected(path, layer, updates_per_step) for path, layer in moved.items())
-    for layer, module in zip(layers, moved.values(), strict=True):
+    declared = tuple(declared_updates(module) for module in moved.values())
+    for layer, module, before in zip(layers, moved.values(), declared, strict=True):
         module.momentum = layer.after  # type: ignore[assignment]
+        _declare(module, before * updates_per_step)
     reasons = tuple(UncorrectedLayer(path, reason) for path, reason in kept.items())
-    return MomentumCorrection(updates_per_step, layers, reasons, tuple(moved.values()))
+    return MomentumCorrection(updates_per_step, layers, reasons, tuple(moved.values()), declared)
+
+
+def declared_updates(layer: nn.Module) -> int:
+    """Return how many updates in an optimizer step a layer's momentum is meant for: 1 unless corrected.
+
+    Example:
+        >>> net = nn.Sequential(nn.BatchNorm1d(4))
+        >>> _ = correct_momentum(net, 4), correct_momentum(net, 2)
+        >>> declared_updates(net[0])
+        8
+    """
+    return int(getattr(layer, _DECLARED, 1))
+
+
+def _declare(layer: nn.Module, updates_per_step: int) -> None:
+    """Leave a layer's count with it; 1, as every layer has, leaves no attribute."""
+    if updates_per_step != 1:
+        setattr(layer, _DECLARED, updates_per_step)
+    elif _DECLARED in vars(layer):
+        delattr(layer, _DECLARED)
 
 
 def _keeps_averages(layer: nn.Module) -> bool:

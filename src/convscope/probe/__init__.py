@@ -3,9 +3,21 @@
 Answers: what does this value hold, for these images, and what becomes of the network if it held something
 else? Check-up and sight use it; nothing else hooks a model.
 
+A user's own loop is listened to by light hooks instead (:mod:`~convscope.probe.events`).
+
 Limits: the calling thread (and autograd's own threads on CUDA); not inside TorchScript or compiled modules.
 """
 
+from convscope.probe.events import ForwardPass, LayerCall, Listener, listening
 from convscope.probe.probe import Probe, Visit, probing, unknown_module
 
-__all__ = ["Probe", "Visit", "probing", "unknown_module"]
+__all__ = [
+    "ForwardPass",
+    "LayerCall",
+    "Listener",
+    "Probe",
+    "Visit",
+    "listening",
+    "probing",
+    "unknown_module",
+]

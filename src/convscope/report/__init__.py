@@ -8,6 +8,7 @@ the results for programs.
 """
 
 from convscope.core.callable_room import make_callable
+from convscope.report.checkup_page import check_page, write_checkup
 from convscope.report.collect import report
 from convscope.report.comparison import Comparison
 from convscope.report.page import page_html, write_page
@@ -24,9 +25,11 @@ __all__ = [
     "Stage",
     "Subject",
     "Watcher",
+    "check_page",
     "page_html",
     "rank",
     "report",
+    "write_checkup",
     "write_page",
 ]
 

@@ -6,9 +6,10 @@ the page's JSON, and the page's script puts it in. So a chart can't show anythin
 
 from typing import Any
 
-Spec = dict[str, Any]
+from convscope.report.chart_frame import ACCENT, RULE, SECOND, WRONG, Spec, field, frame
+from convscope.report.checkup_charts import checkup_charts
 
-_ACCENT, _SECOND, _RULE, _PEAK = "#2b8a99", "#c9762b", "#b5542d", "#a33a2c"
+_SYMBOLS: Spec = {"symbolType": "stroke", "symbolSize": 220}
 _MIB = 2**20
 
 
@@ -16,12 +17,12 @@ def charts(data: dict[str, Any]) -> dict[str, Spec]:
     """Return the specifications of the charts that a page with this data has, by name."""
     specs = {f"memory-{base}": memory_chart(base) for base in ("cost", "published") if data.get(base)}
     if data.get("training"):
-        arms = [("training.run", f"with {data['training']['norm']} norm", _ACCENT)]
+        arms = [("training.run", f"with {data['training']['norm']} norm", ACCENT)]
         if data["training"]["twin"]:
-            arms.append(("training.twin", "without", _SECOND))
+            arms.append(("training.twin", "without", SECOND))
         specs["accuracy"] = accuracy_chart(arms)
         specs["loss"] = loss_chart(arms)
-    return specs
+    return {**specs, **(checkup_charts(data["checkup"]) if data.get("checkup") else {})}
 
 
 def memory_chart(base: str) -> Spec:
@@ -30,8 +31,8 @@ def memory_chart(base: str) -> Spec:
     Args:
         base: path of the cost reading in the page's data.
     """
-    timeline, bound = _field(f"{base}.forecast.timeline"), _field(f"{base}.rule_of_thumb")
-    return _chart(
+    timeline, bound = field(f"{base}.forecast.timeline"), field(f"{base}.rule_of_thumb")
+    return _lined(
         [*_phases(timeline), _in_use(timeline), *_bound(bound), _peak(timeline), _hover(timeline)], 280
     )
 
@@ -65,7 +66,7 @@ def _phases(timeline: Spec) -> list[Spec]:
 
 
 def _in_use(timeline: Spec) -> Spec:
-    step = {"interpolate": "step-after", "color": _ACCENT}
+    step = {"interpolate": "step-after", "color": ACCENT}
     mark = {"type": "area", "opacity": 0.28, "line": {**step, "strokeWidth": 1.4}, **step}
     return {"data": timeline, "transform": [_TO_MIB], "mark": mark, "encoding": {"x": _CALL, "y": _IN_USE}}
 
@@ -74,8 +75,8 @@ def _bound(rule_of_thumb: Spec) -> list[Spec]:
     """The dashed line of the rule of thumb, and its name."""
     mib = {"calculate": f"(datum.activation_bytes + datum.parameter_bytes) / {_MIB}", "as": "mib"}
     label = {"calculate": "'rule of thumb: ' + format(datum.mib, ',.3~r') + ' MiB'", "as": "label"}
-    line = {"type": "rule", "color": _RULE, "strokeDash": [6, 4], "strokeWidth": 1.5}
-    name = {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "color": _RULE}
+    line = {"type": "rule", "color": RULE, "strokeDash": [6, 4], "strokeWidth": 1.5}
+    name = {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "color": RULE}
     text = {"y": _IN_USE, "x": {"value": "width"}, "text": {"field": "label"}}
     return [
         {"data": rule_of_thumb, "transform": [mib], "mark": line, "encoding": {"y": _IN_USE}},
@@ -90,7 +91,7 @@ def _peak(timeline: Spec) -> Spec:
         {"field": "call", "order": "ascending"},
     ]
     first = {"window": [{"op": "row_number", "as": "row"}], "sort": descending}
-    mark = {"type": "point", "filled": True, "size": 55, "opacity": 1, "color": _PEAK}
+    mark = {"type": "point", "filled": True, "size": 55, "opacity": 1, "color": WRONG}
     return {
         "data": timeline,
         "transform": [_TO_MIB, first, {"filter": "datum.row === 1"}],
@@ -121,7 +122,7 @@ def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
     y = {"field": "validation_accuracy", "type": "quantitative", "title": None, "axis": {"format": ".0%"},
          "scale": {"domain": [0, 1]}}  # fmt: skip
     chance = {
-        "data": _field("subject.classes"),
+        "data": field("subject.classes"),
         "transform": [
             {"aggregate": [{"op": "count", "as": "classes"}]},
             {"calculate": "1 / datum.classes", "as": "validation_accuracy"},
@@ -130,7 +131,7 @@ def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
     }
     lines = [
         {
-            "data": _field(f"{path}.epochs"),
+            "data": field(f"{path}.epochs"),
             "mark": {"type": "line", "point": {"size": 26, "filled": True}, "strokeWidth": 2},
             "encoding": {
                 "x": _epoch(),
@@ -154,7 +155,7 @@ def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
         "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "#777"},
         "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "label"}},
     }
-    return _chart([guess_rule, guess_text, *lines], height=220)
+    return _lined([guess_rule, guess_text, *lines], height=220)
 
 
 def loss_chart(arms: list[tuple[str, str, str]]) -> Spec:
@@ -173,7 +174,7 @@ def loss_chart(arms: list[tuple[str, str, str]]) -> Spec:
     }
     layers = [
         {
-            "data": _field(f"{path}.epochs"),
+            "data": field(f"{path}.epochs"),
             "transform": [{"fold": ["train_loss", "validation_loss"], "as": ["loss", "nats"]}],
             "mark": {"type": "line", "strokeWidth": 2},
             "encoding": {
@@ -190,11 +191,7 @@ def loss_chart(arms: list[tuple[str, str, str]]) -> Spec:
         }
         for path, name, _ in arms
     ]
-    return _chart(layers, height=220)
-
-
-def _field(path: str) -> dict[str, Any]:
-    return {"values": {"$field": path}}
+    return _lined(layers, 220)
 
 
 def _epoch() -> dict[str, Any]:
@@ -213,20 +210,5 @@ def _arm(arms: list[tuple[str, str, str]], name: str) -> dict[str, Any]:
     return {"datum": name, "type": "nominal", "scale": scale, "legend": {"title": None}}
 
 
-def _chart(layers: list[Any], height: int) -> Spec:
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "width": "container",
-        "height": height,
-        "background": "transparent",
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "layer": layers,
-        "config": {
-            "view": {"stroke": None},
-            "font": "system-ui, sans-serif",
-            "axis": {"domain": False, "ticks": False, "labelPadding": 6, "titleFontWeight": "normal",
-                     "gridOpacity": 0.35, "tickCount": 5},
-            "legend": {"orient": "top", "symbolType": "stroke", "symbolSize": 220, "symbolStrokeWidth": 2.5,
-                       "labelFontSize": 12},
-        },
-    }  # fmt: skip
+def _lined(layers: list[Any], height: int) -> Spec:
+    return frame(layers, height, (), **_SYMBOLS)

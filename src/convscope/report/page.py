@@ -21,6 +21,7 @@ from torch import Tensor
 
 from convscope.core.files import whole_file
 from convscope.report.charts import charts
+from convscope.report.fault_pages import fault_pages
 from convscope.report.fields import Fields, script_json
 from convscope.report.ledger_groups import by_reason
 from convscope.report.offline import VEGA, policy, static_text
@@ -65,9 +66,10 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
         gallery_folder: the gallery's folder, relative to the page.
     """
     data = page_data(report)
+    specs = charts(data)
     scripts = [static_text(name) for name in (*VEGA, "page.js")]
     fields = Fields(data)
-    environment = _environment(fields)
+    environment = page_environment(fields)
     return environment.get_template("page.html.j2").render(
         sections=[section for section in SECTIONS if _is_there(section[0], data)],
         anchors=ANCHORS,
@@ -76,7 +78,9 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
         page_script=Markup(static_text("gallery.js")),
         policy=policy((*scripts, static_text("gallery.js")), neighbours=True),
         data=script_json(data),
-        charts=script_json(charts(data)),
+        charts=specs,
+        charts_json=script_json(specs),
+        fault_pages=fault_pages(report.checkup.findings if report.checkup else ()),
         gallery_folder=gallery_folder,
         gallery_script=f"{gallery_folder}/{report.gallery.script}" if report.gallery else "",
         stem_image=_picture(report.stem.grid) if report.stem else "",
@@ -96,7 +100,8 @@ def page_data(report: Report) -> dict[str, Any]:
     return data
 
 
-def _environment(fields: Fields) -> Environment:
+def page_environment(fields: Fields) -> Environment:
+    """Return the templates, which write the values of a page's data by way of its fields."""
     environment = Environment(
         loader=PackageLoader("convscope.report"),
         autoescape=True,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.checkup.judging.residuals import _student, residuals
+from convscope.checkup.judging.residuals import residuals, student
 from convscope.checkup.measuring.describe import Roster
 from convscope.checkup.measuring.population import Pool
 
@@ -78,10 +78,34 @@ def test_constant_channels_have_no_variance_to_compare():
 # Upper quantiles of Student's t at the one-sided probability of five standard deviations, 2.87e-7
 # (scipy.stats.t.isf(norm.sf(5), ν)).
 @pytest.mark.parametrize(("freedom", "quantile"), [(15, 8.2673), (31, 6.2682), (63, 5.5654), (255, 5.1303)])
-def test_quantiles_of_student(freedom, quantile):
-    assert _student(5.0, freedom) == pytest.approx(quantile, rel=0.005)
+def test_quantiles_ofstudent(freedom, quantile):
+    assert student(5.0, freedom) == pytest.approx(quantile, rel=0.005)
 
 
 def test_quantiles_for_few_images_are_on_the_safe_side():
-    assert 31.85 < _student(5.0, 5) < 1.1 * 31.85
-    assert _student(5.0, 0) == math.inf
+    assert 31.85 < student(5.0, 5) < 1.1 * 31.85
+    assert student(5.0, 0) == math.inf
+
+
+def test_channels_whose_variance_rests_on_rare_images_are_not_stale_for_want_of_them():
+    # Every channel lives on one image in 50; running statistics have seen them all, 80 images by chance none.
+    torch.manual_seed(0)
+    layer = nn.BatchNorm2d(200)
+    is_rare = torch.rand(4000, 200) < 0.02
+    x = torch.where(is_rare, 20.0, 1.0)[..., None, None] * torch.randn(4000, 200, 3, 3)
+    layer.running_mean.copy_(x.mean((0, 2, 3)))
+    layer.running_var.copy_(x.var((0, 2, 3)))
+    pool = Pool()
+    pool.add(x[:80], x[:80])
+    call = Roster(nn.Sequential(layer)).from_module("0")
+    found = residuals(call, pool.population())
+    unlucky = ~is_rare[:80].any(0)
+    assert 20 < int(unlucky.sum()) < 60
+    # Their own 80 images say that their variance is known to some percent, and it is a fraction of the other.
+    assert found.variance[unlucky].max() < -1.5
+    assert not found.stale.any()
+    # With all rare images gone, the running variance is too large beyond doubt.
+    pool = Pool()
+    calm = torch.randn(80, 200, 3, 3)
+    pool.add(calm, calm)
+    assert residuals(call, pool.population()).stale.all()

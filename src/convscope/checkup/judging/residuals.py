@@ -8,6 +8,11 @@ Both sides are estimates. The population's come from N images; the running avera
 of n images, have the noise of (2 − w) / w batches. So the variance of a difference is that between images
 times 1/N + w / ((2 − w) n). A channel counts as stale only if its residual exceeds a tolerance by five of
 these standard errors, or what stands for five at so few images (Student's t).
+
+A sample shows how far it can be trusted only if it holds the images that matter. In some layers a few images
+make up most of a channel's variance; where a sample has none of them, its variance and the standard error of
+that are both too small. So where the running variance is the larger one, the error is taken for at least
+that of the layer's other channels (their 90th percentile): images that are rare for one are so for others.
 """
 
 import math
@@ -24,7 +29,8 @@ MEAN_TOLERANCE = 0.5
 VARIANCE_TOLERANCE = math.log(2)
 """Logarithm of the factor by which a running variance may be off."""
 
-_SIGMAS = 5.0
+SIGMAS = 5.0
+"""Standard errors by which an effect must exceed its tolerance, so that it isn't chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +41,7 @@ class Residuals:
         mean: mean of the normalised inputs, signed.
         mean_error: its standard error; infinite for one image.
         variance: logarithm of the normalised inputs' variance, signed; 0 where the input is constant.
-        variance_error: its standard error.
+        variance_error: its standard error; where the logarithm is negative at least that of other channels.
         num_images: images that the population was measured on.
     """
 
@@ -48,7 +54,7 @@ class Residuals:
     @property
     def stale(self) -> Tensor:
         """Which channels are off beyond tolerance and doubt."""
-        doubt = _student(_SIGMAS, self.num_images - 1)
+        doubt = student(SIGMAS, self.num_images - 1)
         mean_C = self.mean.abs() > MEAN_TOLERANCE + doubt * self.mean_error
         variance_C = self.variance.abs() > VARIANCE_TOLERANCE + doubt * self.variance_error
         return mean_C | variance_C
@@ -69,12 +75,13 @@ def residuals(norm: NormCall, population: Population | None) -> Residuals | None
     spread_C = (population.variance + norm.eps).clamp_min(torch.finfo(torch.float64).tiny)
     weight = norm.momentum if norm.momentum is not None else 0.0
     share = 1 / population.num_images + weight / ((2 - weight) * population.batch_images)
-    constant_C = population.variance == 0
+    variance_C = torch.where(population.variance == 0, 0.0, (spread_C / scale_C).log())
+    error_C = _error(population.square_variance, share) / spread_C
     return Residuals(
         mean=(population.mean - mean_C) / scale_C.sqrt(),
         mean_error=_error(population.image_variance, share) / scale_C.sqrt(),
-        variance=torch.where(constant_C, 0.0, (spread_C / scale_C).log()),
-        variance_error=_error(population.square_variance, share) / spread_C,
+        variance=variance_C,
+        variance_error=torch.where(variance_C < 0, error_C.maximum(_usual_most(error_C)), error_C),
         num_images=population.num_images,
     )
 
@@ -83,8 +90,13 @@ def _error(between_images_C: Tensor, share: float) -> Tensor:
     return (between_images_C * share).sqrt().nan_to_num(nan=math.inf)
 
 
-def _student(sigmas: float, freedom: int) -> float:
-    """The quantile of Student's t that is as unlikely as ``sigmas`` standard deviations of a normal.
+def _usual_most(error_C: Tensor) -> Tensor:
+    """The 90th percentile over channels."""
+    return error_C.quantile(0.9, interpolation="lower")
+
+
+def student(sigmas: float, freedom: int) -> float:
+    """Return the quantile of Student's t that is as unlikely as ``sigmas`` standard deviations of a normal.
 
     t = √(ν (exp(u² / ν) − 1)) with u = z (8ν + 3) / (8ν + 1): at z = 5 within 0.5 % from ν = 15 on, and up to
     10 % too large down to ν = 5 (D. L. Wallace, "Bounds on normal approximations to Student's and the

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import Batch
+from convscope.checkup.measuring.flow import DROPS
 from convscope.checkup.measuring.losses import tensors_of
 from convscope.core.address import Address
 from convscope.probe import Probe, Visit, probing
@@ -57,10 +58,12 @@ class TrainingStep:
     Attributes:
         biases: by parameter name.
         by_batch: operator addresses of the batch norm calls, and whether they used batch statistics.
+        drops: whether anything was drawn to drop by, as dropout does.
     """
 
     biases: dict[str, BiasSums] = field(default_factory=dict)
     by_batch: dict[str, bool] = field(default_factory=dict)
+    drops: bool = False
 
 
 def training_step(model: nn.Module, batch: Batch) -> TrainingStep:
@@ -107,6 +110,11 @@ def _listen(probe: Probe, model: nn.Module, step: TrainingStep) -> None:
     def note_norm(visit: Visit, _: object) -> None:
         step.by_batch[str(visit.site.address)] = bool(visit.args[5])
 
+    def note_drop(_: Visit, __: object) -> None:
+        step.drops = True
+
+    for op in DROPS:
+        probe.read(op, note_drop)
     for op in _ADDS_BIAS:
         probe.read(op, note_bias)
     for op in _TELLS_GRADIENT:

@@ -10,6 +10,11 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from convscope.checkup.observed import NormCall, OptimizerFacts
 from convscope.core.address import ROOT, Address
 from convscope.core.errors import ConvscopeError
+from convscope.norm.conversion.kinds import class_name
+from convscope.norm.momentum import declared_updates
+
+# Settings of an optimizer's groups that only one with a memory of past steps has; 0 switches that off.
+_REMEMBER = ("betas", "momentum", "alpha", "rho", "etas", "lambd", "lr_decay", "history_size")
 
 
 class Roster:
@@ -86,6 +91,9 @@ class Roster:
             training=None if module is None else self._modes[path],
             affine_names=tuple(self.names[id(t)] for t in parameters),
             trains=any(t.requires_grad for t in parameters) if parameters else None,
+            kind="" if module is None else class_name(type(module)),
+            counter_dtype=None if counter is None else counter.dtype,
+            updates_per_step=1 if module is None else declared_updates(module),
         )
 
 
@@ -101,6 +109,8 @@ def optimizer_facts(model: nn.Module, optimizer: Any) -> OptimizerFacts | None:
         raise ConvscopeError(
             f"optimizer of type {type(optimizer).__name__}", "a torch.optim.Optimizer", "pass one, or none"
         )
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner  # accelerate's and others' wrappers
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decay: dict[str, float] = {}
     num_foreign = 0
@@ -111,7 +121,20 @@ def optimizer_facts(model: nn.Module, optimizer: Any) -> OptimizerFacts | None:
             else:
                 num_foreign += 1
     trainable = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    return OptimizerFacts(decay, num_foreign, tuple(name for name in trainable if name not in decay))
+    missing = tuple(name for name in trainable if name not in decay)
+    return OptimizerFacts(decay, num_foreign, missing, type(optimizer).__name__, _has_stepped(optimizer))
+
+
+def _has_stepped(optimizer: torch.optim.Optimizer) -> bool | None:
+    """Whether an optimizer remembers a step; None for one without a memory, or of which that isn't known."""
+    states = [state for state in optimizer.state.values() if state]
+    counts = [state["step"] for state in states if "step" in state]
+    if counts:  # some, such as Adagrad, make their state before the first step
+        return any(float(count) > 0 for count in counts)
+    if states:
+        return True
+    remembers = any(group.get(name) for group in optimizer.param_groups for name in _REMEMBER)
+    return False if remembers else None
 
 
 def _copied(tensor: Tensor | None) -> Tensor | None:

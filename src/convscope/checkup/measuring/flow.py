@@ -28,6 +28,9 @@ _RELUS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "threshold": _threshold_at_zero,
 }
 
+# Operators which draw what to drop: elements, channels, or whole branches.
+DROPS = ("native_dropout", "bernoulli", "bernoulli_")
+
 
 def feeds_only_relus(tape: Tape, operator: str) -> bool | None:
     """Return whether ReLUs alone read an operator call's result; None if the tape doesn't have the call."""
@@ -75,6 +78,30 @@ def running_mean_behind(tape: Tape, operators: Iterable[str]) -> str | None:
     here = {reader.index for reader in readers if reader.tensor("input") in made}
     everywhere = {call.index for call in tape.calls if _reads_storage(tape, call, held.storage)}
     return buffer.name if everywhere == here else None
+
+
+def drops_before(tape: Tape, operator: str) -> tuple[str, ...]:
+    """Return the module calls that drop a part of what a batch norm call reads, with no batch norm between.
+
+    Args:
+        tape: of a run in training mode.
+        operator: the batch norm call's address.
+    """
+    call = tape.find(operator)
+    if not isinstance(call, OperatorCall):
+        return ()
+    pending = [call.tensor("input")]
+    seen, found = set(pending), {}
+    while pending:
+        value = pending.pop()
+        before = None if value is None else tape.producer(value)
+        if before is None or before.op == "batch_norm":
+            continue
+        if before.op in DROPS:
+            found[before.index] = str(before.address.module)
+        pending += [index for index in before.inputs if index not in seen]
+        seen.update(before.inputs)
+    return tuple(dict.fromkeys(address for _, address in sorted(found.items())))
 
 
 def _reads_storage(tape: Tape, call: OperatorCall, storage: int) -> bool:

@@ -7,20 +7,29 @@ from typing import Any
 
 from torch import nn
 
-from convscope.checkup.measuring.attribution import attribution, is_significant
-from convscope.checkup.measuring.batches import Batch, Kept, batches_of
+from convscope.checkup.measuring.attribution import attribution
+from convscope.checkup.measuring.batches import Batch, Kept, batches_of, num_batches_of
 from convscope.checkup.measuring.bias import BiasSums, TrainingStep, training_step
 from convscope.checkup.measuring.describe import Roster, optimizer_facts
+from convscope.checkup.measuring.dropout import dropout_shifts, with_dropout
 from convscope.checkup.measuring.flow import feeds_only_relus, norms_reading, running_mean_behind
 from convscope.checkup.measuring.groups import group_calls
 from convscope.checkup.measuring.loader import loader_facts
 from convscope.checkup.measuring.losses import Loss
 from convscope.checkup.measuring.passes import Passes
-from convscope.checkup.measuring.processes import process_facts
+from convscope.checkup.measuring.processes import has_synchronised, process_facts, undistributed
 from convscope.checkup.measuring.reference import reference_facts
 from convscope.checkup.measuring.wrappers import averaging_wrapper, per_sample_gradients
-from convscope.checkup.observed import BiasGradient, NormCall, Observation
-from convscope.checkup.plan import CheckupPlan
+from convscope.checkup.observed import (
+    BiasGradient,
+    DropoutShift,
+    Gap,
+    LayerGap,
+    NormCall,
+    Observation,
+    ProcessFacts,
+)
+from convscope.checkup.plan import CheckupPlan, Progress
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
@@ -49,6 +58,8 @@ def observe_modules(subject: Subject, shape: Any) -> Observation:
         subject: its model isn't run.
         shape: an input shape, or None.
     """
+    processes = process_facts(subject.model)
+    subject = replace(subject, model=undistributed(subject.model))
     model = subject.model
     roster = Roster(model)
     unchecked = [Unchecked("statistics, gap, biases and batches", "no data was given")]
@@ -59,7 +70,7 @@ def observe_modules(subject: Subject, shape: Any) -> Observation:
         norms = tuple(roster.from_module(path) for path in roster.norms)
         unchecked.append(Unchecked("data flow", "neither data nor an input shape was given"))
     else:
-        norms = _recorded(roster, tape)
+        norms = _with_untracked(roster, _recorded(roster, tape), tape)
         unchecked += _unused(roster, norms)
     return Observation(
         norms=norms,
@@ -68,7 +79,7 @@ def observe_modules(subject: Subject, shape: Any) -> Observation:
         training=roster.training,
         unchecked=tuple(unchecked),
         groups=group_calls(tape),
-        processes=process_facts(model),
+        processes=processes,
         reference=reference_facts(model, subject.reference, None),
         averaged=averaging_wrapper(model),
         per_sample=per_sample_gradients(model),
@@ -82,6 +93,8 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         subject: its model comes back as it was.
         data: see :func:`convscope.checkup.measuring.batches.batches_of`.
     """
+    processes = process_facts(subject.model)
+    subject = replace(subject, model=undistributed(subject.model))
     model, plan = subject.model, subject.plan
     roster = Roster(model)
     unchecked: list[Unchecked] = []
@@ -89,7 +102,8 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         batches = islice(batches_of(model, data), plan.max_batches)
         first = next(batches)
         tape = _tape(model, first, unchecked)
-        step = _step(model, first, unchecked)
+        step = _step(model, first, processes, unchecked)
+        drops = _drops(model, first, step, unchecked)
         kept = Kept(plan.kept_bytes if plan.attribute else 0)
         with probing(model) as probe:
             passes = Passes(probe, roster, subject.loss, tape)
@@ -98,16 +112,12 @@ def observe_data(subject: Subject, data: Any) -> Observation:
                 outputs = passes.as_at_test_time(batch)
                 if not passes.has_norms:
                     break
-                passes.as_in_training(batch, outputs)
-                kept.add(batch)
-            gap = passes.gap()
-            layers = (
-                ()
-                if not is_significant(gap)
-                else attribution(probe, kept.batches, passes.norms(), subject.loss, plan)
-            )
+                kept.add(batch, passes.as_in_training(batch, outputs))
+                _tell(plan, passes.num_batches, data)
+        gap, norms = passes.gap(), with_dropout(passes.norms(), drops)
+        layers = _attributed(subject, kept, gap, norms, unchecked)
         reference = reference_facts(model, subject.reference, first)
-    norms = passes.norms()
+    norms = _with_untracked(roster, norms, tape)
     if not norms:
         unchecked.append(Unchecked("batch norm", "none runs in this network"))
     return Observation(
@@ -123,11 +133,38 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         unchecked=(*unchecked, *passes.unchecked, *_unused(roster, norms)),
         groups=group_calls(tape),
         loader=loader_facts(data),
-        processes=process_facts(model),
+        loss_coupling=passes.loss_coupling,
+        processes=processes,
         reference=reference,
         averaged=averaging_wrapper(model),
         per_sample=per_sample_gradients(model),
     )
+
+
+def _attributed(
+    subject: Subject, kept: Kept, gap: Gap | None, norms: tuple[NormCall, ...], unchecked: list[Unchecked]
+) -> tuple[LayerGap, ...]:
+    """How much of a significant gap each layer is answerable for; nothing runs without one."""
+    if not subject.plan.attribute or gap is None or not gap.is_significant:
+        return ()
+    if kept.num_left_out:
+        total = len(kept.batches) + kept.num_left_out
+        reason = (
+            f"of {total} batches with a loss, {len(kept.batches)} fitted into {subject.plan.kept_bytes} B"
+        )
+        unchecked.append(Unchecked("attribution of the gap", reason))
+    if not kept.batches:
+        return ()
+    layers, left_out = attribution(subject.model, kept.batches, norms, subject.loss, subject.plan)
+    unchecked += left_out
+    return layers
+
+
+def _tell(plan: CheckupPlan, done: int, data: Any) -> None:
+    if plan.progress is None:
+        return
+    limits = [number for number in (num_batches_of(data), plan.max_batches) if number is not None]
+    plan.progress(Progress("running batches", done, min(limits, default=None)))
 
 
 def _unseen(batches: Iterator[Batch], probe: Probe) -> Iterator[Batch]:
@@ -148,7 +185,13 @@ def _tape(model: nn.Module, batch: Batch, unchecked: list[Unchecked]) -> Tape | 
         return None
 
 
-def _step(model: nn.Module, batch: Batch, unchecked: list[Unchecked]) -> TrainingStep:
+def _step(
+    model: nn.Module, batch: Batch, processes: ProcessFacts | None, unchecked: list[Unchecked]
+) -> TrainingStep:
+    if processes is not None and not processes.compared and has_synchronised(model):
+        reason = "a training step with synchronised layers waits for processes that don't run the check-up"
+        unchecked.append(Unchecked("redundant-bias", reason))
+        return TrainingStep()
     try:
         return training_step(model, batch.first(_TRAINING_SAMPLES))
     except Exception as error:
@@ -156,6 +199,16 @@ def _step(model: nn.Module, batch: Batch, unchecked: list[Unchecked]) -> Trainin
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         unchecked.append(Unchecked("redundant-bias", f"the network fails in training mode ({reason})"))
         return TrainingStep()
+
+
+def _drops(
+    model: nn.Module, batch: Batch, step: TrainingStep, unchecked: list[Unchecked]
+) -> dict[str, DropoutShift]:
+    try:
+        return dropout_shifts(model, batch.first(_TRAINING_SAMPLES), step)
+    except ConvscopeError as error:
+        unchecked.append(Unchecked("dropout-before-norm", error.given))
+        return {}
 
 
 def _biases(step: TrainingStep, tape: Tape | None) -> tuple[BiasGradient, ...]:
@@ -190,6 +243,14 @@ def _recorded(roster: Roster, tape: Tape) -> tuple[NormCall, ...]:
         for call in tape.calls
         if call.op == "batch_norm" and call.address.path in roster.norms
     )
+
+
+def _with_untracked(roster: Roster, norms: tuple[NormCall, ...], tape: Tape | None) -> tuple[NormCall, ...]:
+    """Add batch norms without running statistics, of which convscope's run by an operator of their own."""
+    seen = {norm.path for norm in norms}
+    ran = set(roster.norms) if tape is None else {call.address.path for call in tape.calls}
+    untracked = (path for path, module in roster.norms.items() if module.running_mean is None)
+    return (*norms, *(roster.from_module(path) for path in untracked if path in ran - seen))
 
 
 def _unused(roster: Roster, norms: tuple[NormCall, ...]) -> tuple[Unchecked, ...]:

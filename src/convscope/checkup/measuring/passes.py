@@ -12,16 +12,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import Batch
+from convscope.checkup.measuring.coupling import loss_coupling
 from convscope.checkup.measuring.describe import Roster
 from convscope.checkup.measuring.flow import feeds_only_relus
+from convscope.checkup.measuring.inputs import Inputs
 from convscope.checkup.measuring.losses import GapMeter, Loss, has_class_labels, loss_of
-from convscope.checkup.measuring.population import Pool
+from convscope.checkup.measuring.padding import Content, content_of
+from convscope.checkup.measuring.population import Moments, Pool
 from convscope.checkup.observed import Gap, NormCall
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.errors import ConvscopeError
+from convscope.norm.layers.batch import BatchLayer
 from convscope.probe import Probe, Visit
 from convscope.tape import OperatorCall, Tape
 from convscope.tape.batch_norms import normalises_samples
@@ -34,6 +38,7 @@ class _Seen:
     norm: NormCall
     in_eval: Pool = field(default_factory=Pool)
     in_batch: Pool | None = None
+    inputs: Inputs = field(default_factory=Inputs)
 
 
 class Passes:
@@ -43,20 +48,29 @@ class Passes:
         by_batch: by operator address, whether a functional batch norm call was seen to use batch statistics
             in training mode; it is taken to if it isn't in here.
         num_samples, num_batches: what was run.
+        loss_coupling: see :func:`~convscope.checkup.measuring.coupling.loss_coupling`; of the first batch.
         unchecked: what could not be measured.
     """
 
     def __init__(self, probe: Probe, roster: Roster, loss: Loss | None, tape: Tape | None) -> None:
         self.by_batch: dict[str, bool] = {}
         self.num_samples = self.num_batches = 0
+        self.loss_coupling: float | None = None
         self.unchecked: list[Unchecked] = []
-        self._model, self._roster, self._loss, self._tape = probe.model, roster, loss, tape
+        self._probe, self._model, self._roster, self._loss, self._tape = (
+            probe,
+            probe.model,
+            roster,
+            loss,
+            tape,
+        )
         self._attribution = probe.attribution
         self._rule: Callable[[Visit], Any] = self._pool
         probe.around("batch_norm", lambda visit: self._rule(visit))
         self._seen: dict[str, _Seen] = {}
         self._meter = GapMeter()
         self._batch_size = 0
+        self._content: Content | None = None
         self._fails_by_batch = False
 
     @property
@@ -74,34 +88,45 @@ class Passes:
         self.num_batches += 1
         return self._forward(batch, self._pool)
 
-    def as_in_training(self, batch: Batch, outputs: Any) -> None:
-        """Run the same batch with batch statistics, and compare the losses."""
+    def as_in_training(self, batch: Batch, outputs: Any) -> Tensor | None:
+        """Run the same batch with batch statistics, and compare the losses.
+
+        Returns:
+            The loss in evaluation mode, (N,) or one number, if both losses are finite; None without them.
+        """
         if self._fails_by_batch or not any(self._trains(address) for address in self._seen):
-            return
+            return None
+        self._content = content_of(batch)
         try:
             by_batch = self._forward(batch, self._by_batch)
         except ConvscopeError as error:
             self._give_up_by_batch(error)
-            return
+            return None
         if not self._has_loss(batch):
-            return
+            return None
         before, after = (loss_of(self._loss, out, batch.labels) for out in (outputs, by_batch))
+        if self.loss_coupling is None:
+            with self._probe.paused():
+                self.loss_coupling = loss_coupling(self._loss, by_batch, batch.labels)
         if bool(before.isfinite().all() and after.isfinite().all()):
             self._meter.add(before, after, batch.num_samples)
-        else:
-            self._note("gap", "a batch whose loss is NaN or infinite was left out")
+            return before
+        self._note("gap", "a batch whose loss is NaN or infinite was left out")
+        return None
 
     def norms(self) -> tuple[NormCall, ...]:
         """Return the batch norm calls that were met, in order, with their statistics."""
-        return tuple(
-            replace(
-                seen.norm,
-                frozen=not self._trains(address),
-                feeds_relu=None if self._tape is None else feeds_only_relus(self._tape, address),
-                population=seen.in_eval.population(),
-                batch_population=seen.in_batch.population() if seen.in_batch else None,
-            )
-            for address, seen in self._seen.items()
+        return tuple(self._norm(address, seen) for address, seen in self._seen.items())
+
+    def _norm(self, address: str, seen: _Seen) -> NormCall:
+        by_batch = seen.in_batch.population() if seen.in_batch else None
+        return replace(
+            seen.norm,
+            frozen=not self._trains(address),
+            feeds_relu=None if self._tape is None else feeds_only_relus(self._tape, address),
+            population=seen.in_eval.population(),
+            batch_population=by_batch,
+            inputs=None if by_batch is None else seen.inputs.facts(by_batch, seen.norm.eps),
         )
 
     def gap(self) -> Gap | None:
@@ -146,11 +171,22 @@ class Passes:
         seen = self._seen[address]
         seen.in_batch = seen.in_batch or Pool()
         x: Tensor = visit.args[0]
-        seen.in_batch.add(x, result[0])
+        moments = seen.in_batch.add(x, result[0])
+        seen.inputs.add(x, moments, None if self._content is None else self._content.mask(tuple(x.shape)))
         if not self._trains(address) or x.numel() <= x.shape[1]:
             return result
-        gamma, beta, eps = visit.args[1], visit.args[2], float(visit.args[7])
-        return (F.batch_norm(x, None, None, gamma, beta, True, 0.0, eps), *result[1:])
+        return (self._normalised(visit, seen, moments), *result[1:])
+
+    def _normalised(self, visit: Visit, seen: _Seen, moments: Moments) -> Tensor:
+        """Return the call's result with batch statistics, by the operator that runs in training."""
+        x, gamma, beta, eps = visit.args[0], visit.args[1], visit.args[2], float(visit.args[7])
+        # Convscope's own layers and synchronised ones have operators of their own.
+        elsewhere = isinstance(self._roster.norms.get(seen.norm.path), BatchLayer | nn.SyncBatchNorm)
+        if elsewhere or x.device.type != "cpu" or eps == 0:  # which PyTorch refuses in training
+            return F.batch_norm(x, None, None, gamma, beta, True, 0.0, eps)
+        output, _, scale_C = torch.native_batch_norm(x, gamma, beta, None, None, True, 0.0, eps)
+        seen.inputs.note_variance(scale_C.double().square().reciprocal(), moments, eps)
+        return output
 
     def _is_batch_norm(self, visit: Visit) -> bool:
         """Instance norm runs the same operator, on one image with the channels of all, and so do others."""

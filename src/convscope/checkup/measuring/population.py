@@ -21,27 +21,30 @@ class Pool:
 
     Example:
         >>> pool = Pool()
-        >>> pool.add(torch.tensor([[1.0], [3.0]]), torch.tensor([[-1.0], [1.0]]))
-        >>> pool.add(torch.tensor([[8.0]]), torch.tensor([[6.0]]))
+        >>> pool.add(torch.tensor([[1.0], [3.0]]), torch.tensor([[-1.0], [1.0]])).mean
+        tensor([2.], dtype=torch.float64)
+        >>> _ = pool.add(torch.tensor([[8.0]]), torch.tensor([[6.0]]))
         >>> found = pool.population()
         >>> found.mean.item(), found.variance.item(), found.largest_output.item()
         (4.0, 13.0, 6.0)
     """
 
     def __init__(self) -> None:
-        self._values = _Moments()
-        self._images = _Moments()
-        self._squares = _Moments()
+        self._values = Moments()
+        self._images = Moments()
+        self._squares = Moments()
         self._batches: list[tuple[int, int, Tensor]] = []
         self._largest: Tensor | None = None
 
-    def add(self, x_NCS: Tensor, output_NCS: Tensor) -> None:
-        """Take in one batch of inputs (N, C, *) and what the layer made of it."""
-        mean_NC, square_NC = _per_image(x_NCS)
+    def add(self, x_NCS: Tensor, output_NCS: Tensor) -> "Moments":
+        """Take in one batch of inputs (N, C, *) and what the layer made of it; return the batch's moments."""
+        mean_NC, square_NC = per_image(x_NCS)
         images, positions = mean_NC.shape[0], x_NCS[0, 0].numel()
         mean_C = mean_NC.mean(0)
         square_NC = square_NC + (mean_NC - mean_C).square()
-        self._values.merge(images * positions, mean_C, square_NC.sum(0) * positions)
+        batch = Moments()
+        batch.merge(images * positions, mean_C, square_NC.sum(0) * positions)
+        self._values.merge(batch.count, batch.mean, batch.m2)
         self._images.merge(images, mean_C, (mean_NC - mean_C).square().sum(0))
         of_square_C = square_NC.mean(0)
         self._squares.merge(images, of_square_C, (square_NC - of_square_C).square().sum(0))
@@ -49,6 +52,7 @@ class Pool:
         axes = (0, *range(2, output_NCS.dim()))
         largest_C = output_NCS.amax(axes).double().cpu()
         self._largest = largest_C if self._largest is None else self._largest.maximum(largest_C)
+        return batch
 
     def population(self) -> Population:
         """Return the statistics of everything taken in so far, at least one batch."""
@@ -70,7 +74,7 @@ class Pool:
 
     def _between_batches(self) -> Tensor:
         """Σ n_b (μ_b − μ)² / (B − 1) estimates images' variance whatever the n_b; over n, that of batches."""
-        batches = _Moments()
+        batches = Moments()
         for images, _, mean_C in self._batches:
             batches.merge(images, mean_C, torch.zeros_like(mean_C))
         if len(self._batches) < 2:
@@ -79,13 +83,21 @@ class Pool:
         return batches.m2 / (len(self._batches) - 1) / largest
 
 
-class _Moments:
-    """Count, mean and sum of squared deviations; merged exactly."""
+class Moments:
+    """Count, mean and sum of squared deviations per channel, in float64; merged exactly.
+
+    Attributes:
+        count: values per channel.
+        mean, m2: (C,).
+    """
 
     def __init__(self) -> None:
         self.count, self.mean, self.m2 = 0, torch.zeros(()), torch.zeros(())
 
     def merge(self, count: int, mean: Tensor, m2: Tensor) -> None:
+        """Take in the moments of ``count`` more values; none change nothing."""
+        if count == 0:
+            return
         if self.count == 0:
             self.count, self.mean, self.m2 = count, mean, m2
             return
@@ -95,12 +107,13 @@ class _Moments:
         self.count = total
 
     def variance(self, single: float) -> Tensor:
+        """Return the unbiased variance; ``single`` where there are fewer than two values."""
         if self.count < 2:
             return torch.full_like(self.mean, single)
         return self.m2 / (self.count - 1)
 
 
-def _per_image(x_NCS: Tensor) -> tuple[Tensor, Tensor]:
+def per_image(x_NCS: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and mean squared deviation of each image's channels, (N, C) in float64; few images at a time."""
     images = max(1, _CHUNK_VALUES // max(1, x_NCS[0].numel()))
     means, squares = [], []

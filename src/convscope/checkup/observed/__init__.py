@@ -14,10 +14,11 @@ from convscope.checkup.observed.optimizer import OptimizerFacts
 from convscope.checkup.observed.population import Population
 from convscope.checkup.observed.processes import ProcessFacts
 from convscope.checkup.observed.reference import ReferenceFacts, ReferenceNorm
-from convscope.checkup.observed.run import TrainingRun
+from convscope.checkup.observed.run import CallShift, TrainingRun
 
 __all__ = [
     "BiasGradient",
+    "CallShift",
     "DropoutShift",
     "Gap",
     "GroupCall",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+_SURE = 4.0  # standard errors
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -22,6 +24,11 @@ class Gap:
         """``eval_loss - batch_loss``: positive if the network is worse at test time."""
         return self.eval_loss - self.batch_loss
 
+    @property
+    def is_significant(self) -> bool:
+        """Whether the network is worse at test time beyond four standard errors: worth attributing."""
+        return self.error is not None and self.difference > _SURE * self.error
+
 
 @dataclass(frozen=True)
 class LayerGap:
@@ -33,9 +40,16 @@ class LayerGap:
         difference: loss in evaluation mode minus the loss with this layer switched: positive if the layer's
             running statistics make the loss worse.
         error: standard error of the difference, paired; None where it can't be estimated.
+        misled: whether its running statistics are off only because those of layers before it are wrong.
     """
 
     address: str
     path: str
     difference: float
     error: float | None
+    misled: bool = False
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference is beyond four standard errors."""
+        return self.error is not None and self.difference > _SURE * self.error

@@ -1,8 +1,12 @@
 """The check-up in the terminal."""
 
+from collections.abc import Iterable
+from dataclasses import fields
+
 from rich.console import Group, RenderableType
 
 from convscope.checkup import Checkup, NormHealth
+from convscope.checkup.observed import LayerGap
 from convscope.core.result import renders
 from convscope.report.formats import counted, exact, number, write
 from convscope.report.terminal.tables import facts, findings, label, sections, table, title
@@ -11,22 +15,64 @@ _COLUMNS = ("Batch norm", "Channels#", "Values#", "worth#", "Mean off by σ#", "
             "Stale#", "Dead#", "Median γ#", "Momentum#")  # fmt: skip
 
 
+_OVERLAP = "loss in evaluation mode minus that with this layer switched; shares overlap and don't add up"
+_SHARES = ("Batch norm on batch statistics", "takes of the gap#", "")
+
+
 @renders(Checkup)
 def render_checkup(checkup: Checkup) -> RenderableType:
-    """Return the findings, the gap, the table of batch norms, and what couldn't be checked."""
-    where = (
-        f"{counted(checkup.num_samples, 'samples')} in {counted(checkup.num_batches, 'batches')}"
-        if checkup.depth == "data"
-        else "no data"
-    )
+    """Return the findings, the gap, the table of batch norms, what couldn't be checked, and the proof."""
+    nothing = "nothing to say: no fault was found" if checkup.layers else "there is nothing to check"
     return sections(
-        title(f"Check-up of {counted(len(checkup.layers), 'batch norms')} ({where})"),
-        findings(checkup.findings, "nothing to say: no fault was found"),
+        title(_heading(checkup)),
+        findings(checkup.findings, nothing),
+        _more(checkup),
         _gap(checkup),
+        table(_SHARES, map(_share, checkup.attribution), note=_OVERLAP) if checkup.attribution else None,
         table(_COLUMNS, map(_row, checkup.layers)) if checkup.layers else None,
-        Group(*(label(f"not checked: {each.what}: {each.reason}", "dim") for each in checkup.unchecked))
-        if checkup.unchecked
-        else None,
+        _lines(f"expected: {each.fault} at {each.address}" for each in checkup.expected),
+        _lines(f"not checked: {each.what}: {each.reason}" for each in checkup.unchecked),
+        _state(checkup),
+    )
+
+
+def _heading(checkup: Checkup) -> str:
+    if not checkup.layers:
+        return "This network has no batch norm"
+    where = {
+        "static": "no data",
+        "data": f"{counted(checkup.num_samples, 'samples')} in {counted(checkup.num_batches, 'batches')}",
+        "training": "a watched training run",
+    }
+    return f"Check-up of {counted(len(checkup.layers), 'batch norms')} ({where[checkup.depth]})"
+
+
+def _more(checkup: Checkup) -> RenderableType | None:
+    """How to read more about each kind of finding."""
+    return _lines(f"More: {page}" for page in dict.fromkeys(each.page for each in checkup.findings) if page)
+
+
+def _lines(texts: Iterable[str]) -> RenderableType | None:
+    lines = [label(text, "dim") for text in texts]
+    return Group(*lines) if lines else None
+
+
+def _state(checkup: Checkup) -> RenderableType | None:
+    if checkup.state is None:
+        return None
+    names = [field.name for field in fields(checkup.state.before)]
+    changed = [n for n in names if getattr(checkup.state.before, n) != getattr(checkup.state.after, n)]
+    if changed:
+        return label(f"your model has changed during the check-up: {', '.join(changed)}", "bold red")
+    what = f"{', '.join(names[:-1])} and random generators"
+    return label(f"your model is unchanged: {what} have the same hashes before and after", "dim")
+
+
+def _share(share: LayerGap) -> tuple[object, ...]:
+    return (
+        share.path,
+        _with_error(share.difference, share.error),
+        "misled by a layer before it" if share.misled else "",
     )
 
 

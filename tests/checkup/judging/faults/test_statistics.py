@@ -82,7 +82,9 @@ def test_a_gap_in_the_loss_is_found_and_makes_it_an_error():
     found = checkup(model, list(zip(x.split(16), labels.split(16))))
     (gap,) = _only(found, "train-eval-gap")
     assert evidence(gap, "gap") == found.gap > 0
-    assert "bn3#1" in gap.why
+    assert "switching bn3 alone to batch statistics takes" in gap.why
+    assert found.attribution[0].path == "bn3"
+    assert gap.effect == pytest.approx(found.gap / max(0.1 * found.batch_loss, 0.05))
     assert [f.severity for f in _only(found, "stale-statistics")] == ["error"]
 
 
@@ -168,3 +170,15 @@ def test_statistics_that_cannot_be(plant):
     assert (finding.address, finding.severity) == ("bn2#1", "error")
     assert evidence(finding, "channels") == 1
     assert "non-finite-statistics" in {f.fault for f in checkup(model, images(32)).findings}
+
+
+@pytest.mark.parametrize(
+    ("channels", "severity"), [(1, "advice"), (2, "advice"), (3, "error"), (100, "error")]
+)
+def test_one_channel_in_a_hundred_may_be_off_by_rare_images(channels, severity):
+    model = nn.Sequential(nn.Conv2d(3, 200, 1), nn.BatchNorm2d(200, momentum=None), nn.ReLU())
+    x = images(64)
+    model(x)
+    model.eval()[1].running_var[:channels] *= 100
+    (finding,) = _only(checkup(model, x), "stale-statistics")
+    assert finding.severity == severity

@@ -8,11 +8,16 @@ from convscope.checkup.judging.faults import batch_size
 from convscope.checkup.judging.faults import gains
 from convscope.checkup.judging.faults import settings
 from convscope.checkup.judging.faults import lineage
+from convscope.checkup.judging.faults import inherited
+from convscope.checkup.judging.faults import averaged
 from convscope.checkup.judging.faults import composition
+from convscope.checkup.judging.faults import leaking
+from convscope.checkup.judging.faults import layout
 from convscope.checkup.judging.faults import numerics
 from convscope.checkup.judging.faults import upstream
 from convscope.checkup.judging.faults import processes
 from convscope.checkup.judging.faults import training
+from convscope.checkup.judging.faults import updates
 from convscope.checkup.judging.faults import bias
 
 # isort: on

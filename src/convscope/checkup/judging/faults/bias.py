@@ -12,7 +12,10 @@ _ZERO = 1e-5  # rounding leaves 4e-7 in float32; a useful bias has 6e-3
 
 @fault("redundant-bias")
 def redundant_bias(observation: Observation) -> Iterator[Finding | Unchecked]:
-    """Biases whose gradient cancels to nothing in a training step, whatever the loss."""
+    """Biases whose gradient cancels to nothing in a training step, whatever the loss.
+
+    Effect: 1 for every bias: it does nothing, however many parameters it has; the largest come first.
+    """
     found = []
     for bias in observation.biases:
         if not bias.precise:

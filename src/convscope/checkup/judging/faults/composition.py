@@ -1,1 +1,182 @@
-"""Faults of what a batch is made of: sorted samples, domains, padding, the wrong axis, samples that leak."""
+"""Faults of what a batch is made of: samples that aren't shuffled, and inputs of several distributions."""
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+
+import torch
+
+from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.residuals import MEAN_TOLERANCE, SIGMAS, VARIANCE_TOLERANCE, student
+from convscope.checkup.judging.shuffling import Sorted, sorted_by
+from convscope.checkup.observed import CallShift, NormCall, Observation, Population
+from convscope.checkup.unchecked import Unchecked
+from convscope.core.finding import Evidence, Finding
+
+_SHARED = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 5 (table 5)"
+_PER_DOMAIN = (
+    "a batch norm for each domain, with γ and β in common if you like, or both domains in one batch "
+    "(torch.cat before the call, split after it); then cs.norm.recalibrate(model, loader)"
+)
+
+
+@fault("sorted-batches")
+def sorted_batches(observation: Observation) -> Iterator[Finding | Unchecked]:
+    """Batches differ by more than shuffled ones would: sorted by class, clips of one video, P × K sampling.
+
+    Reported once, at the first layer in which it shows. Effect: variance of batch means over twice that of
+    shuffled batches.
+    """
+    if observation.num_batches < 2 and observation.num_samples:
+        yield Unchecked("sorted-batches", "one batch doesn't show how batches differ; give several")
+        return
+    found = [(norm, excess) for norm in observation.norms if (excess := sorted_by(observation, norm))]
+    if found:
+        yield _sorted_finding(observation, *found[0], len(found) - 1)
+
+
+@fault("shared-over-domains")
+def shared_over_domains(observation: Observation) -> Iterator[Finding]:
+    """One batch norm is called on inputs of different distributions, by turns, and averages over them.
+
+    Between the calls of one forward pass, or of one step of a watched training loop. In training each call is
+    normalised by its own statistics; at test time all of them by a mixture.
+    """
+    found = [_between_calls(calls) for calls in _by_path(observation).values()]
+    yield from sorted((finding for finding in found if finding), key=lambda finding: -finding.effect)
+    named = {calls[0].path for calls, finding in zip(_by_path(observation).values(), found) if finding}
+    for shift in observation.run.call_shifts if observation.run else ():
+        effect = _effect_in_run(shift)
+        if effect > 1 and shift.path not in named:
+            yield _in_run(shift, effect)
+
+
+def _sorted_finding(observation: Observation, norm: NormCall, found: Sorted, num_others: int) -> Finding:
+    population, loader = norm.population, observation.loader
+    assert population is not None
+    said = "the loader doesn't shuffle; " if loader is not None and not loader.shuffles else ""
+    others = f", as in {num_others} further layers" if num_others else ""
+    return Finding(
+        "sorted-batches",
+        "warning",
+        norm.address,
+        (
+            Evidence(
+                "variance of batch means over that of shuffled batches",
+                found.ratio,
+                "1",
+                "median of channels",
+            ),
+            Evidence("its chance for shuffled batches", found.chance, "1", "F test between batches, bound"),
+            Evidence("noise of the batch mean", found.noise, "σ", "between batches, rms over channels"),
+            Evidence("that of shuffled batches", found.shuffled_noise, "σ", "from single images"),
+            Evidence("batches", population.num_batches, "batches"),
+            Evidence("layers", num_others + 1, "layers", "in which it shows"),
+        ),
+        f"batch means vary {found.ratio:.1f} times as much as those of shuffled batches would, by "
+        f"{found.noise:.2g} σ instead of {found.shuffled_noise:.2g}{others}: {said}if these are the batches "
+        "that it trains on, each is normalised by what its samples have in common, unlike at test time",
+        "shuffle=True in the loader; if batches must be as they are, cs.norm.convert(model, 'renorm')",
+        "Ioffe, Batch Renormalization, arXiv 1702.03275, section 4.3 (batches of few classes)",
+        effect=found.size,
+    )
+
+
+def _by_path(observation: Observation) -> dict[str, list[NormCall]]:
+    """The calls of every batch norm module that is called more than once, trains, and keeps statistics."""
+    calls: dict[str, list[NormCall]] = {}
+    for norm in observation.norms:
+        if norm.training is not None and not norm.frozen and norm.running_mean is not None:
+            calls.setdefault(norm.path, []).append(norm)
+    return {path: several for path, several in calls.items() if len(several) > 1}
+
+
+def _between_calls(calls: list[NormCall]) -> Finding | None:
+    """The two calls of a module whose inputs differ most, if beyond tolerance and doubt."""
+    pairs = [(*_difference(one, other), one, other) for one, other in combinations(calls, 2)]
+    shift, error, log_variance, effect, one, other = max(pairs, key=lambda pair: pair[3])
+    if effect <= 1:
+        return None
+    return Finding(
+        "shared-over-domains",
+        "warning",
+        other.address,
+        (
+            Evidence("shift between two calls", shift, "σ", "largest difference of a channel's means"),
+            Evidence("its standard error", error, "σ", "between images"),
+            Evidence("difference of log variances", log_variance, "1", "largest of the channels"),
+            Evidence("calls", len(calls), "calls", "in one forward pass"),
+        ),
+        f"called {len(calls)} times in a forward pass, on inputs that differ: between {one.address} and "
+        f"{other.address} means by up to {shift:.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), log variances by up "
+        f"to {log_variance:.2g} (tolerance {VARIANCE_TOLERANCE:.2g}); the running statistics are a mixture, "
+        "which fits neither at test time",
+        _PER_DOMAIN,
+        _SHARED,
+        effect=effect,
+    )
+
+
+def _difference(one: NormCall, other: NormCall) -> tuple[float, float, float, float]:
+    """Largest shift with its error, largest log ratio of variances, and what is beyond doubt of them."""
+    first, second = _in_training(one), _in_training(other)
+    if first is None or second is None or min(first.num_images, second.num_images) < 2:
+        return 0.0, math.inf, 0.0, 0.0
+    doubt = student(SIGMAS, first.num_images + second.num_images - 2)
+    variance_C = (first.variance + second.variance) / 2 + one.eps
+    shift_C = (first.mean - second.mean).abs() / variance_C.sqrt()
+    error_C = (_of_mean(first, first.image_variance) + _of_mean(second, second.image_variance)).sqrt()
+    error_C = error_C / variance_C.sqrt()
+    spreads = [population.variance + one.eps for population in (first, second)]
+    log_C = (spreads[0] / spreads[1]).log().abs()
+    log_error_C = sum(
+        _of_mean(population, population.square_variance) / spread_C.square()
+        for population, spread_C in zip((first, second), spreads, strict=True)
+    )
+    assert isinstance(log_error_C, torch.Tensor)
+    sure_C = torch.maximum(
+        (shift_C - doubt * error_C) / MEAN_TOLERANCE,
+        (log_C - doubt * log_error_C.sqrt()) / VARIANCE_TOLERANCE,
+    )
+    worst = int(shift_C.argmax())
+    return float(shift_C[worst]), float(error_C[worst]), float(log_C.max()), float(sure_C.max())
+
+
+def _of_mean(population: Population, between_images_C: torch.Tensor) -> torch.Tensor:
+    return between_images_C / population.num_images
+
+
+def _in_training(norm: NormCall) -> Population | None:
+    return norm.batch_population or norm.population
+
+
+def _effect_in_run(shift: CallShift) -> float:
+    """A watched shift beyond its standard errors, as a multiple of what is tolerated."""
+    mean = (abs(shift.shift) - SIGMAS * shift.error) / MEAN_TOLERANCE
+    variance = (abs(shift.log_variance) - SIGMAS * shift.log_variance_error) / VARIANCE_TOLERANCE
+    return max(mean, variance)
+
+
+def _in_run(shift: CallShift, effect: float) -> Finding:
+    one, other = shift.between
+    return Finding(
+        "shared-over-domains",
+        "warning",
+        shift.path,
+        (
+            Evidence("shift between two calls", shift.shift, "σ", "root mean square over channels"),
+            Evidence("its standard error", shift.error, "σ", "over the sampled steps"),
+            Evidence(
+                "difference of log variances", shift.log_variance, "1", "root mean square over channels"
+            ),
+            Evidence("calls", shift.calls, "calls", "in one optimizer step"),
+            Evidence("sampled steps", shift.num_steps, "steps"),
+        ),
+        f"called {shift.calls} times in a training step, on inputs that differ: between calls {one} and "
+        f"{other} means by {shift.shift:.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), log variances by "
+        f"{shift.log_variance:.2g} (tolerance {VARIANCE_TOLERANCE:.2g}); the running statistics are a "
+        "mixture, which fits neither at test time",
+        _PER_DOMAIN,
+        _SHARED,
+        effect=effect,
+    )

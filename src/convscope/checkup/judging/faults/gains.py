@@ -44,7 +44,10 @@ def dead_on_data(norm: NormCall) -> torch.Tensor | None:
 
 @fault("dead-gamma")
 def dead_gamma(observation: Observation) -> Iterator[Finding | Unchecked]:
-    """Channels whose gamma and beta leave nothing for the ReLU to pass, whatever the image."""
+    """Channels whose gamma and beta leave nothing for the ReLU to pass, whatever the image.
+
+    Effect: 1 and the share of the layer's channels that is lost, up to 2.
+    """
     found = []
     for norm in observation.norms:
         dead_C = dead_by_gain(norm)
@@ -59,7 +62,10 @@ def dead_gamma(observation: Observation) -> Iterator[Finding | Unchecked]:
 
 @fault("dead-channel")
 def dead_channel(observation: Observation) -> Iterator[Finding]:
-    """Channels that were never above zero on at least a hundred images, though their gains would allow it."""
+    """Channels that were never above zero on at least a hundred images, though their gains would allow it.
+
+    Effect: 1 and the share of the layer's channels that is lost, up to 2.
+    """
     for norm in observation.norms:
         dead_C, by_gain_C = dead_on_data(norm), dead_by_gain(norm)
         if dead_C is None or norm.population is None or norm.population.num_images < _FEWEST_IMAGES:
@@ -80,8 +86,10 @@ def dead_channel(observation: Observation) -> Iterator[Finding]:
                 ),
                 f"{count} of {norm.channels} channels pass the ReLU on none of {images} images (on fewer "
                 f"than {3 / images:.1%} with 95 % confidence)",
-                "check the running statistics and the learning rate; prune the channels if they stay dead",
+                "if the running statistics are stale, cs.norm.recalibrate(model, loader); else set their γ "
+                "to 1 and β to 0, recalibrate, and train on at a lower learning rate, or prune them",
                 _SLIMMING,
+                effect=1 + count / norm.channels,
             )
 
 
@@ -115,6 +123,8 @@ def _dead_gamma(count: int, norm: NormCall, dead_C: torch.Tensor) -> Finding:
         ),
         f"{which} are zero after the ReLU for every image: |γ| is at most {largest:.2g} {others}, and β "
         "isn't positive",
-        "prune them (convscope.fold shows what they cost), or set γ to 1 and train on with less weight decay",
+        "prune them, which changes nothing; or set their γ to 1 and β to 0, then "
+        "cs.norm.recalibrate(model, loader), and train on with weight_decay=0 for gamma and beta",
         _SLIMMING,
+        effect=1 + count / norm.channels,
     )

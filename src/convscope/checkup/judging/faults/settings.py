@@ -2,20 +2,26 @@
 
 from collections.abc import Iterator
 
-import torch
-
+from convscope.checkup.judging.age import starting_weight
 from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.residuals import residuals
+from convscope.checkup.judging.start import has_moved
 from convscope.checkup.observed import NormCall, Observation
 from convscope.core.finding import Evidence, Finding
 
-_HALF = {torch.float16: 11, torch.bfloat16: 8}  # significant bits
+_STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
+_FEWEST_IMAGES = 16
+_MOST_MOMENTUM = 0.5
 
 
 @fault("momentum-convention")
 def momentum_convention(observation: Observation) -> Iterator[Finding]:
-    """A momentum of at least 0.5: the running averages are about those of the last batch."""
+    """A momentum of at least 0.5: the running averages are about those of the last batch.
+
+    Effect: the batches that momentum 0.5 averages over those that this one does.
+    """
     for norm in _modules(observation):
-        if norm.momentum is not None and norm.momentum >= 0.5 and norm.tracks and not norm.frozen:
+        if norm.momentum is not None and norm.momentum >= _MOST_MOMENTUM and norm.tracks and not norm.frozen:
             averaged = (2 - norm.momentum) / norm.momentum
             yield Finding(
                 "momentum-convention",
@@ -27,50 +33,28 @@ def momentum_convention(observation: Observation) -> Iterator[Finding]:
                 ),
                 f"momentum {norm.momentum:g} weighs the newest batch: the running averages hold "
                 f"{averaged:.1f} batches. In TensorFlow's convention the same number weighs the old value",
-                f"momentum={1 - norm.momentum:.3g}, then estimate the statistics anew"
-                if norm.momentum < 1
-                else "momentum=0.1, then estimate the statistics anew",
+                f"set momentum={1 - norm.momentum if norm.momentum < 1 else 0.1:.3g}, then "
+                "cs.norm.recalibrate(model, loader)",
                 "torch.nn.BatchNorm2d documentation, note on momentum; torchvision issue 8250",
+                effect=(2 - _MOST_MOMENTUM) / _MOST_MOMENTUM / averaged,
             )
 
 
 @fault("statistics-never-move")
 def statistics_never_move(observation: Observation) -> Iterator[Finding]:
-    """Momentum 0 in training mode: normalised by the batch, while the test-time statistics stand still."""
+    """Normalised by the batch in training, while the statistics for test time stand still.
+
+    That is what momentum 0 does, and ``track_running_stats=False`` set on a layer that has statistics; the
+    latter only if it is in training mode, for in evaluation mode it does what it should.
+    """
     for norm in _modules(observation):
-        if norm.momentum == 0 and norm.tracks and not norm.frozen and norm.running_mean is not None:
-            yield Finding(
-                "statistics-never-move",
-                "warning",
-                norm.address,
-                (Evidence("momentum", 0.0, "1", "weight of the new batch"),),
-                "with momentum 0 training uses batch statistics and test time old ones: this doesn't freeze",
-                "module.eval() after every model.train() to freeze it, or a momentum above 0",
-                "torch.nn.BatchNorm2d documentation: training mode normalises by the batch",
-            )
-
-
-@fault("half-statistics")
-def half_statistics(observation: Observation) -> Iterator[Finding]:
-    """Running statistics in half precision: small steps of the averages round to nothing."""
-    for norm in observation.norms:
-        bits = _HALF.get(norm.statistics_dtype) if norm.statistics_dtype else None
-        if bits is None or norm.frozen or not norm.momentum:
+        if norm.frozen or norm.running_mean is None:
             continue
-        stalls = 2.0**-bits / norm.momentum
-        yield Finding(
-            "half-statistics",
-            "warning",
-            norm.address,
-            (
-                Evidence("significant bits", bits, "bits", str(norm.statistics_dtype)),
-                Evidence("smallest relative error that is corrected", stalls, "1", "2^−bits / momentum"),
-            ),
-            f"running statistics in {str(norm.statistics_dtype).removeprefix('torch.')} stop moving once "
-            f"they are within about {stalls:.1%} of the truth, since the step rounds to nothing",
-            "keep batch norms in float32 (autocast does), then estimate them anew",
-            "round to nearest: a step below half a unit in the last place is lost",
-        )
+        if norm.tracks and norm.momentum == 0:
+            yield _never_moves(norm, "momentum 0", Evidence("momentum", 0.0, "1", "weight of the new batch"))
+        elif not norm.tracks and norm.training:
+            evidence = Evidence("track_running_stats", 0, "1", "with running statistics that are there")
+            yield _never_moves(norm, "track_running_stats=False", evidence)
 
 
 @fault("frozen-but-tracking")
@@ -92,7 +76,7 @@ def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
                 ),
                 "gamma and beta have requires_grad=False, but in training mode the layer uses batch "
                 "statistics and moves its running ones: what it computes drifts",
-                "module.eval() after every model.train(), so that it uses and keeps its running statistics",
+                f'cs.norm.freeze(model, only="{norm.path}"), which holds through every model.train()',
                 "torch.nn.BatchNorm2d documentation: requires_grad has no effect on buffers",
             )
 
@@ -143,6 +127,67 @@ def decayed_gains(observation: Observation) -> Iterator[Finding]:
             "an optimizer group with weight_decay=0 for them, and compare: it helps in some settings",
             "Summers and Dinneen, Four Things Everyone Should Know to Improve Batch Normalization, ICLR 2020",
         )
+
+
+def static_dummy_forwards(observation: Observation) -> Iterator[Finding]:
+    """Running statistics have moved before the optimizer's first step: by forwards that weren't training.
+
+    Only while those batches are so few that the starting values still count; more were training of old.
+    Yields ``"dummy-forwards"``, at the first such layer.
+
+    Effect: the weight of those batches in the averages, over what is tolerated of the starting values.
+    """
+    facts = observation.optimizer
+    if facts is None or facts.has_stepped is not False:
+        return
+    moved = [
+        (norm, weight) for norm in _modules(observation) if (weight := _weight_of_batches(norm)) is not None
+    ]
+    if not moved:
+        return
+    norm, weight = moved[0]
+    yield Finding(
+        "dummy-forwards",
+        "warning",
+        norm.address,
+        (
+            Evidence(
+                "batches tracked", norm.num_batches_tracked or 0, "batches", "at the optimizer's step 0"
+            ),
+            Evidence("their weight in the averages", weight, "1", "1 − (1 − momentum)^batches"),
+            Evidence("layers", len(moved), "layers"),
+        ),
+        f"{facts.kind} hasn't made a step, but {norm.num_batches_tracked} batches have moved the running "
+        f"statistics and make up {weight:.0%} of them: a summary, a profiler or a dummy forward in training "
+        "mode",
+        "reset_running_stats() of these layers, or load the checkpoint again, before the first step; and "
+        "model.eval() before summaries and dummy forwards",
+        "in training mode every forward moves the running statistics, under torch.no_grad() too",
+        effect=weight / _STARTING_WEIGHT,
+    )
+
+
+def _weight_of_batches(norm: NormCall) -> float | None:
+    """The weight of what few batches have moved the averages by; None if that isn't so."""
+    weight = starting_weight(norm)
+    if norm.frozen or not norm.num_batches_tracked or weight is None or not has_moved(norm):
+        return None
+    found = residuals(norm, norm.population)
+    shown_right = found is not None and found.num_images >= _FEWEST_IMAGES and found.size == 0
+    return None if shown_right or weight <= _STARTING_WEIGHT else 1 - weight
+
+
+def _never_moves(norm: NormCall, setting: str, evidence: Evidence) -> Finding:
+    return Finding(
+        "statistics-never-move",
+        "warning",
+        norm.address,
+        (evidence,),
+        f"with {setting} training uses batch statistics and test time old ones: this doesn't freeze",
+        f'cs.norm.freeze(model, only="{norm.path}") to freeze it, or momentum=0.1 and '
+        "track_running_stats=True",
+        "torch.nn.BatchNorm2d documentation: training mode normalises by the batch",
+    )
 
 
 def _modules(observation: Observation) -> Iterator[NormCall]:

@@ -6,8 +6,9 @@ import torch
 
 from convscope.checkup.judging.age import starting_share, starting_weight, without_start
 from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.misled import if_stale, stale_calls, to_blame
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE, Residuals, residuals
-from convscope.checkup.observed import NormCall, Observation, Population
+from convscope.checkup.observed import NormCall, Observation
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding, Severity
 
@@ -15,8 +16,10 @@ _ESTIMATE_ANEW = (
     "estimate them anew: cs.norm.recalibrate(model, loader) with shuffled training batches, which reports "
     "what is left; then check again"
 )
+_GAP_SHARE, _GAP = 0.1, 0.05  # of the loss, and in its own unit: what a gap may be without a word
 _STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
 _FEWEST_IMAGES = 16
+_CHANNELS_PER_RARE = 100  # of which one may be off by rare images
 # How far a layer's middle channel may be from the starting values 0 and 1 (a logarithm) and count as there.
 _NEAR_ZERO, _NEAR_ONE = 0.25, 0.4
 _RETHINKING = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 3"
@@ -24,17 +27,18 @@ _RETHINKING = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576
 
 @fault("train-eval-gap")
 def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
-    """The loss at test time is above that with batch statistics, by more than chance, a tenth and 0.05."""
+    """The loss at test time is above that with batch statistics, by more than chance, a tenth and 0.05.
+
+    Effect: the gap over the larger of a tenth of the loss and 0.05.
+    """
     gap = observation.gap
     if gap is None:
         return
     if gap.error is None:
         yield Unchecked("train-eval-gap", "one batch with a mean loss leaves no standard error; give several")
         return
-    if gap.difference - 4 * gap.error <= max(0.1 * gap.batch_loss, 0.05):
+    if gap.difference - 4 * gap.error <= max(_GAP_SHARE * gap.batch_loss, _GAP):
         return
-    start = next((norm for norm, found, _ in _stale(observation) if found), None)
-    where = f"it starts at {start.address}" if start else "no layer's running statistics stand out"
     yield Finding(
         "train-eval-gap",
         "error",
@@ -48,10 +52,24 @@ def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
             Evidence("loss with batch statistics", gap.batch_loss, "loss"),
         ),
         f"the loss is {gap.difference:.3g} ± {gap.error:.1g} higher in evaluation mode than with batch "
-        f"statistics on the same batches ({gap.eval_loss:.3g} against {gap.batch_loss:.3g}); {where}",
+        f"statistics on the same batches ({gap.eval_loss:.3g} against {gap.batch_loss:.3g}); "
+        + _where(observation, gap.difference),
         _ESTIMATE_ANEW,
         _RETHINKING,
+        effect=gap.difference / max(_GAP_SHARE * gap.batch_loss, _GAP),
     )
+
+
+def _where(observation: Observation, gap: float) -> str:
+    """Which layer the gap is due to: by its share of it if that was measured, else the first that is off."""
+    most = to_blame(observation)
+    if most is not None:
+        return (
+            f"switching {most.path} alone to batch statistics takes {most.difference:.2g} ± {most.error:.1g} "
+            f"of the gap of {gap:.2g}"
+        )
+    start = next((norm for norm, found, _ in stale_calls(observation) if found), None)
+    return f"it starts at {start.address}" if start else "no layer's running statistics stand out"
 
 
 @fault("stale-statistics")
@@ -61,8 +79,10 @@ def stale_statistics(observation: Observation) -> Iterator[Finding]:
     A layer that is off at test time but right while the layers before it use batch statistics is misled, not
     stale. If all are, the first one is named. A layer that would be right without its starting values is
     young (the next fault).
+
+    Effect: the largest residual of a stale channel, in units of its tolerance.
     """
-    off = [(norm, found, own) for norm, found, own in _stale(observation) if found]
+    off = [(norm, found, own) for norm, found, own in stale_calls(observation) if found]
     if not off:
         return
     own = [(norm, own) for norm, _, own in off if own] or [off[0][:2]]
@@ -76,6 +96,8 @@ def young_statistics(observation: Observation) -> Iterator[Finding]:
     """The starting values 0 and 1 are over 1 % of the averages, or make up most of what is wrong with them.
 
     Not if data shows the statistics to be right all the same.
+
+    Effect: the starting values' weight over 1 %.
     """
     young = []
     for norm in observation.norms:
@@ -90,7 +112,10 @@ def young_statistics(observation: Observation) -> Iterator[Finding]:
 
 @fault("non-finite-statistics")
 def non_finite_statistics(observation: Observation) -> Iterator[Finding]:
-    """A running statistic is NaN or infinite, or a running variance negative."""
+    """A running statistic is NaN or infinite, or a running variance negative.
+
+    Effect: how many channels, since none is tolerated.
+    """
     for norm in observation.norms:
         mean_C, variance_C = norm.running_mean, norm.running_variance
         if mean_C is None or variance_C is None:
@@ -106,21 +131,8 @@ def non_finite_statistics(observation: Observation) -> Iterator[Finding]:
                 f"{count} of {norm.channels} channels have running statistics that aren't possible",
                 "find the batch that held NaN or overflowed; then " + _ESTIMATE_ANEW,
                 "a variance is finite and not negative",
+                effect=float(count),
             )
-
-
-def _stale(observation: Observation) -> Iterator[tuple[NormCall, Residuals | None, Residuals | None]]:
-    """Every training batch norm, with its residuals at test time if stale, and those of its own making."""
-    for norm in observation.norms:
-        if norm.frozen:
-            continue
-        found, own = (_if_stale(norm, p) for p in (norm.population, norm.batch_population))
-        yield norm, found, own
-
-
-def _if_stale(norm: NormCall, population: Population | None) -> Residuals | None:
-    found = residuals(norm, population)
-    return found if found is not None and found.size > 0 else None
 
 
 def _stale_finding(observation: Observation, norm: NormCall, found: Residuals, num_misled: int) -> Finding:
@@ -151,15 +163,22 @@ def _stale_finding(observation: Observation, norm: NormCall, found: Residuals, n
         _ESTIMATE_ANEW,
         _RETHINKING
         + "; Huang et al., Delving into the Estimation Shift of Batch Normalization, arXiv 2203.10778",
+        effect=found.size,
     )
 
 
 def _severity(observation: Observation, found: Residuals) -> Severity:
-    """An error if it shows in the loss, or, without losses, if it is several times the tolerance."""
+    """An error if it shows in the loss, or, without losses, if it is several times the tolerance.
+
+    Advice if it doesn't, and concerns no more than one channel in a hundred: a few rare images that one side
+    has seen, and the other hasn't, do that to single channels, and no sample of theirs tells how often.
+    """
     gap = observation.gap
+    single = int(found.stale.sum()) * _CHANNELS_PER_RARE <= len(found.stale)
     if gap is None or gap.error is None:
-        return "error" if found.size > 4 else "warning"
-    return "error" if gap.difference - 2 * gap.error > 0.05 * gap.batch_loss else "warning"
+        return "advice" if single else "error" if found.size > 4 else "warning"
+    shows = gap.difference - 2 * gap.error > 0.05 * gap.batch_loss
+    return "error" if shows else "advice" if single else "warning"
 
 
 def _worst(value_C: torch.Tensor, error_C: torch.Tensor, among_C: torch.Tensor) -> tuple[float, float]:
@@ -191,6 +210,7 @@ def _young_finding(norm: NormCall, weight: float) -> Finding:
         + (caveat if doubt else ""),
         ("run the check-up on data; if it confirms this, " if doubt else "") + _ESTIMATE_ANEW,
         "the weight of an exponential average's start; under 1 % after 44 batches at momentum 0.1",
+        effect=weight / _STARTING_WEIGHT,
     )
 
 
@@ -204,7 +224,7 @@ def _only_young(norm: NormCall) -> bool:
 
 
 def _is_stale(norm: NormCall) -> bool:
-    return _if_stale(norm, norm.batch_population or norm.population) is not None
+    return if_stale(norm, norm.batch_population or norm.population) is not None
 
 
 def _shown_right(norm: NormCall) -> bool:

@@ -1,1 +1,165 @@
-"""Faults that only a training run shows: modes, updates that come twice, drift."""
+"""Faults of modes that only a training run shows: who trains, who is evaluated, who is frozen, and when."""
+
+from collections.abc import Iterator
+
+from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.faults.settings import static_dummy_forwards
+from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE
+from convscope.checkup.observed import Observation
+from convscope.checkup.observed.run import NormRun, StrayCalls
+from convscope.core.address import ROOT
+from convscope.core.finding import Evidence, Finding
+
+_FEWEST_STEPS = 2
+_FORGOTTEN = 0.01  # weight of what old batches have left in the running averages
+_MOVES = "torch.nn.BatchNorm2d documentation: a forward pass in training mode moves the running statistics"
+
+
+@fault("evaluating-in-training-mode")
+def evaluating_in_training_mode(observation: Observation) -> Iterator[Finding]:
+    """Forward passes without gradients, once training has begun, that use batch statistics and move others.
+
+    Effect: how far they moved the running statistics, over the tolerance of stale ones.
+    """
+    run = observation.run
+    if run is None or not run.evaluations.count:
+        return
+    stray = run.evaluations
+    yield Finding(
+        "evaluating-in-training-mode",
+        "error",
+        ROOT,
+        _stray_evidence(stray),
+        f"{stray.count} forward passes without gradients ran in training mode: what they measured depends on "
+        f"who shares a batch, and they moved running means by up to {stray.shift:.2g} σ, at {stray.worst}, "
+        "with data that isn't trained on",
+        "model.eval() before the evaluation and model.train() after it; on purpose, as for Monte-Carlo "
+        'dropout: with cs.expected("evaluating-in-training-mode") around it',
+        _MOVES,
+        effect=_effect(stray),
+    )
+
+
+@fault("dummy-forwards")
+def dummy_forwards(observation: Observation) -> Iterator[Finding]:
+    """Forward passes in training mode before the first step, of which no gradient came.
+
+    Advice once the averages have forgotten them. Effect: how far they moved the running statistics, over the
+    tolerance of stale ones.
+    """
+    run = observation.run
+    if run is None:
+        yield from static_dummy_forwards(observation)
+    elif run.dummies.count:
+        stray = run.dummies
+        left = _left(observation, stray, run.num_steps)
+        constant = f", {stray.constant} of them on constant images," if stray.constant else ""
+        yield Finding(
+            "dummy-forwards",
+            "warning" if left > _FORGOTTEN else "advice",
+            stray.worst,
+            (*_stray_evidence(stray), Evidence("their weight by now", left, "1", "(1 − momentum)^steps")),
+            f"{stray.count} forward passes in training mode before the first step{constant} moved the "
+            f"running statistics of {len(stray.layers)} batch norms, a mean by up to {stray.shift:.2g} σ; "
+            f"{left:.0%} of that is left after {run.num_steps} steps",
+            "model.eval() and torch.no_grad() for summaries and dummy forwards, then model.train(); "
+            "load the statistics again, or cs.norm.recalibrate(model, loader)",
+            _MOVES + "; torchsummary issue 67",
+            effect=_effect(stray),
+        )
+
+
+@fault("training-in-evaluation-mode")
+def training_in_evaluation_mode(observation: Observation) -> Iterator[Finding]:
+    """Steps that train γ and β, or nearly everything, while the whole network is in evaluation mode.
+
+    Deliberate freezing isn't that: the network is in training mode then, or only a part of it trains.
+    Effect: the share of such steps, over two of them.
+    """
+    run = observation.run
+    if run is None or run.evaluation_steps.count < _FEWEST_STEPS:
+        return
+    steps = run.evaluation_steps
+    dropouts = f" and {steps.dropouts} dropout layers" if steps.dropouts else ""
+    yield Finding(
+        "training-in-evaluation-mode",
+        "warning",
+        ROOT,
+        (
+            Evidence("steps in evaluation mode", steps.count, "steps", f"of {run.num_steps}"),
+            Evidence("batch norms switched off", steps.norms, "layers"),
+            Evidence("of these with gradients at γ or β", steps.affine, "layers"),
+            Evidence("share of the parameters that train", steps.share, "1"),
+            Evidence("dropout layers switched off", steps.dropouts, "layers"),
+        ),
+        f"{steps.count} of {run.num_steps} steps trained {steps.share:.0%} of the parameters while the "
+        f"network was in evaluation mode: {steps.norms} batch norms{dropouts} were off, and running "
+        "statistics stood still while the weights before them moved",
+        "model.train() before every epoch, after each evaluation; to train with fixed statistics on purpose, "
+        "cs.norm.freeze(model)",
+        "torch.nn.Module.eval documentation; Lightning issues 20105 and 20573",
+        effect=steps.count / _FEWEST_STEPS,
+    )
+
+
+@fault("freeze-undone")
+def freeze_undone(observation: Observation) -> Iterator[Finding]:
+    """Batch norms that were in evaluation mode while the network trained, and then train by themselves.
+
+    Not if requires_grad of γ or β has changed too, as in progressive unfreezing. Effect: how far a running
+    mean has moved since then, over the tolerance of stale ones.
+    """
+    undone = [] if observation.run is None else [n for n in observation.run.norms if n.undone_at is not None]
+    if not undone:
+        return
+    first, worst = undone[0], max(undone, key=lambda norm: norm.undone_shift)
+    yield Finding(
+        "freeze-undone",
+        "warning",
+        first.path,
+        (
+            Evidence("layers", len(undone), "layers"),
+            Evidence("steps in evaluation mode", first.frozen_steps, "steps", "while the network trained"),
+            Evidence("first step in training mode", first.undone_at or 0, "step", "from 1"),
+            Evidence(
+                "shift since then", worst.undone_shift, "σ", f"of a running mean, largest: {worst.path}"
+            ),
+        ),
+        f"{len(undone)} batch norms that had been put into evaluation mode train again since step "
+        f"{first.undone_at}, though γ and β are as they were: model.train() has woken them, and a running "
+        f"mean has moved by {worst.undone_shift:.2g} σ since",
+        f"cs.norm.freeze(model{_only(undone, observation)}), which model.train() doesn't undo",
+        "torch.nn.Module.train documentation: sets the mode of all submodules; Lightning issue 2551",
+        effect=max(1.0, worst.undone_shift / MEAN_TOLERANCE),
+    )
+
+
+def _stray_evidence(stray: StrayCalls) -> tuple[Evidence, ...]:
+    return (
+        Evidence("forward passes", stray.count, "calls", "in training mode, without a backward pass"),
+        Evidence("batch norms that they moved", len(stray.layers), "layers"),
+        Evidence("shift of a running mean", stray.shift, "σ", f"all together, largest: {stray.worst}"),
+        Evidence("change of a running variance", stray.log_variance, "1", "|log(after / before)|, largest"),
+        Evidence("inputs of one value", stray.constant, "calls"),
+        Evidence("steps before the first of them", stray.before_steps, "steps"),
+    )
+
+
+def _effect(stray: StrayCalls) -> float:
+    return max(1.0, stray.shift / MEAN_TOLERANCE, stray.log_variance / VARIANCE_TOLERANCE)
+
+
+def _left(observation: Observation, stray: StrayCalls, steps: int) -> float:
+    """What is left of the moves after some steps."""
+    norm = next((norm for norm in observation.norms if norm.path == stray.worst), None)
+    if norm is None or norm.momentum is None:
+        return 1.0
+    return float((1 - norm.momentum) ** steps)
+
+
+def _only(norms: list[NormRun], observation: Observation) -> str:
+    """The argument of a call that is to concern some batch norms; none if they are all."""
+    paths = [norm.path for norm in norms]
+    if len(paths) == len({norm.path for norm in observation.norms}):
+        return ""
+    return f", only={paths!r}" if len(paths) > 1 else f', only="{paths[0]}"'

@@ -1,0 +1,96 @@
+"""In which order a loop's forward and backward passes come within an optimizer step.
+
+A step is written as letters: ``F`` for a forward pass, ``B`` for a backward pass, ``Z`` where gradients were
+set to zero between two forward passes. Several ``FB`` in a row without a ``Z`` accumulate gradients; ``FF``
+are several inputs for one loss, as in siamese networks and critics.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from statistics import median_low
+
+_LONGEST = 64
+_STEADY = 0.6  # share of the steps that have to accumulate; the last of an epoch often has fewer batches
+
+
+class Sequence:
+    """The forward and backward passes of the current step, and kinds of past steps.
+
+    Attributes:
+        patterns: kinds of steps that were kept, and how many there were of each.
+        closures: steps whose optimizer ran forward passes itself, more than one.
+    """
+
+    def __init__(self) -> None:
+        self.patterns: Counter[str] = Counter()
+        self.closures = self._in_step = 0
+        self._letters: list[str] = []
+        self._layers: set[str] = set()
+        self._run = self._backward = -1
+        self._open = self._stepping = False
+
+    def forward(self, run: int, path: str, is_fresh: Callable[[], bool]) -> None:
+        """Take down that a layer runs in a forward pass.
+
+        Parts of a network that are called one after another are one forward pass, until a layer comes twice.
+
+        Args:
+            run: number of the call that the layer is in.
+            path: of the layer.
+            is_fresh: tells whether gradients are zero.
+        """
+        if not self._open or (run != self._run and path in self._layers):
+            if "B" in self._letters and is_fresh():
+                self._letters.append("Z")
+            self._letters.append("F")
+            self._in_step += self._stepping
+            self._layers.clear()
+            self._open = True
+        self._layers.add(path)
+        self._run = run
+
+    def backward(self, number: int) -> None:
+        """Take down a backward pass, known by its number."""
+        if number != self._backward:
+            self._letters.append("B")
+            self._backward, self._open = number, False
+
+    def step_begins(self) -> None:
+        """Tell apart what an optimizer's closure runs."""
+        self._stepping = True
+
+    def step_ends(self, keep: bool) -> None:
+        """Begin a new step, and keep the kind of the last one if asked to."""
+        if self._in_step > 1:
+            self.closures += 1
+        elif keep and "F" in self._letters:
+            self.patterns["".join(self._letters[:_LONGEST])] += 1
+        self._letters.clear()
+        self._layers.clear()
+        self._run = self._backward = -1
+        self._open = self._stepping = False
+        self._in_step = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has run in the current step."""
+        return not self._letters
+
+
+def accumulated(patterns: dict[str, int]) -> int:
+    """Return how many batches' gradients are usually accumulated in a step; 1 if they usually aren't.
+
+    Example:
+        >>> accumulated({"FBFBFBFB": 9, "FBFB": 1}), accumulated({"FFB": 10}), accumulated({"FBZFB": 10})
+        (4, 1, 1)
+    """
+    counts = {pattern: _accumulated(pattern) for pattern in patterns}
+    several = [count for pattern, count in counts.items() for _ in range(patterns[pattern]) if count > 1]
+    if len(several) < 2 or len(several) < _STEADY * sum(patterns.values()):
+        return 1
+    return median_low(several)
+
+
+def _accumulated(pattern: str) -> int:
+    last = pattern.rpartition("Z")[2]
+    return 1 if "FF" in pattern else last.count("F")

@@ -1,0 +1,59 @@
+"""Faults are put into healthy networks: each is found where it is, nothing else is, and its remedy helps."""
+
+import pytest
+from bench.checkup_suite import planted_processes
+from bench.checkup_suite.planted import examine
+from bench.checkup_suite.planted_all import CASES
+
+from convscope.checkup import fault_names
+
+NUM_CATALOGUE = 34
+LEAST = 28
+TOP = (7, 3, 4, 1, 6, 10, 22, 15, 21, 8, 11, 24, 17, 29, 14, 13)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case.network == "plain" else pytest.mark.slow) for case in CASES],
+    ids=str,
+)
+def test_planted(case):
+    before = case.healthy()
+    assert case.fault not in _faults(before)
+    assert _grave(before) == set()
+
+    planted = case.plant(before)
+    findings = examine(planted).findings
+    found = [finding for finding in findings if finding.fault == case.fault]
+    assert found, [finding.fault for finding in findings]
+    assert found[0].address.startswith(case.address), [finding.address for finding in found]
+    assert case.remedy in found[0].remedy
+    assert _grave(planted) - {case.fault, *case.expects} == set()
+
+    mended = case.mend(planted)
+    assert case.fault not in _faults(mended)
+    assert _grave(mended) == set()
+
+
+def _faults(subject):
+    return [finding.fault for finding in examine(subject).findings]
+
+
+def _grave(subject):
+    """What would alarm a user."""
+    return {f.fault for f in examine(subject).findings if f.severity in ("error", "warning")}
+
+
+def test_every_fault_is_planted_in_two_architectures():
+    networks = {}
+    for case in (*CASES, *planted_processes.CASES):
+        networks.setdefault(case.fault, set()).add(case.network)
+    assert {fault: names for fault, names in networks.items() if len(names) < 2} == {}
+    assert set(networks) == set(fault_names())
+
+
+def test_the_catalogue_is_planted():
+    numbers = {case.number for case in (*CASES, *planted_processes.CASES)} - {0}
+    assert numbers <= set(range(1, NUM_CATALOGUE + 1))
+    assert len(numbers) >= LEAST
+    assert set(TOP) <= numbers

@@ -1,0 +1,120 @@
+"""The check-up's charts: what they draw of the page's data, read from the pictures that Vega makes."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from convscope.report.charts import charts
+from convscope.report.checkup_charts import checkup_charts
+from convscope.report.page import page_data
+
+vl_convert = pytest.importorskip("vl_convert")
+
+
+def _filled(spec, data):
+    """A specification with its data put in, as the page's script does."""
+    if isinstance(spec, list):
+        return [_filled(part, data) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if "$field" in spec:
+        for key in spec["$field"].split("."):
+            data = data[key]
+        return data
+    return {key: _filled(part, data) for key, part in spec.items()}
+
+
+def _drawn(spec, data, **chosen):
+    """The labels of all marks of a chart: ``[(kind, label)]``."""
+    spec = {**_filled(spec, data), "width": 400}
+    for param in spec.get("params", ()):
+        param["value"] = chosen.get(param["name"], param["value"])
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec))
+    marks = re.findall(r'aria-label="([^"]*)"[^>]*?aria-roledescription="([^"]*)"', svg)
+    drawn = [(kind, label) for label, kind in marks if ": " in label]
+    assert not drawn or "NaN" not in svg
+    return drawn
+
+
+@pytest.fixture
+def data(checkup):
+    return {"checkup": checkup.to_dict()}
+
+
+def test_the_page_has_the_charts_that_its_data_allows(report, checkup):
+    specs = charts(page_data(report))
+    names = {"checkup-statistics", "checkup-gains", "checkup-gap", "checkup-percentiles"}
+    assert names <= set(specs)
+    bare = replace(
+        checkup, layers=tuple(replace(layer, single=None) for layer in checkup.layers), attribution=(),
+        percentiles=(),
+    )  # fmt: skip
+    assert checkup_charts(bare.to_dict()) == {}
+    static = replace(checkup.layers[0].single, mean=None, variance=None, mean_error=None, variance_error=None)
+    layers = (replace(checkup.layers[0], single=static),)
+    found = checkup_charts(replace(bare, layers=layers).to_dict())
+    assert set(found) == {"checkup-gains"}
+
+
+def test_specifications_hold_no_numbers_of_the_data(checkup, data):
+    text = json.dumps(checkup_charts(data["checkup"]))
+    assert "0.97" not in text
+    assert "-0.2" not in text
+    assert text.count("$field") >= 8
+
+
+def test_statistics_of_a_layer_with_error_bars(data):
+    spec = checkup_charts(data["checkup"])["checkup-statistics"]
+    assert spec["params"][0]["bind"]["options"] == ["bn1#1"]
+    drawn = _drawn(spec, data)
+    points = [label for kind, label in drawn if kind == "point"]
+    assert len(points) == 4
+    assert any("channel: 5" in p and "running: 0.9" in p and "measured: 0.3" in p for p in points)
+    assert any("− 2 standard errors: 0.24" in p and "+ 2 standard errors: 0.36" in p for p in points)
+    assert sum(kind == "rule mark" for kind, _ in drawn) == 5  # four bars and the diagonal
+    spread = [label for kind, label in _drawn(spec, data, statistic="standard deviations") if kind == "point"]
+    assert any("channel: 5" in p and "running: 2;" in p and "measured: 1.049" in p for p in spread)
+
+
+def test_the_layer_to_blame_is_shown_first(checkup):
+    other = replace(checkup.layers[0], address="bn9#1", mean_residual=7.0)
+    both = replace(checkup, layers=(checkup.layers[0], other))
+    assert checkup_charts(both.to_dict())["checkup-statistics"]["params"][0]["value"] == "bn1#1"
+    unnamed = replace(both, findings=())
+    assert checkup_charts(unnamed.to_dict())["checkup-statistics"]["params"][0]["value"] == "bn9#1"
+
+
+def test_gains_with_dead_channels_marked(data):
+    spec = checkup_charts(data["checkup"])["checkup-gains"]
+    points = [label for kind, label in _drawn(spec, data) if "γ: " in label]
+    assert len(points) == 4
+    (dead,) = [label for label in points if "after the ReLU: dead" in label]
+    assert "channel: 5" in dead
+    assert "γ: 0;" in dead
+    assert _drawn(spec, data, shown="nothing") == []
+
+
+def test_gains_of_which_it_is_not_known_what_reads_them(checkup):
+    single = replace(checkup.layers[0].single, dead=None)
+    data = {"checkup": replace(checkup, layers=(replace(checkup.layers[0], single=single),)).to_dict()}
+    points = [label for _, label in _drawn(checkup_charts(data["checkup"])["checkup-gains"], data)]
+    assert sum("after the ReLU: not known" in label for label in points) == 4
+
+
+def test_shares_of_the_gap(data):
+    drawn = _drawn(checkup_charts(data["checkup"])["checkup-gap"], data)
+    bars = [label for kind, label in drawn if kind == "bar"]
+    assert len(bars) == 2
+    assert any("takes of the gap: 0.1;" in bar and "which: wrong itself" in bar for bar in bars)
+    assert any("takes of the gap: 0.06" in bar and "which: misled" in bar for bar in bars)
+
+
+def test_percentiles_over_training(data):
+    spec = checkup_charts(data["checkup"])["checkup-percentiles"]
+    assert [param["bind"]["options"] for param in spec["params"]] == [["bn1"], ["output", "input"]]
+    kinds = [kind for kind, _ in _drawn(spec, data)]
+    assert kinds.count("line mark") == 3
+    assert kinds.count("area mark") == 1
+    assert _drawn(spec, data, watched="nothing") == []

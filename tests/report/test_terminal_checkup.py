@@ -1,0 +1,89 @@
+"""A check-up and a mending in the terminal."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from convscope import checkup as check
+from convscope.checkup import Left, Mended, Mending, Progress
+from convscope.cli.progress import CheckupBar
+
+
+def test_shares_of_the_gap_are_a_table(checkup, hostile):
+    text = str(checkup)
+    assert "takes of the gap" in text
+    assert "0.1 ± 0.02" in text
+    assert "misled by a layer before it" in text
+    assert hostile in text
+
+
+def test_how_to_read_more_is_said_once_for_each_fault(checkup):
+    twice = replace(checkup, findings=(*checkup.findings, checkup.findings[0]))
+    assert str(twice).count("More: convscope checkup --explain stale-statistics") == 1
+    assert "--explain dead-gamma" not in str(twice)
+
+
+def test_expected_faults_and_the_proof(checkup):
+    text = str(checkup)
+    assert "expected: young-statistics at" in text
+    assert (
+        "your model is unchanged: parameters, buffers, modes, hooks and random generators have the same "
+        "hashes before and after"
+    ) in text
+    assert "your model" not in str(replace(checkup, state=None))
+    changed = replace(checkup.state, after=replace(checkup.state.after, modes="x"), unchanged=False)
+    assert "your model has changed during the check-up: modes" in str(replace(checkup, state=changed))
+
+
+@pytest.mark.parametrize(
+    ("depth", "words"),
+    [
+        ("data", "500 samples in 8 batches"),
+        ("static", "no data"),
+        ("training", "a watched training run"),
+    ],
+)
+def test_the_heading_says_how_deep_it_went(checkup, depth, words):
+    assert f"Check-up of 2 batch norms ({words})" in str(replace(checkup, depth=depth))
+
+
+def test_a_network_without_batch_norm():
+    text = str(check(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8)))
+    assert text.startswith("This network has no batch norm\n\nthere is nothing to check")
+
+
+def test_a_mending_shows_what_was_done_before_and_after(checkup):
+    after = replace(checkup, findings=checkup.findings[1:], gap=0.01, eval_loss=0.42)
+    found = Mending(
+        checkup,
+        after,
+        (Mended(("stale-statistics",), ("bn1#1",), "statistics estimated anew", 2e-7),),
+        (Left("dead-gamma", "bn2#1", "it needs a decision"),),
+        nn.ReLU(),
+    )
+    text = str(found)
+    assert "1 repair (on a copy: your model is as it was)" in text
+    assert "statistics estimated anew" in text
+    assert "2e-07" in text
+    lines = {line.split("  ")[0]: line.split()[-2:] for line in text.splitlines() if line}
+    assert lines["findings: warning"] == ["1", "0"]
+    assert lines["findings: advice"] == ["1", "1"]
+    assert lines["gap"] == ["0.11", "0.01"]
+    assert "gone: stale-statistics at bn1#1" in text
+    assert "left: dead-gamma at bn2#1: it needs a decision" in text
+
+
+def test_nothing_to_mend(checkup):
+    text = str(Mending(checkup, checkup, (), (), nn.ReLU()))
+    assert text.startswith("Nothing to mend")
+    assert "gone" not in text
+
+
+def test_the_bar_takes_every_kind_of_course(capsys):
+    with CheckupBar() as bar:
+        bar(Progress("running batches", 1, None))
+        bar(Progress("running batches", 2, 7))
+        bar(Progress("attributing the gap to layers", 3, 3))
+    assert capsys.readouterr().out == ""
