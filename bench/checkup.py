@@ -7,8 +7,8 @@ in healthy subjects before planting, in planted and in mended ones, in 62 health
 torchvision (in training mode and in evaluation mode), and in deliberate uses.
 
 torch-audit looks at the same subjects while they train for a few steps (`bench/checkup_audit.py`). Found is
-any rule that can be taken for the fault or its symptom, at any layer, if it didn't warn of the healthy
-subject too; of faults that it has no rule for, none can be. Its false alarms are warnings and errors of rules
+any rule that can be taken for the fault or its symptom, at any layer, if it didn't warn of the same layer in
+the healthy subject too; of faults that it has no rule for, none can be. Its false alarms are warnings and errors of rules
 about batch norm (TA304, TA400, TA402, TA501); those of all rules are in brackets. Its rule for a batch norm
 that is called twice is right that it is, and its rule for a bias before a batch norm is advice here.
 
@@ -111,7 +111,7 @@ def _audited(case: Planted, row: _Row) -> None:
     if rules and checkup_audit.is_installed():
         before = checkup_audit.audit(case.healthy())
         after = checkup_audit.audit(case.plant(case.healthy()))
-        row.found_by_audit += bool(rules & (after - before))
+        row.found_by_audit += any(rule in rules for rule, _ in after - before)
 
 
 def _between_processes(rows: dict[str, _Row], alarms: dict[str, _Alarms]) -> None:
@@ -144,7 +144,7 @@ def _alarmed(alarms: _Alarms, subject: Subject, checked: Checkup) -> None:
     alarms.subjects += 1
     alarms.ours += bool(_grave(checked))
     if checkup_audit.is_installed():
-        rules = checkup_audit.audit(subject)
+        rules = {rule for rule, _ in checkup_audit.audit(subject)}
         alarms.audit += bool(rules & _ABOUT_NORMS)
         alarms.audit_any += bool(rules)
 

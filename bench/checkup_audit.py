@@ -1,6 +1,6 @@
 """torch-audit on the suites of the check-up: the subjects as they are, its own hooks, its own rules.
 
-A subject that has data is trained for as many steps as that has batches, at most four; a subject that has a
+A subject that has data is trained for as many steps as that has batches, at most eight; a subject that has a
 loop runs it. The wrapper is the one that its documentation calls the one with the least code,
 ``autopatch(model, optimizer)``, looking at every step; static and initial rules run too. A subject without an
 optimizer gets plain SGD, which no rule has anything against.
@@ -36,7 +36,7 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 """The rules that can be taken for a fault, or for its symptom; faults that aren't here have none."""
 
-_MOST_STEPS = 4
+_MOST_STEPS = 8
 
 
 def is_installed() -> bool:
@@ -44,8 +44,8 @@ def is_installed() -> bool:
     return find_spec("torch_audit") is not None
 
 
-def audit(subject: Subject) -> set[str]:
-    """Return the ids of the rules that warn or worse; the subject is used up.
+def audit(subject: Subject) -> set[tuple[str, str]]:
+    """Return what warns or worse: rules' ids, and the layers that they name; the subject is used up.
 
     What its steps raise ends them, as it would for its user: what was found until then counts.
     """
@@ -66,7 +66,7 @@ def audit(subject: Subject) -> set[str]:
         print(f"torch-audit: a step failed ({type(error).__name__})")
     found = auditor.finish().findings
     auditor.unpatch()
-    return {finding.rule_id for finding in found if finding.severity >= Severity.WARN}
+    return {(f.rule_id, f.module_path or "") for f in found if f.severity >= Severity.WARN}
 
 
 def _train(model: nn.Module, optimizer: Any, subject: Subject) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from convscope import checkup as check
-from convscope.checkup import Left, Mended, Mending, Progress
+from convscope.checkup import Left, Mended, Mending, Progress, Unchecked
 from convscope.cli.progress import CheckupBar
 
 
@@ -23,6 +23,22 @@ def test_how_to_read_more_is_said_once_for_each_fault(checkup):
     twice = replace(checkup, findings=(*checkup.findings, checkup.findings[0]))
     assert str(twice).count("More: convscope checkup --explain stale-statistics") == 1
     assert "--explain dead-gamma" not in str(twice)
+
+
+def test_findings_of_one_fault_are_told_once_with_their_places(checkup):
+    places = [f"layer{number}#1" for number in range(9)]
+    alike = tuple(replace(checkup.findings[0], address=place) for place in places)
+    text = " ".join(str(replace(checkup, findings=alike)).split())
+    assert text.count(alike[0].remedy) == 1
+    assert f"at {places[0]} " in text
+    assert f"The same, by falling effect, at {', '.join(places[1:7])} and 2 more (--json has all)" in text
+
+
+def test_what_was_not_checked_is_told_once_for_a_reason(checkup):
+    notes = [Unchecked(f"dead-gamma at {place}", "no data") for place in "abcdefgh"]
+    text = str(replace(checkup, unchecked=(*notes, Unchecked("gap", "no data"))))
+    assert "not checked: dead-gamma at a, b, c, d, e, f and 2 more (--json has all): no data" in text
+    assert "not checked: gap: no data" in text
 
 
 def test_expected_faults_and_the_proof(checkup):

@@ -4,10 +4,11 @@ A specification takes its data by name: ``{"$field": "cost.forecast.timeline"}``
 the page's JSON, and the page's script puts it in. So a chart can't show anything but the page's data.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from convscope.report.chart_frame import ACCENT, RULE, SECOND, WRONG, Spec, field, frame
-from convscope.report.checkup_charts import checkup_charts
+from convscope.report.checkup_charts import checkup_charts, percentiles_chart
 
 _SYMBOLS: Spec = {"symbolType": "stroke", "symbolSize": 220}
 _MIB = 2**20
@@ -22,7 +23,16 @@ def charts(data: dict[str, Any]) -> dict[str, Spec]:
             arms.append(("training.twin", "without", SECOND))
         specs["accuracy"] = accuracy_chart(arms)
         specs["loss"] = loss_chart(arms)
+        specs |= dict(_activations(data["training"]))
     return {**specs, **(checkup_charts(data["checkup"]) if data.get("checkup") else {})}
+
+
+def _activations(training: dict[str, Any]) -> Iterator[tuple[str, Spec]]:
+    """The percentiles of what each layer's non-linearity reads, of the runs that were watched."""
+    for arm in ("run", "twin"):
+        rows = training[arm]["percentiles"] if training[arm] else ()
+        if paths := [row["path"] for row in rows]:
+            yield f"activations-{arm}", percentiles_chart(paths, f"training.{arm}", sides=("output",))
 
 
 def memory_chart(base: str) -> Spec:

@@ -216,12 +216,15 @@ def attribution_chart(num_layers: int) -> Spec:
     return frame([bars, errors], max(60, 22 * shown), [])
 
 
-def percentiles_chart(paths: Sequence[str], base: str = "checkup") -> Spec:
+def percentiles_chart(
+    paths: Sequence[str], base: str = "checkup", sides: Sequence[str] = ("output", "input")
+) -> Spec:
     """Return the chart of the 15th, 50th and 85th percentile of a layer's channel over training.
 
     Args:
         paths: layers to choose from.
-        base: path of the check-up in the page's data.
+        base: path of the check-up, or of the run, in the page's data.
+        sides: of a layer, to choose from.
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, figure 1(b, c).
@@ -263,8 +266,7 @@ def percentiles_chart(paths: Sequence[str], base: str = "checkup") -> Spec:
     return frame(
         [band, lines],
         260,
-        [choice("watched", paths[0], paths, "Layer "),
-         choice("side", "output", ("output", "input"), "Side ")],
+        [choice("watched", paths[0], paths, "Layer "), choice("side", sides[0], sides, "Side ")],
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
 from convscope.train.log import Log, read_log
 from convscope.train.run import Run, thinned
+from convscope.train.watched import joined
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def run_from_log(folder: RunFolder, log: Log) -> Run:
         weights=_existing(folder.final) if log.ended and log.diverged is None else None,
         best_weights=_existing(folder.best),
         diverged=log.diverged,
+        percentiles=joined(log.percentiles.values()),
     )
 
 

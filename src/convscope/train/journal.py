@@ -1,11 +1,13 @@
 """The losses of a run: gathered from the device now and then, checked, kept and logged."""
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from convscope.checkup.observed.run import Percentiles
 from convscope.train.checkpoint import Position
 from convscope.train.engine import summed
 from convscope.train.folder import RunFolder
@@ -79,6 +81,11 @@ class Journal:
         """Keep and log an epoch."""
         self.log.epochs.append(record)
         self._write("epoch", [as_entry(record)])
+
+    def percentiles(self, rows: list[Percentiles], epoch: int) -> None:
+        """Keep and log what the layers' percentiles were over an epoch."""
+        self.log.percentiles[epoch] = rows
+        self._write("percentiles", [{"epoch": epoch, **dataclasses.asdict(row)} for row in rows])
 
     def end(self, diverged: Divergence | None) -> None:
         """Log the end of the run."""

@@ -1,8 +1,9 @@
 """The log of a run: one JSON object a line, written as the run goes on.
 
 Kinds of lines: ``start`` (what the run is), ``step`` and ``epoch`` (the records of
-:mod:`convscope.train.run`), ``end`` (``diverged`` is null, or where it did). A line counts once it ends
-with a newline, so a process killed while writing leaves a log that can still be read.
+:mod:`convscope.train.run`), ``percentiles`` (of a layer, over one epoch), ``end`` (``diverged`` is null, or
+where it did). A line counts once it ends with a newline, so a process killed while writing leaves a log that
+can still be read.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from convscope.checkup.observed.run import Percentiles
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.core.result import plain
@@ -28,6 +30,7 @@ class Log:
         start: the fields of the first line; empty if the log has none yet.
         steps: records of the steps, in order.
         epochs: records of the finished epochs, in order.
+        percentiles: of each layer, by epoch.
         ended: whether the run came to its end (diverged runs did).
         diverged: where it diverged, or None.
     """
@@ -35,6 +38,7 @@ class Log:
     start: dict[str, Any] = field(default_factory=dict)
     steps: list[StepRecord] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
+    percentiles: dict[int, list[Percentiles]] = field(default_factory=dict)
     ended: bool = False
     diverged: Divergence | None = None
 
@@ -77,7 +81,13 @@ def truncate_log(path: Path, step: int, epoch: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
         entry = json.loads(line)
-        limit = {"start": True, "step": entry.get("step", 0) <= step, "epoch": entry.get("epoch", 0) <= epoch}
+        in_epoch = entry.get("epoch", 0) <= epoch
+        limit = {
+            "start": True,
+            "step": entry.get("step", 0) <= step,
+            "epoch": in_epoch,
+            "percentiles": in_epoch,
+        }
         if limit.get(entry["kind"], False):
             kept.append(line + "\n")
     with whole_file(path) as temporary:
@@ -130,11 +140,21 @@ def _read_line(log: Log, entry: dict[str, Any]) -> None:
         log.steps.append(_record(StepRecord, entry))
     elif kind == "epoch":
         log.epochs.append(_record(EpochRecord, entry))
+    elif kind == "percentiles":
+        log.percentiles.setdefault(entry["epoch"], []).append(_percentiles(entry))
     elif kind == "end":
         diverged = entry["diverged"]
         log.ended, log.diverged = True, _record(Divergence, diverged) if diverged else None
     else:
         raise ValueError(kind)
+
+
+def _percentiles(entry: dict[str, Any]) -> Percentiles:
+    low, median, high = (
+        tuple(_NOT_FINITE if value is None else value for value in entry[name])
+        for name in ("low", "median", "high")
+    )
+    return Percentiles(entry["path"], entry["channel"], entry["of"], tuple(entry["steps"]), low, median, high)
 
 
 def _record(record_type: type[Any], entry: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from convscope.train.run import Divergence, EpochRecord
 from convscope.train.schedule import learning_rate
 from convscope.train.step import take_step
 from convscope.train.subject import Subject
+from convscope.train.watched import watched
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -87,17 +88,19 @@ class Training:
 
     def run(self, journal: Journal, progress: Progress) -> Divergence | None:
         """Train to the end, from the present position; return where the run diverged, if it did."""
-        clock = _Clock(self)
-        while self.position.epoch < self.config.epochs:
-            diverged = self._train_epoch(journal, progress, clock)
-            if diverged is not None:
-                return diverged
-            started = time.perf_counter()
-            share_buffers(self.model, self.accelerator)
-            record = self._measured(started)
-            self._finish_epoch(record, journal)
-            progress.epoch(record)
-            clock.pause(time.perf_counter() - started)
+        clock, steps = _Clock(self), range(self.position.step, self.total_steps)
+        with watched(self.model, self.optimizer, steps, journal.log.percentiles.values()) as curves:
+            while self.position.epoch < self.config.epochs:
+                diverged = self._train_epoch(journal, progress, clock)
+                if diverged is not None:
+                    return diverged
+                started = time.perf_counter()
+                share_buffers(self.model, self.accelerator)
+                journal.percentiles(curves.news(), self.position.epoch + 1)
+                record = self._measured(started)
+                self._finish_epoch(record, journal)
+                progress.epoch(record)
+                clock.pause(time.perf_counter() - started)
         return None
 
     def save(self) -> None:

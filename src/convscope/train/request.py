@@ -141,6 +141,7 @@ def _earlier_log(training: Training) -> Log:
         start=log.start,
         steps=[record for record in log.steps if record.step <= position.step],
         epochs=[record for record in log.epochs if record.epoch <= position.epoch],
+        percentiles={e: rows for e, rows in log.percentiles.items() if e <= position.epoch},
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from convscope.checkup.observed.run import Percentiles
 from convscope.core.result import Result
 from convscope.train.config import TrainConfig
 
@@ -95,6 +96,8 @@ class Run(Result):
         weights: file with the final weights under their plain names; None if the run diverged.
         best_weights: file with the weights of the epoch with the highest validation accuracy.
         diverged: where and how the run diverged, or None.
+        percentiles: of what each layer's non-linearity reads, over the steps of finished epochs; empty if
+            the network can't be watched.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Run(Result):
     weights: str | None
     best_weights: str | None
     diverged: Divergence | None = None
+    percentiles: tuple[Percentiles, ...] = ()
 
     @property
     def best_epoch(self) -> EpochRecord | None:

@@ -98,3 +98,13 @@ def test_frozen_layers_normalise_by_no_batch():
     frozen, training = _observe(net, images(8)).norms
     assert frozen.inputs.variance_error is None
     assert training.inputs.variance_error is not None
+
+
+def test_neighbours_of_an_axis():
+    ramp, noise = torch.linspace(-3, 3, 40), torch.randn(40) * 3
+    x = torch.randn(64, 40, 40) + noise[:, None] + ramp
+    channels, positions = _facts([x[:30], x[30:]]).axis_roughness
+    means = x.double().mean((0, 2)).numpy()
+    assert channels == pytest.approx(np.mean(np.diff(means) ** 2) / np.var(means), rel=1e-4)
+    assert channels > 1.2
+    assert positions < 0.1

@@ -82,6 +82,7 @@ class Inputs:
         spread_C = (population.variance + eps).sqrt()
         return InputFacts(
             axis_shares=self._axis_shares(population),
+            axis_roughness=tuple(map(_roughness, self._sums)) if len(self._sums) > 1 else (),
             mean_to_spread=float((population.mean.abs() / spread_C).max()),
             variance_error=self.variance_error,
             padded=self._padded.facts(eps),
@@ -93,3 +94,9 @@ class Inputs:
         if len(self._sums) < 2 or not total > 0:
             return ()
         return tuple(float((sums / self._images).var(correction=0)) / total for sums in self._sums)
+
+
+def _roughness(means: Tensor) -> float:
+    """Σ (mᵢ₊₁ − mᵢ)² / (n − 1) over the variance (von Neumann, Annals of Mathematical Statistics, 1941)."""
+    spread = float(means.var(correction=0)) if len(means) > 1 else 0.0
+    return float(means.diff().square().mean()) / spread if spread > 0 else 0.0

@@ -57,13 +57,8 @@ class Passes:
         self.num_samples = self.num_batches = 0
         self.loss_coupling: float | None = None
         self.unchecked: list[Unchecked] = []
-        self._probe, self._model, self._roster, self._loss, self._tape = (
-            probe,
-            probe.model,
-            roster,
-            loss,
-            tape,
-        )
+        self._probe, self._model = probe, probe.model
+        self._roster, self._loss, self._tape = roster, loss, tape
         self._attribution = probe.attribution
         self._rule: Callable[[Visit], Any] = self._pool
         probe.around("batch_norm", lambda visit: self._rule(visit))

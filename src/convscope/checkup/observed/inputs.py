@@ -40,6 +40,8 @@ class InputFacts:
     Attributes:
         axis_shares: part of the variance that each axis but that of images explains by itself, channels
             first; empty where there is only the one.
+        axis_roughness: von Neumann's ratio of the means by index along each of these axes: about 2 if
+            neighbours have nothing to do with one another, as channels, and near 0 for positions of pictures.
         mean_to_spread: κ, the largest |μ| / σ of any channel.
         variance_error: largest relative error, over channels, of the batch variance that PyTorch's operator
             computes from these inputs as they lie in memory, against float64; None if it wasn't run.
@@ -48,6 +50,7 @@ class InputFacts:
     """
 
     axis_shares: tuple[float, ...] = ()
+    axis_roughness: tuple[float, ...] = ()
     mean_to_spread: float = 0.0
     variance_error: float | None = None
     padded: PaddedInputs | None = None

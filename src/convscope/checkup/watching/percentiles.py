@@ -24,10 +24,14 @@ class PercentileLog:
 
     When there are 512 samples, every second one is given up, and only every second step sampled from then
     on, so that memory doesn't grow with training.
+
+    Attributes:
+        channels: the channel of each layer that is looked at, by path; chosen at a layer's first sample if it
+            isn't in here, so that a run which goes on can go on with the same ones.
     """
 
     def __init__(self) -> None:
-        self._channels: dict[str, int] = {}
+        self.channels: dict[str, int] = {}
         self._values: dict[_Key, Tensor] = {}
         self._found: dict[_Key, list[tuple[int, tuple[float, float, float]]]] = {}
         self._stride, self._samples = 1, 0
@@ -45,10 +49,10 @@ class PercentileLog:
         if (path, side) in self._values or values.dim() < 2 or not values.is_floating_point():
             return
         dim = values.dim() - 1 if isinstance(layer, nn.Linear) else 1
-        if path not in self._channels:
-            self._channels[path] = _typical(values.detach(), dim)
-        if self._channels[path] < values.shape[dim]:
-            self._values[path, side] = _some(values.detach().select(dim, self._channels[path]))
+        if path not in self.channels:
+            self.channels[path] = _typical(values.detach(), dim)
+        if self.channels[path] < values.shape[dim]:
+            self._values[path, side] = _some(values.detach().select(dim, self.channels[path]))
 
     @torch.no_grad()
     def step_ends(self, steps: int) -> None:
@@ -70,7 +74,7 @@ class PercentileLog:
         for (path, side), samples in self._found.items():
             steps, levels = zip(*samples, strict=True)
             low, middle, high = zip(*levels, strict=True)
-            rows.append(Percentiles(path, self._channels[path], side, steps, low, middle, high))
+            rows.append(Percentiles(path, self.channels[path], side, steps, low, middle, high))
         return tuple(rows)
 
     def latest(self) -> dict[_Key, tuple[float, float, float]]:

@@ -1,16 +1,20 @@
 """The check-up in the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 
 from convscope.checkup import Checkup, NormHealth
 from convscope.checkup.observed import LayerGap
+from convscope.checkup.unchecked import Unchecked
+from convscope.core.finding import Finding
 from convscope.core.result import renders
 from convscope.report.formats import counted, exact, number, write
-from convscope.report.terminal.tables import facts, findings, label, sections, table, title
+from convscope.report.terminal.tables import facts, finding, label, sections, table, title
 
+_NAMED = 6  # places that are named one by one
 _COLUMNS = ("Batch norm", "Channels#", "Values#", "worth#", "Mean off by σ#", "Variance off by log#",
             "Stale#", "Dead#", "Median γ#", "Momentum#")  # fmt: skip
 
@@ -25,13 +29,13 @@ def render_checkup(checkup: Checkup) -> RenderableType:
     nothing = "nothing to say: no fault was found" if checkup.layers else "there is nothing to check"
     return sections(
         title(_heading(checkup)),
-        findings(checkup.findings, nothing),
+        _findings(checkup.findings) if checkup.findings else label(nothing, "dim"),
         _more(checkup),
         _gap(checkup),
         table(_SHARES, map(_share, checkup.attribution), note=_OVERLAP) if checkup.attribution else None,
         table(_COLUMNS, map(_row, checkup.layers)) if checkup.layers else None,
-        _lines(f"expected: {each.fault} at {each.address}" for each in checkup.expected),
-        _lines(f"not checked: {each.what}: {each.reason}" for each in checkup.unchecked),
+        _lines(f"expected: {fault} at {places}" for fault, places in _declared(checkup.expected)),
+        _lines(f"not checked: {what}: {reason}" for what, reason in _unchecked(checkup.unchecked)),
         _state(checkup),
     )
 
@@ -45,6 +49,44 @@ def _heading(checkup: Checkup) -> str:
         "training": "a watched training run",
     }
     return f"Check-up of {counted(len(checkup.layers), 'batch norms')} ({where[checkup.depth]})"
+
+
+def _findings(found: tuple[Finding, ...]) -> RenderableType:
+    """Return the findings; of those of one fault the one of largest effect, and where the others are."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for each in found:
+        alike.setdefault((each.fault, each.severity), []).append(each)
+    parts: list[RenderableType] = []
+    for first, *others in alike.values():
+        parts.append(finding(first))
+        if others:
+            places = _places([each.address for each in others])
+            parts.append(Padding(label(f"The same, by falling effect, at {places}", "dim"), (0, 0, 0, 3)))
+    return Group(*parts)
+
+
+def _places(addresses: list[str]) -> str:
+    """Name the first few addresses, and say how many more there are."""
+    named, left = ", ".join(addresses[:_NAMED]), len(addresses) - _NAMED
+    return f"{named} and {left} more (--json has all)" if left > 0 else named
+
+
+def _declared(found: tuple[Finding, ...]) -> Iterator[tuple[str, str]]:
+    """Each fault that was declared, and its places."""
+    places: dict[str, list[str]] = {}
+    for each in found:
+        places.setdefault(each.fault, []).append(each.address)
+    return ((fault, _places(addresses)) for fault, addresses in places.items())
+
+
+def _unchecked(notes: tuple[Unchecked, ...]) -> Iterator[tuple[str, str]]:
+    """Each kind of thing that couldn't be checked for one reason, and its places."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for each in notes:
+        kind, _, place = each.what.partition(" at ")
+        places.setdefault((kind if place else "", each.reason), []).append(place or each.what)
+    for (kind, reason), names in places.items():
+        yield f"{kind} at {_places(names)}" if kind else _places(names), reason
 
 
 def _more(checkup: Checkup) -> RenderableType | None:

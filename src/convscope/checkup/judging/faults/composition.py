@@ -6,6 +6,7 @@ from itertools import combinations
 
 import torch
 
+from convscope.checkup.judging.calls import shift_beyond_doubt
 from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, SIGMAS, VARIANCE_TOLERANCE, student
 from convscope.checkup.judging.shuffling import Sorted, sorted_by
@@ -46,7 +47,7 @@ def shared_over_domains(observation: Observation) -> Iterator[Finding]:
     yield from sorted((finding for finding in found if finding), key=lambda finding: -finding.effect)
     named = {calls[0].path for calls, finding in zip(_by_path(observation).values(), found) if finding}
     for shift in observation.run.call_shifts if observation.run else ():
-        effect = _effect_in_run(shift)
+        effect = shift_beyond_doubt(shift)
         if effect > 1 and shift.path not in named:
             yield _in_run(shift, effect)
 
@@ -148,13 +149,6 @@ def _of_mean(population: Population, between_images_C: torch.Tensor) -> torch.Te
 
 def _in_training(norm: NormCall) -> Population | None:
     return norm.batch_population or norm.population
-
-
-def _effect_in_run(shift: CallShift) -> float:
-    """A watched shift beyond its standard errors, as a multiple of what is tolerated."""
-    mean = (abs(shift.shift) - SIGMAS * shift.error) / MEAN_TOLERANCE
-    variance = (abs(shift.log_variance) - SIGMAS * shift.log_variance_error) / VARIANCE_TOLERANCE
-    return max(mean, variance)
 
 
 def _in_run(shift: CallShift, effect: float) -> Finding:

@@ -13,6 +13,8 @@ from convscope.tape import OperatorCall
 _OTHER_SHARE = 0.15
 _RAW_SHARE = 0.5  # of the network's own inputs, whose positions may well differ
 _TIMES = 4.0
+# Channels come in no order (a ratio of 2); positions of pictures and of series are like their neighbours.
+_ROUGH = 1.0
 
 
 @fault("padding-in-statistics")
@@ -37,16 +39,18 @@ def padding_in_statistics(observation: Observation) -> Iterator[Finding]:
 def wrong_axis(observation: Observation) -> Iterator[Finding]:
     """Another axis than the one that the layer takes for channels explains the variance of its inputs.
 
-    As where (N, L, C) is given to a BatchNorm1d, which takes (N, C, L), or (N, H, W, C) to a BatchNorm2d.
+    As where (N, L, C) is given to a BatchNorm1d, which takes (N, C, L), or (N, H, W, C) to a BatchNorm2d. An
+    axis whose means run smoothly is one of positions: centred pictures, series with a trend.
     """
     for norm in observation.norms:
         shares = norm.inputs.axis_shares if norm.inputs is not None else ()
         if norm.frozen or norm.channels < 2 or len(shares) < 2:
             continue
         most = _RAW_SHARE if _reads_inputs(observation, norm) else _OTHER_SHARE
-        other = max(shares[1:])
+        rough = norm.inputs.axis_roughness if norm.inputs is not None else ()
+        other = max((share for share, ratio in zip(shares[1:], rough[1:]) if ratio > _ROUGH), default=0.0)
         if other > most and other > _TIMES * shares[0]:
-            yield _axis_finding(norm, shares, other / most)
+            yield _axis_finding(norm, shares, shares.index(other, 1), other / most)
 
 
 def _reads_inputs(observation: Observation, norm: NormCall) -> bool:
@@ -84,8 +88,8 @@ def _padding_finding(effect: float, norm: NormCall, padded: PaddedInputs) -> Fin
     )
 
 
-def _axis_finding(norm: NormCall, shares: tuple[float, ...], effect: float) -> Finding:
-    axis = 1 + max(range(1, len(shares)), key=lambda index: shares[index])
+def _axis_finding(norm: NormCall, shares: tuple[float, ...], index: int, effect: float) -> Finding:
+    axis = 1 + index
     ending = axis == len(shares)
     order = (0, axis, *(other for other in range(1, len(shares) + 1) if other != axis))
     back = tuple(order.index(axis) for axis in range(len(order)))
