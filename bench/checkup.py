@@ -8,9 +8,9 @@ torchvision (in training mode and in evaluation mode), and in deliberate uses.
 
 torch-audit looks at the same subjects while they train for a few steps (`bench/checkup_audit.py`). Found is
 any rule that can be taken for the fault or its symptom, at any layer, if it didn't warn of the same layer in
-the healthy subject too; of faults that it has no rule for, none can be. Its false alarms are warnings and errors of rules
-about batch norm (TA304, TA400, TA402, TA501); those of all rules are in brackets. Its rule for a batch norm
-that is called twice is right that it is, and its rule for a bias before a batch norm is advice here.
+the healthy subject too; of faults that it has no rule for, none can be. Its false alarms are warnings and
+errors of rules about batch norm (TA304, TA400, TA402, TA501); those of all rules but hints at speed (TA2xx)
+are in brackets. Its rule for a bias before a batch norm warns of what is advice here.
 
 Faults between processes are looked for in two processes; torch-audit knows of one.
 """
@@ -144,7 +144,7 @@ def _alarmed(alarms: _Alarms, subject: Subject, checked: Checkup) -> None:
     alarms.subjects += 1
     alarms.ours += bool(_grave(checked))
     if checkup_audit.is_installed():
-        rules = {rule for rule, _ in checkup_audit.audit(subject)}
+        rules = {rule for rule, _ in checkup_audit.audit(subject) if not rule.startswith("TA2")}
         alarms.audit += bool(rules & _ABOUT_NORMS)
         alarms.audit_any += bool(rules)
 

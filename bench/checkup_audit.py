@@ -6,6 +6,7 @@ loop runs it. The wrapper is the one that its documentation calls the one with t
 optimizer gets plain SGD, which no rule has anything against.
 """
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import islice
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.checkup_suite.planted import Subject
+from convscope.checkup.measuring.batches import Batch, batches_of
 
 RULES: dict[str, tuple[str, ...]] = {
     "accumulated-batches": ("TA304",),
@@ -60,7 +62,7 @@ def audit(subject: Subject) -> set[tuple[str, str]]:
     try:
         if subject.train is not None:
             subject.train()
-        elif subject.data is not None and not isinstance(subject.data, tuple):
+        else:
             _train(model, optimizer, subject)
     except Exception as error:
         print(f"torch-audit: a step failed ({type(error).__name__})")
@@ -70,14 +72,20 @@ def audit(subject: Subject) -> set[tuple[str, str]]:
 
 
 def _train(model: nn.Module, optimizer: Any, subject: Subject) -> None:
-    for batch in islice(subject.data, _MOST_STEPS):
-        inputs, labels = batch if isinstance(batch, list | tuple) else (batch, None)
-        outputs = model(inputs)
-        loss = _loss(subject, outputs, labels)
+    for batch in islice(_batches(model, subject.data), _MOST_STEPS):
+        outputs = model(*batch.args, **batch.kwargs)
+        loss = _loss(subject, outputs, batch.labels)
         if loss.requires_grad and optimizer is not None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def _batches(model: nn.Module, data: Any) -> Iterator[Batch]:
+    """What a check-up takes for batches; none in a shape."""
+    if data is None or (isinstance(data, tuple) and all(isinstance(size, int) for size in data)):
+        return iter(())
+    return batches_of(model, data)
 
 
 def _loss(subject: Subject, outputs: Any, labels: Any) -> Tensor:

@@ -186,7 +186,7 @@ def _twice(model: nn.Module, pictures: Tensor, labels: Tensor) -> Tensor:
 def _case(
     network: str, number: int, fault: str, wrong: dict[str, Any], remedy: str,
     right: dict[str, Any] | Callable[[nn.Module, str], object],
-    healthy: Loop | None = None, address: str = "self",
+    healthy: Loop | None = None, address: str = "self", expects: tuple[str, ...] = (),
 ) -> Planted:  # fmt: skip
     return Planted(
         number=number,
@@ -197,6 +197,7 @@ def _case(
         address=address,
         remedy=remedy,
         mend=partial(_with, right) if isinstance(right, dict) else partial(_called, right),
+        expects=expects,
     )
 
 
@@ -211,6 +212,7 @@ def _cases(network: str) -> tuple[Planted, ...]:
         group(
             2, "training-in-evaluation-mode", {"train": nn.Module.eval}, "model.train()",
             {"train": nn.Module.train},
+            expects=("scale-drift",),  # nothing takes out the weights' length then: steps are long
         ),
         group(
             4, "freeze-undone", {"before": _frozen_by_hand}, "cs.norm.freeze(model)",

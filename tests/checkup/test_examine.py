@@ -1,6 +1,7 @@
 """The whole check-up: its numbers, what it refuses, and that it leaves nothing behind."""
 
 import json
+import math
 import random
 
 import numpy as np
@@ -8,12 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses import FakeTensor
 from torch.nn.modules import module as nn_module
+from torch.optim.swa_utils import AveragedModel
 
+import convscope as cs
 from cases import CASES, DictNet, FunctionalNet, ResidualNet
 from checkup.grown import Small, bits_of, evidence, faults, grow, images, loader
 from convscope import checkup
-from convscope.checkup import Checkup, Unchecked, fault, fault_names, remove_fault
+from convscope.checkup import Checkup, CheckupPlan, Unchecked, fault, fault_names, remove_fault
 from convscope.core.errors import ConvscopeError
 from convscope.core.finding import Finding
 from convscope.norm.layers.batch import BatchNorm2d
@@ -95,7 +99,12 @@ def test_the_gap_is_the_difference_of_the_two_losses():
     assert found.eval_loss == pytest.approx(float(before.mean()), rel=1e-5)
     assert found.batch_loss == pytest.approx(float(after.mean()), rel=1e-5)
     assert found.gap == pytest.approx(float((before - after).mean()), rel=1e-4)
-    assert found.gap_error == pytest.approx(float((before - after).std() / 80**0.5), rel=1e-4)
+    # Samples of a batch share its statistics: the error is that between the 5 batches, and, as these are few,
+    # a part of that between the 80 samples.
+    means = torch.stack([part.mean() for part in (before - after).split(16)])
+    of_batches, of_samples = float(means.std() / 5**0.5), float((before - after).std() / 80**0.5)
+    both = max(math.hypot(of_batches, (3 / 4) ** 0.5 * of_samples), of_samples)
+    assert found.gap_error == pytest.approx(both, rel=1e-4)
 
 
 def test_a_users_loss_and_the_lack_of_one():
@@ -109,7 +118,161 @@ def test_a_users_loss_and_the_lack_of_one():
     assert Unchecked("gap", "the data has no labels") in checkup(model, x).unchecked
     broken = checkup(model, [(x, y)], loss=lambda outputs, target: outputs.sum() * float("nan"))
     assert broken.gap is None
-    assert Unchecked("gap", "a batch whose loss is NaN or infinite was left out") in broken.unchecked
+    assert Unchecked("gap", "a loss that is NaN or infinite") in broken.unchecked
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        (lambda x, y: (x, y + float("nan")), "a loss that is NaN or infinite"),
+        (lambda x, y: (x,), "the data has no labels"),
+    ],
+)
+def test_a_gap_over_a_part_says_over_how_many_samples(spoilt, reason):
+    model = grow(Small(), batches=60)
+    batches = [(images(16), torch.randn(16, 4)) for _ in range(3)]
+    found = checkup(model, [*batches[:2], spoilt(*batches[2])], loss=F.mse_loss)
+    words = f"1 of 3 batches left out: {reason}; the gap is over 32 of 48 samples"
+    assert Unchecked("gap", words) in found.unchecked
+    assert found.gap == pytest.approx(checkup(model, batches[:2], loss=F.mse_loss).gap)
+    none = checkup(model, [spoilt(*batch) for batch in batches], loss=F.mse_loss)
+    assert none.gap is None
+    assert Unchecked("gap", f"3 of 3 batches left out: {reason}") in none.unchecked
+
+
+class _Wrapper(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, AveragedModel, _Wrapper, lambda net: nn.Sequential(nn.Identity(), net)],
+    ids=["DataParallel", "AveragedModel", "own", "Sequential"],
+)
+def test_a_new_wrapper_in_training_mode_freezes_nothing(wrap):
+    """Wrappers are made in training mode; the network inside was given in evaluation mode."""
+    model = grow(Small()).eval()
+    with torch.no_grad():
+        model.bn2.running_mean += 3 * model.bn2.running_var.sqrt()
+    batches = list(loader())
+    plain, wrapped = checkup(model, batches), wrap(model)
+    assert wrapped.training
+    assert not model.training
+    found = checkup(wrapped, batches)
+    assert [row.frozen for row in found.layers] == [False] * 3
+    assert {each.fault for each in plain.findings} <= {each.fault for each in found.findings}
+    assert "stale-statistics" in {finding.fault for finding in found.findings}
+    assert found.gap == pytest.approx(plain.gap)
+
+
+def _by_modes(model):
+    for module in model.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+@pytest.mark.parametrize("freeze", [_by_modes, lambda model: cs.norm.freeze(model.train())])
+def test_where_all_are_frozen_that_is_said(freeze):
+    model = grow(Small())
+    freeze(model)
+    found = checkup(model, [(images(16), torch.randint(0, 4, (16,)))] * 2)
+    assert [row.frozen for row in found.layers] == [True] * 3
+    assert found.gap is None
+    words = "all 3 batch norms are frozen: statistics, gap and batches weren't judged"
+    assert words in {note.reason for note in found.unchecked}
+
+
+def test_one_batch_says_what_its_error_leaves_out():
+    model, batch = grow(Small()), (images(32), torch.randint(0, 4, (32,)))
+    found = checkup(model, batch)
+    (note,) = (note for note in found.unchecked if note.what == "standard error of the gap")
+    assert "one batch doesn't show how batches differ" in note.reason
+    assert found.gap_error > 0
+    assert checkup(model, [batch] * 2).unchecked == ()
+
+
+def test_ignored_labels_weigh_nothing():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    batches = []
+    for number in range(3):
+        labels = torch.randint(0, 4, (8, 11, 9))
+        labels[:, : 2 + 2 * number] = -100
+        labels[0] = -100
+        batches.append((images(8, (11, 9)), labels))
+    found = checkup(model, batches)
+    logits = torch.cat([model.eval()(x).detach() for x, _ in batches])
+    expected = nn.CrossEntropyLoss()(logits.double(), torch.cat([labels for _, labels in batches]))
+    assert found.eval_loss == pytest.approx(float(expected), rel=1e-5)
+    nothing = checkup(model, [(x, torch.full_like(labels, -100)) for x, labels in batches])
+    assert nothing.gap is None
+    assert "all labels are -100" in " ".join(note.reason for note in nothing.unchecked)
+
+
+class _Counted(nn.Module):
+    """Counts the samples that run forward for real, and the gradients that come back."""
+
+    def __init__(self, dropout, runs):
+        super().__init__()
+        self.conv, self.bn, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 4)
+        self.drop = nn.Dropout(dropout)
+        self.note = lambda x: None if isinstance(x, FakeTensor) else runs.append(len(x))
+
+    def forward(self, x):
+        self.note(x)
+        x = self.bn(self.drop(self.conv(x)))
+        if x.requires_grad:
+            x.register_hook(self.note)
+        return self.head(x.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("size", [4, 32, 50, 64, 200])
+def test_four_passes_over_the_data_at_most(size, dropout):
+    runs = []
+    batch = (images(size), torch.randint(0, 4, (size,)))
+    checkup(_Counted(dropout, runs), batch, plan=CheckupPlan(attribute=False))
+    assert sum(runs) <= 4 * size
+    assert runs.count(size) >= 2
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, images(2))])
+@pytest.mark.parametrize("data", [None, torch.zeros(2, 3, 11, 9)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_one_clear_line(make, data):
+    model = make(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval())
+    with pytest.raises(ConvscopeError, match="is a TorchScript module"):
+        checkup(model, data)
+
+
+@pytest.mark.parametrize("plan", [3, {"max_batches": 3}])
+def test_a_plan_is_a_plan(plan):
+    with pytest.raises(ConvscopeError, match="expected a CheckupPlan"):
+        checkup(Small(), plan=plan)
+
+
+@pytest.mark.parametrize("momentum", [2.0, -0.5])
+def test_a_momentum_that_averages_nothing_leaves_the_noise_unknown(momentum):
+    model = grow(Small())
+    model.bn2.momentum = momentum
+    found = checkup(model, loader())
+    assert found.layers[1].mean_error == math.inf
+    assert found.layers[0].mean_error < 1
+    assert "momentum-convention" in {each.fault for each in found.findings if each.address == "bn2#1"}
+
+
+def test_layers_of_other_shapes_than_the_references_are_counted():
+    model, other = grow(Small()), Small()
+    other.conv2, other.bn2 = nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6)
+    for reference in (other, other.state_dict()):
+        found = checkup(model, loader(), reference=reference)
+        (note,) = (note for note in found.unchecked if note.what == "layers beside the reference's")
+        assert "2 couldn't be compared" in note.reason or "3 couldn't be compared" in note.reason
+        assert "conv2 (weight" in note.reason
 
 
 @pytest.mark.parametrize("model", [ResidualNet(), Small(BatchNorm2d, bias=True), FunctionalNet()])

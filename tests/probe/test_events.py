@@ -12,7 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 import convscope as cs
 from cases import CheckpointedNet, ResidualNet, state_of
-from convscope.probe.events import ForwardPass, listening, tensors_in
+from convscope.probe.events import listening
+from convscope.probe.passes import ForwardPass
+from convscope.probe.surroundings import tensors_in
 
 NORMS = (_BatchNorm,)
 

@@ -10,14 +10,17 @@ from convscope.checkup.explain import page_names
 from convscope.checkup.health import rows_of
 from convscope.checkup.judging.faults import judge
 from convscope.checkup.judging.misled import by_blame
+from convscope.checkup.measuring.batches import preserved_order
 from convscope.checkup.measuring.losses import Loss
 from convscope.checkup.measuring.observe import Subject, observe_data, observe_modules
 from convscope.checkup.observed import Observation
 from convscope.checkup.plan import CheckupPlan
 from convscope.checkup.result import Checkup, Depth, StateProof
+from convscope.core.errors import ConvscopeError
 from convscope.core.fingerprint import fingerprint
 from convscope.core.inference import outside_inference_mode
 from convscope.tape import require_values
+from convscope.tape.accepted import require_eager
 
 
 def checkup(
@@ -30,10 +33,11 @@ def checkup(
 ) -> Checkup:
     """Return what is wrong with a network's batch norms: findings with evidence and remedy.
 
-    With data, every batch runs twice in evaluation mode (with running statistics, and with batch
-    statistics), and up to 32 samples of the first run forward and backward in training mode, and, where
-    dropout draws, forward twice more. The model comes back as it was, also after an exception. In a
-    distributed run, statistics are compared between processes if all of them run the check-up.
+    With data, every batch runs twice in evaluation mode (with running statistics, and with batch statistics),
+    and the first one runs forward and backward in training mode: of 64 samples or more, 32, which run forward
+    once more where dropout draws. That is at most four passes over the data. The model comes back as it was,
+    and a loader's own generators do, also after an exception. In a distributed run, statistics are compared
+    between processes if all of them run the check-up.
 
     Args:
         model: any eager PyTorch module, on any one device. Given in training mode, its batch norms in
@@ -49,8 +53,8 @@ def checkup(
         plan: a limit on batches, attribution of the gap, progress.
 
     Raises:
-        ConvscopeError: the model doesn't take the data; there is no batch; images hold NaN; labels aren't
-            classes of the network.
+        ConvscopeError: the model doesn't take the data, or is TorchScript; there is no batch; images hold
+            NaN; labels aren't classes of the network.
 
     Example:
         >>> import torch
@@ -61,6 +65,10 @@ def checkup(
         >>> [finding.fault for finding in found.findings if finding.address == "0#1"]
         ['redundant-bias']
     """
+    if plan is not None and not isinstance(plan, CheckupPlan):
+        raise ConvscopeError(
+            f"plan={plan!r}"[:80], "a CheckupPlan", "pass plan=CheckupPlan(max_batches=...), or none"
+        )
     observation, state = measure(Subject(model, loss, optimizer, reference, plan or CheckupPlan()), data)
     return assemble(observation, depth_of(data), state)
 
@@ -76,7 +84,8 @@ def measure(subject: Subject, data: Any) -> tuple[Observation, StateProof]:
         ConvscopeError: as for :func:`checkup`.
     """
     require_values(subject.model)
-    with outside_inference_mode():
+    require_eager(subject.model)
+    with outside_inference_mode(), preserved_order(data):
         before = fingerprint(subject.model)
         observe = observe_modules if depth_of(data) == "static" else observe_data
         observation = observe(subject, data)

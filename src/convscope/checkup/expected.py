@@ -1,6 +1,6 @@
 """Faults that are there on purpose: declared by the user, and reported apart from the findings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
@@ -17,7 +17,7 @@ def expected(*faults: str, at: str = "*") -> Iterator[None]:
 
     Their findings go to ``Checkup.expected`` instead of ``Checkup.findings``. Within a watched training loop
     an event that happens in the block, such as an evaluation in training mode for Monte-Carlo dropout, isn't
-    held against the run.
+    held against the run; and a declaration that held in at least half of its steps holds for its check-up.
 
     Args:
         *faults: names of faults, of :func:`convscope.checkup.fault_names`.
@@ -38,11 +38,23 @@ def expected(*faults: str, at: str = "*") -> Iterator[None]:
     if not faults or set(faults) - set(known):
         unknown = ", ".join(repr(name) for name in faults if name not in known) or "no fault"
         raise ConvscopeError(f"expected({unknown})", f"some of {', '.join(known)}", "check the names")
-    token = _DECLARED.set((*_DECLARED.get(), *((name, at) for name in faults)))
+    with declared((name, at) for name in faults):
+        yield
+
+
+@contextmanager
+def declared(declarations: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Declare pairs of a fault and a pattern of addresses in a block, besides those that hold already."""
+    token = _DECLARED.set((*_DECLARED.get(), *declarations))
     try:
         yield
     finally:
         _DECLARED.reset(token)
+
+
+def declarations() -> tuple[tuple[str, str], ...]:
+    """Return what is declared now, by the blocks that are open: faults and patterns of addresses."""
+    return _DECLARED.get()
 
 
 def is_expected(fault: str, address: str) -> bool:

@@ -8,11 +8,13 @@ A user's own loop is listened to by light hooks instead (:mod:`~convscope.probe.
 Limits: the calling thread (and autograd's own threads on CUDA); not inside TorchScript or compiled modules.
 """
 
-from convscope.probe.events import ForwardPass, LayerCall, Listener, listening
+from convscope.probe.events import listening
+from convscope.probe.passes import ForwardPass, Hearing, LayerCall, Listener
 from convscope.probe.probe import Probe, Visit, probing, unknown_module
 
 __all__ = [
     "ForwardPass",
+    "Hearing",
     "LayerCall",
     "Listener",
     "Probe",

@@ -1,12 +1,14 @@
 """A user's data as batches for a real run: what the model is called with, and which are the labels.
 
-A batch is a tensor; a tuple or list whose first element the model takes and whose second is the labels; or a
+A batch is a tensor; a tuple or list whose first element the model takes and whose second is the labels (a
+tuple of tensors where the model takes several, a list of images of different sizes where it takes that); or a
 dict whose entries are the model's arguments by name, but for one such as ``"label"``. Data is one batch or an
 iterable of batches. Two tensors beside each other could be either: they are inputs and labels if the second
 holds whole numbers or has fewer axes than the first, and two batches if not, as ``images.split(16)`` gives.
 """
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +33,7 @@ class Batch:
     Attributes:
         args, kwargs: the model's arguments, on its device.
         labels: whatever came with the inputs, tensors on the model's device; None if nothing did.
-        num_samples: length of the first input tensor.
+        num_samples: length of the first input tensor, or of the list of images.
     """
 
     args: tuple[Any, ...]
@@ -53,10 +55,12 @@ class Batch:
         """Return the batch's first samples, without labels."""
 
         def cut(leaf: Any) -> Any:
+            if _is_list_of_images(leaf):
+                return leaf[:num_samples]
             whole = isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == self.num_samples
             return leaf[:num_samples] if whole else leaf
 
-        args, kwargs = tree_map(cut, (self.args, self.kwargs))
+        args, kwargs = tree_map(cut, (self.args, self.kwargs), is_leaf=_is_list_of_images)
         return Batch(args, kwargs, None, min(num_samples, self.num_samples))
 
 
@@ -119,6 +123,8 @@ def batch_of(
     args, kwargs, labels = _on_device_of(model, _taken_apart(model, item))
     tensors = _tensors((args, kwargs))
     num_samples = _num_samples(tensors, item, number, forms, remedy)
+    if args and _is_list_of_images(args[0]):
+        num_samples = len(args[0])
     if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point()):
         raise ConvscopeError(f"batch {number} with NaN or infinite values", "finite inputs", "clean the data")
     return Batch(args, kwargs, labels, num_samples)
@@ -146,9 +152,13 @@ def no_batch() -> ConvscopeError:
 def _is_batch(data: Any) -> bool:
     if isinstance(data, Tensor | Mapping):
         return True
-    if not isinstance(data, tuple | list) or len(data) < 2 or not isinstance(data[0], Tensor):
+    if not isinstance(data, tuple | list) or len(data) < 2:
         return False
     second = data[1]
+    if _is_tensors(data[0]):
+        return isinstance(data, tuple) and isinstance(second, Tensor) and len(data) == 2
+    if not isinstance(data[0], Tensor):
+        return False
     if second is None:
         return True
     return isinstance(second, Tensor) and (not second.is_floating_point() or second.dim() < data[0].dim())
@@ -166,8 +176,36 @@ def _taken_apart(model: nn.Module, item: Any) -> tuple[tuple[Any, ...], dict[str
         known = {key: value for key, value in rest.items() if key in parameters}
         return ((), known, labels) if known else (tuple(rest.values())[:1], {}, labels)
     if isinstance(item, tuple | list) and item:
-        return (item[0],), {}, item[1] if len(item) > 1 else None
+        return _positional(model, item[0]), {}, item[1] if len(item) > 1 else None
     return (item,), {}, None
+
+
+def _positional(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
+    """A model's arguments: a tuple of tensors goes to a model that can't do with one argument in parts."""
+    if not _is_tensors(inputs):
+        return (inputs,)
+    parameters = inspect.signature(model.forward).parameters.values()
+    takes = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    needed = sum(each.default is each.empty for each in takes)
+    if needed < 2:
+        return (inputs,)
+    most = math.inf if any(each.kind is each.VAR_POSITIONAL for each in parameters) else len(takes)
+    if not needed <= len(inputs) <= most:
+        raise ConvscopeError(
+            f"a batch with {len(inputs)} input tensors for a network that takes {needed}",
+            "as many as its forward has arguments",
+            "pass a dict of them by the arguments' names, or as many as there are",
+        )
+    return tuple(inputs)
+
+
+def _is_tensors(tree: Any) -> bool:
+    return isinstance(tree, tuple | list) and bool(tree) and all(isinstance(each, Tensor) for each in tree)
+
+
+def _is_list_of_images(tree: Any) -> bool:
+    """Images (C, H, W) one by one, as detectors take them."""
+    return isinstance(tree, list) and _is_tensors(tree) and all(image.dim() == 3 for image in tree)
 
 
 def _on_device_of(model: nn.Module, tree: Any) -> Any:

@@ -9,14 +9,15 @@ from torch import nn
 from checkup.grown import images
 from convscope.checkup.measuring.batches import Batch
 from convscope.checkup.measuring.bias import training_step
-from convscope.checkup.measuring.dropout import dropout_shifts
+from convscope.checkup.measuring.dropout import dropout_shifts, dropout_sources, whole_spreads
 from convscope.checkup.measuring.observe import Subject, observe_data
 from convscope.checkup.plan import CheckupPlan
 
 
 def _shifts(net, x):
     batch = Batch((x,), {}, None, len(x))
-    return dropout_shifts(net, batch, training_step(net, batch))
+    step = training_step(net, batch)
+    return dropout_shifts(dropout_sources(net, batch, step), step.spreads, whole_spreads(net, batch, step))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

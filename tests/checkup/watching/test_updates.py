@@ -8,7 +8,7 @@ from torch import nn
 
 from convscope.checkup.watching.updates import NormUpdates, read_statistics
 from convscope.norm import BatchNorm2d
-from convscope.probe.events import ForwardPass, LayerCall
+from convscope.probe.passes import ForwardPass, LayerCall
 
 LAYERS = {
     "torch": lambda: nn.BatchNorm2d(5),

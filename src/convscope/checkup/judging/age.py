@@ -34,8 +34,8 @@ def starting_weight(norm: NormCall) -> float | None:
         return 1.0 if bool((mean_C == 0).all() and (variance_C == 1).all()) else None
     if norm.momentum is None:
         return 0.0
-    if norm.momentum == 0:
-        return None  # such averages never moved; they came from elsewhere, or another momentum was at work
+    if not 0 < norm.momentum <= 1:
+        return None  # 0: they never moved, and came from elsewhere; else they aren't averages
     weight = float((1 - norm.momentum) ** norm.num_batches_tracked)
     # Less than the start would have left by now: the averages were made in another way.
     return None if bool((variance_C < weight * (1 - _ROUNDING)).any()) else weight

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from convscope.checkup.observed import NormCall, Population
+from convscope.core.student import student
 
 MEAN_TOLERANCE = 0.5
 """Standard deviations by which a running mean may be off: training moves weights faster than averages."""
@@ -60,6 +61,14 @@ class Residuals:
         return mean_C | variance_C
 
     @property
+    def right(self) -> bool:
+        """Whether every channel is within tolerance, beyond doubt: more than that none is stale."""
+        doubt = student(SIGMAS, self.num_images - 1)
+        mean_C = self.mean.abs() + doubt * self.mean_error <= MEAN_TOLERANCE
+        variance_C = self.variance.abs() + doubt * self.variance_error <= VARIANCE_TOLERANCE
+        return bool((mean_C & variance_C).all())
+
+    @property
     def size(self) -> float:
         """The largest residual of a stale channel, in units of its tolerance; 0 if none is stale."""
         sizes_C = torch.maximum(self.mean.abs() / MEAN_TOLERANCE, self.variance.abs() / VARIANCE_TOLERANCE)
@@ -73,8 +82,7 @@ def residuals(norm: NormCall, population: Population | None) -> Residuals | None
         return None
     scale_C = (variance_C + norm.eps).clamp_min(torch.finfo(torch.float64).tiny)
     spread_C = (population.variance + norm.eps).clamp_min(torch.finfo(torch.float64).tiny)
-    weight = norm.momentum if norm.momentum is not None else 0.0
-    share = 1 / population.num_images + weight / ((2 - weight) * population.batch_images)
+    share = 1 / population.num_images + _noise(norm) / population.batch_images
     variance_C = torch.where(population.variance == 0, 0.0, (spread_C / scale_C).log())
     error_C = _error(population.square_variance, share) / spread_C
     return Residuals(
@@ -86,6 +94,18 @@ def residuals(norm: NormCall, population: Population | None) -> Residuals | None
     )
 
 
+def shown_right(norm: NormCall) -> bool:
+    """Return whether data have shown a call's running statistics to be right, at test time."""
+    found = residuals(norm, norm.population)
+    return found is not None and found.right
+
+
+def _noise(norm: NormCall) -> float:
+    """Variance of the running averages over that of one batch; NaN for a momentum that averages nothing."""
+    weight = norm.momentum if norm.momentum is not None else 0.0
+    return weight / (2 - weight) if 0 <= weight <= 1 else math.nan
+
+
 def _error(between_images_C: Tensor, share: float) -> Tensor:
     return (between_images_C * share).sqrt().nan_to_num(nan=math.inf)
 
@@ -93,16 +113,3 @@ def _error(between_images_C: Tensor, share: float) -> Tensor:
 def _usual_most(error_C: Tensor) -> Tensor:
     """The 90th percentile over channels."""
     return error_C.quantile(0.9, interpolation="lower")
-
-
-def student(sigmas: float, freedom: int) -> float:
-    """Return the quantile of Student's t that is as unlikely as ``sigmas`` standard deviations of a normal.
-
-    t = √(ν (exp(u² / ν) − 1)) with u = z (8ν + 3) / (8ν + 1): at z = 5 within 0.5 % from ν = 15 on, and up to
-    10 % too large down to ν = 5 (D. L. Wallace, "Bounds on normal approximations to Student's and the
-    chi-square distributions", Annals of Mathematical Statistics 30, 1959).
-    """
-    if freedom < 1:
-        return math.inf
-    adjusted = sigmas * (8 * freedom + 3) / (8 * freedom + 1)
-    return math.sqrt(freedom * math.expm1(adjusted**2 / freedom))

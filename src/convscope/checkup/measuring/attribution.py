@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import KeptBatch
-from convscope.checkup.measuring.losses import GapMeter, Loss, loss_of
+from convscope.checkup.measuring.losses import GapMeter, Loss, loss_of, weights_of
 from convscope.checkup.observed import Gap, LayerGap, NormCall
 from convscope.checkup.plan import CheckupPlan, Progress
 from convscope.checkup.unchecked import Unchecked
@@ -47,7 +47,7 @@ def attribution(
     Returns:
         A row per layer, and the layers whose loss with batch statistics isn't a number.
     """
-    layers = _switchable(norms)
+    layers, pairs = _switchable(norms), _Pairs(batches, loss)
     shares, unchecked = [], []
     with probing(model) as probe:
         switch = _Switch(probe)
@@ -55,14 +55,14 @@ def attribution(
             switch.on = {call.operator for call in calls}
             losses = list(_losses(model, batches, loss))
             if all(bool(each.isfinite().all()) for each in losses):
-                shares.append(_share(calls[0], losses, batches))
+                shares.append(_share(calls[0], losses, pairs))
             else:
                 unchecked.append(
                     Unchecked(path, "the loss with this layer on batch statistics isn't a number")
                 )
             if plan.progress is not None:
                 plan.progress(Progress("attributing the gap to layers", done, len(layers)))
-    return tuple(share.row for share in _ranked(shares, batches)), tuple(unchecked)
+    return tuple(share.row for share in _ranked(shares, pairs)), tuple(unchecked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,35 +73,51 @@ class _Share:
     losses: list[Tensor]
 
 
-def _share(norm: NormCall, losses: list[Tensor], batches: list[KeptBatch]) -> _Share:
-    gap = _paired([kept.loss for kept in batches], losses, batches)
-    return _Share(LayerGap(norm.address, norm.path, gap.difference, gap.error), losses)
+def _share(norm: NormCall, losses: list[Tensor], pairs: "_Pairs") -> _Share:
+    gap = pairs.gap(pairs.before, losses)
+    return _Share(LayerGap(norm.address, norm.path, gap.difference, gap.error, doubt=gap.doubt), losses)
 
 
-def _ranked(shares: list[_Share], batches: list[KeptBatch]) -> list[_Share]:
+def _ranked(shares: list[_Share], pairs: "_Pairs") -> list[_Share]:
     """The largest share first; of those that don't differ beyond doubt, the first in the network."""
     rest, ranked = list(shares), []
     while rest:
         most = max(rest, key=lambda share: share.row.difference)
-        first = next(share for share in rest if share is most or not _is_larger(most, share, batches))
+        first = next(share for share in rest if share is most or not _is_larger(most, share, pairs))
         rest.remove(first)
         ranked.append(first)
     return ranked
 
 
-def _is_larger(one: _Share, other: _Share, batches: list[KeptBatch]) -> bool:
+def _is_larger(one: _Share, other: _Share, pairs: "_Pairs") -> bool:
     """Whether switching the one layer leaves a smaller loss than the other, beyond doubt and by a tenth."""
-    found = _paired(other.losses, one.losses, batches)
+    found = pairs.gap(other.losses, one.losses)
     return found.difference > max(_LARGER * (found.error or 0.0), _MUCH * abs(one.row.difference))
 
 
-def _paired(before: list[Tensor], after: list[Tensor], batches: list[KeptBatch]) -> Gap:
-    meter = GapMeter()
-    for old, new, kept in zip(before, after, batches, strict=True):
-        meter.add(old, new, kept.batch.num_samples)
-    gap = meter.gap()
-    assert gap is not None
-    return gap
+class _Pairs:
+    """Compares losses of the kept batches, by what they weigh.
+
+    Attributes:
+        before: the batches' losses in evaluation mode.
+    """
+
+    def __init__(self, batches: list[KeptBatch], loss: Loss | None) -> None:
+        self.before = [kept.loss for kept in batches]
+        self._samples = [kept.batch.num_samples for kept in batches]
+        self._weights = [
+            weights_of(loss, kept.batch.labels, samples)
+            for kept, samples in zip(batches, self._samples, strict=True)
+        ]
+
+    def gap(self, before: list[Tensor], after: list[Tensor]) -> Gap:
+        """Return the mean difference of two losses of every batch, and its error."""
+        meter = GapMeter()
+        for each in zip(before, after, self._weights, self._samples, strict=True):
+            meter.add(*each)
+        gap = meter.gap()
+        assert gap is not None
+        return gap
 
 
 class _Switch:

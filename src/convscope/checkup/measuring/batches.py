@@ -1,16 +1,26 @@
 """The check-up's data, as batches."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from convscope.probe.batches import Batch, items_of
 from convscope.probe.batches import batches_of as _batches_of
 
-__all__ = ["Batch", "Kept", "KeptBatch", "batches_of", "num_batches_of"]
+__all__ = [
+    "Batch",
+    "Kept",
+    "KeptBatch",
+    "batches_of",
+    "generators_of",
+    "num_batches_of",
+    "preserved_order",
+]
 
 _FORMS = "a batch (images or (images, labels)), a loader of batches, an input shape, or None"
 
@@ -40,6 +50,40 @@ def num_batches_of(data: Any) -> int | None:
         return len(items_of(data, _FORMS))  # type: ignore[arg-type]
     except TypeError:  # a generator, or a loader of a stream
         return None
+
+
+def generators_of(data: Any) -> list[torch.Generator]:
+    """Return the generators of their own that a ``DataLoader`` and its samplers draw from, each once."""
+    holders = [data, getattr(data, "sampler", None)]
+    outer = getattr(data, "batch_sampler", None)
+    while outer is not None and all(outer is not each for each in holders):
+        holders.append(outer)
+        outer = getattr(outer, "sampler", None)
+    found = [getattr(each, "generator", None) for each in holders]
+    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
+
+
+@contextmanager
+def preserved_order(data: Any) -> Iterator[None]:
+    """Run a block after which a loader's own generators are as they were, so that training shuffles alike.
+
+    Also after an exception. The global generators are in the care of
+    :func:`convscope.core.preserved.preserved_rng`.
+
+    Example:
+        >>> own = torch.Generator().manual_seed(0)
+        >>> loader = torch.utils.data.DataLoader(torch.zeros(8, 3), shuffle=True, generator=own)
+        >>> with preserved_order(loader):
+        ...     _ = list(loader)
+        >>> torch.equal(own.get_state(), torch.Generator().manual_seed(0).get_state())
+        True
+    """
+    states = [(generator, generator.get_state()) for generator in generators_of(data)]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from convscope.checkup.measuring.batches import Batch
 from convscope.checkup.measuring.flow import DROPS
 from convscope.checkup.measuring.losses import tensors_of
+from convscope.checkup.measuring.population import spread_of_images
 from convscope.core.address import Address
 from convscope.probe import Probe, Visit, probing
 
@@ -59,11 +60,14 @@ class TrainingStep:
         biases: by parameter name.
         by_batch: operator addresses of the batch norm calls, and whether they used batch statistics.
         drops: whether anything was drawn to drop by, as dropout does.
+        spreads: of the batch norm calls after that which used batch statistics, by operator address: see
+            :func:`~convscope.checkup.measuring.population.spread_of_images`.
     """
 
     biases: dict[str, BiasSums] = field(default_factory=dict)
     by_batch: dict[str, bool] = field(default_factory=dict)
     drops: bool = False
+    spreads: dict[str, Tensor] = field(default_factory=dict)
 
 
 def training_step(model: nn.Module, batch: Batch) -> TrainingStep:
@@ -108,7 +112,10 @@ def _listen(probe: Probe, model: nn.Module, step: TrainingStep) -> None:
         adds[str(forward)].add(gradient, axis=1 if forward.op == "convolution" else gradient.dim() - 1)
 
     def note_norm(visit: Visit, _: object) -> None:
-        step.by_batch[str(visit.site.address)] = bool(visit.args[5])
+        address, x = str(visit.site.address), visit.args[0]
+        step.by_batch[address] = bool(visit.args[5])
+        if step.drops and visit.args[5] and x.numel() > x.shape[1]:
+            step.spreads[address] = spread_of_images(x)
 
     def note_drop(_: Visit, __: object) -> None:
         step.drops = True

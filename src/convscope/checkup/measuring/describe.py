@@ -5,13 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from convscope.checkup.measuring.wrappers import inside
 from convscope.checkup.observed import NormCall, OptimizerFacts
 from convscope.core.address import ROOT, Address
 from convscope.core.errors import ConvscopeError
 from convscope.norm.conversion.kinds import class_name
 from convscope.norm.momentum import declared_updates
+
+_DROPS = (_DropoutNd, nn.RReLU)  # without parameters, and not the same in training
 
 # Settings of an optimizer's groups that only one with a memory of past steps has; 0 switches that off.
 _REMEMBER = ("betas", "momentum", "alpha", "rho", "etas", "lambd", "lr_decay", "history_size")
@@ -21,12 +25,13 @@ class Roster:
     """The modules of a model by path, and its parameters' names, as they were given.
 
     Attributes:
-        training: whether the model was given in training mode.
+        training: whether the model was given in training mode; a wrapper that is new, around a network in
+            evaluation mode, doesn't count.
         norms: its batch norm modules by path.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.training = model.training
+        self.training = _is_in_training(model)
         self.modules = {path or ROOT: module for path, module in model.named_modules()}
         self.norms = {p: m for p, m in self.modules.items() if isinstance(m, _BatchNorm)}
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -123,6 +128,24 @@ def optimizer_facts(model: nn.Module, optimizer: Any) -> OptimizerFacts | None:
     trainable = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
     missing = tuple(name for name in trainable if name not in decay)
     return OptimizerFacts(decay, num_foreign, missing, type(optimizer).__name__, _has_stepped(optimizer))
+
+
+def _is_in_training(model: nn.Module) -> bool:
+    """Whether a model was given in training mode: by its root, or by what shows that it trains.
+
+    A wrapper is made in training mode, whatever the mode of the network inside. So where no batch norm
+    trains, the root's word counts only if something trains that has parameters, or drops values.
+    """
+    network = inside(model).network
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if not network.training or not norms or any(norm.training for norm in norms):
+        return network.training
+    leaves = (module for module in network.modules() if next(module.children(), None) is None)
+    return any(leaf.training and (isinstance(leaf, _DROPS) or _has_parameters(leaf)) for leaf in leaves)
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def _has_stepped(optimizer: torch.optim.Optimizer) -> bool | None:

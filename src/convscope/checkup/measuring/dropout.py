@@ -1,8 +1,9 @@
 """What dropout before a batch norm does to the variance that its running statistics are of.
 
-A few samples run twice with batch statistics: in training mode, where dropout draws, and in evaluation mode,
-where it passes everything. Both see the same samples, so that the ratio of the two variances is that of what
-is learnt to what is met at test time. Its standard error is taken over groups of samples (jackknife).
+The training step's samples are met twice with batch statistics: in that step, where dropout draws, and in
+evaluation mode, where it passes everything. Both see the same samples, so that the ratio of the two variances
+is that of what is learnt to what is met at test time. Its standard error is taken over groups of samples
+(jackknife).
 
 Dropout multiplies by m / (1 − p), with m drawn from {0, 1}: the mean stays, and to the variance p / (1 − p)
 times the mean square is added (X. Li et al., "Understanding the Disharmony between Dropout and Batch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from convscope.checkup.measuring.batches import Batch
 from convscope.checkup.measuring.bias import TrainingStep
 from convscope.checkup.measuring.flow import drops_before
-from convscope.checkup.measuring.population import per_image
+from convscope.checkup.measuring.population import spread_of_images
 from convscope.checkup.observed import DropoutShift, InputFacts, NormCall
 from convscope.core.errors import ConvscopeError
 from convscope.probe import Visit, probing
@@ -30,10 +31,10 @@ from convscope.tape import TrainingPlan, device_of, record
 _GROUPS = 8
 
 
-def dropout_shifts(model: nn.Module, batch: Batch, step: TrainingStep) -> dict[str, DropoutShift]:
-    """Return what dropout does, by operator address of the batch norm calls that read dropped values.
+def dropout_sources(model: nn.Module, batch: Batch, step: TrainingStep) -> dict[str, tuple[str, ...]]:
+    """Return the dropout calls that batch norm calls read the values of, by the latter's operator address.
 
-    Empty, and nothing runs, if nothing was dropped in the training step.
+    Empty if nothing was dropped in the training step. The model runs on simulated tensors only.
 
     Args:
         model: comes back as it was.
@@ -52,18 +53,23 @@ def dropout_shifts(model: nn.Module, batch: Batch, step: TrainingStep) -> dict[s
         lambda net, args, kwargs: net(*args, **kwargs),
         device=device_of(model),
     )
-    trained = [address for address, by_batch in step.by_batch.items() if by_batch]
-    sources = {address: found for address in trained if (found := drops_before(tape, address))}
-    if not sources:
-        return {}
-    dropped = _squares(model, batch, step, training=True)
-    whole = _squares(model, batch, step, training=False)
+    return {address: found for address in step.spreads if (found := drops_before(tape, address))}
+
+
+def dropout_shifts(
+    sources: dict[str, tuple[str, ...]], dropped: dict[str, Tensor], whole: dict[str, Tensor]
+) -> dict[str, DropoutShift]:
+    """Return what dropout does, by operator address of the batch norm calls that read dropped values.
+
+    Args:
+        sources: of :func:`dropout_sources`.
+        dropped: images' spreads (N, C) with dropout.
+        whole: those of the same images without.
+    """
     return {
         address: shift
         for address, found in sources.items()
-        if address in dropped
-        and address in whole
-        and (shift := _shift(found, dropped[address], whole[address])) is not None
+        if address in whole and (shift := _shift(found, dropped[address], whole[address])) is not None
     }
 
 
@@ -77,8 +83,12 @@ def with_dropout(norms: tuple[NormCall, ...], shifts: dict[str, DropoutShift]) -
     )
 
 
-def _squares(model: nn.Module, batch: Batch, step: TrainingStep, training: bool) -> dict[str, Tensor]:
-    """Each batch norm call's mean squared deviations from the channels' means, (N, C), in float64."""
+def whole_spreads(model: nn.Module, batch: Batch, step: TrainingStep) -> dict[str, Tensor]:
+    """Run a few samples with batch statistics and without dropout; return each batch norm call's spreads.
+
+    Raises:
+        ConvscopeError: the model fails.
+    """
     found: dict[str, Tensor] = {}
 
     def by_batch(visit: Visit) -> Any:
@@ -86,12 +96,11 @@ def _squares(model: nn.Module, batch: Batch, step: TrainingStep, training: bool)
         result = visit.run()
         if not step.by_batch.get(address, False) or x.numel() <= x.shape[1]:
             return result
-        mean_NC, square_NC = per_image(x)
-        found[address] = square_NC + (mean_NC - mean_NC.mean(0)).square()
+        found[address] = spread_of_images(x)
         gamma, beta, eps = visit.args[1], visit.args[2], float(visit.args[7])
         return (F.batch_norm(x, None, None, gamma, beta, True, 0.0, eps), *result[1:])
 
-    with probing(model, training=training) as probe, torch.no_grad():
+    with probing(model) as probe, torch.no_grad():
         probe.around("batch_norm", by_batch)
         try:
             model(*batch.args, **batch.kwargs)

@@ -5,13 +5,18 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.checkup.measuring.attribution import attribution
 from convscope.checkup.measuring.batches import Batch, Kept, batches_of, num_batches_of
 from convscope.checkup.measuring.bias import BiasSums, TrainingStep, training_step
 from convscope.checkup.measuring.describe import Roster, optimizer_facts
-from convscope.checkup.measuring.dropout import dropout_shifts, with_dropout
+from convscope.checkup.measuring.dropout import (
+    dropout_shifts,
+    dropout_sources,
+    whole_spreads,
+    with_dropout,
+)
 from convscope.checkup.measuring.flow import feeds_only_relus, norms_reading, running_mean_behind
 from convscope.checkup.measuring.groups import group_calls
 from convscope.checkup.measuring.loader import loader_facts
@@ -22,7 +27,6 @@ from convscope.checkup.measuring.reference import reference_facts
 from convscope.checkup.measuring.wrappers import averaging_wrapper, per_sample_gradients
 from convscope.checkup.observed import (
     BiasGradient,
-    DropoutShift,
     Gap,
     LayerGap,
     NormCall,
@@ -37,6 +41,7 @@ from convscope.probe import Probe, probing
 from convscope.tape import Tape, device_of, record
 
 # The training step shows signs, not sizes: a few samples will do, and backward keeps all their activations.
+# Of a first batch below twice that, all take part: so a check-up is four passes over one batch at the most.
 _TRAINING_SAMPLES = 32
 
 
@@ -102,18 +107,22 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         batches = islice(batches_of(model, data), plan.max_batches)
         first = next(batches)
         tape = _tape(model, first, unchecked)
-        step = _step(model, first, processes, unchecked)
-        drops = _drops(model, first, step, unchecked)
+        few = _few(first)
+        step = _step(model, few, processes, unchecked)
+        sources = _dropout_sources(model, few, step, unchecked)
         kept = Kept(plan.kept_bytes if plan.attribute else 0)
         with probing(model) as probe:
             passes = Passes(probe, roster, subject.loss, tape)
             passes.by_batch = step.by_batch
+            passes.watched = frozenset(sources) if few is first else frozenset()
             for batch in chain([first], _unseen(batches, probe)):
                 outputs = passes.as_at_test_time(batch)
                 if not passes.has_norms:
                     break
                 kept.add(batch, passes.as_in_training(batch, outputs))
                 _tell(plan, passes.num_batches, data)
+        whole = passes.spreads if few is first else _whole(model, few, step, sources, unchecked)
+        drops = dropout_shifts(sources, step.spreads, whole)
         gap, norms = passes.gap(), with_dropout(passes.norms(), drops)
         layers = _attributed(subject, kept, gap, norms, unchecked)
         reference = reference_facts(model, subject.reference, first)
@@ -193,7 +202,7 @@ def _step(
         unchecked.append(Unchecked("redundant-bias", reason))
         return TrainingStep()
     try:
-        return training_step(model, batch.first(_TRAINING_SAMPLES))
+        return training_step(model, batch)
     except Exception as error:
         # Whatever the model raises only in training mode says that it can't train on this batch.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -201,11 +210,30 @@ def _step(
         return TrainingStep()
 
 
-def _drops(
+def _few(batch: Batch) -> Batch:
+    """The samples for the training step: the batch itself if it is small."""
+    return batch if batch.num_samples < 2 * _TRAINING_SAMPLES else batch.first(_TRAINING_SAMPLES)
+
+
+def _dropout_sources(
     model: nn.Module, batch: Batch, step: TrainingStep, unchecked: list[Unchecked]
-) -> dict[str, DropoutShift]:
+) -> dict[str, tuple[str, ...]]:
     try:
-        return dropout_shifts(model, batch.first(_TRAINING_SAMPLES), step)
+        return dropout_sources(model, batch, step)
+    except ConvscopeError as error:
+        unchecked.append(Unchecked("dropout-before-norm", error.given))
+        return {}
+
+
+def _whole(
+    model: nn.Module,
+    batch: Batch,
+    step: TrainingStep,
+    sources: dict[str, tuple[str, ...]],
+    unchecked: list[Unchecked],
+) -> dict[str, Tensor]:
+    try:
+        return whole_spreads(model, batch, step) if sources else {}
     except ConvscopeError as error:
         unchecked.append(Unchecked("dropout-before-norm", error.given))
         return {}

@@ -6,7 +6,8 @@ running statistics are right is right there, whatever the layers before it do at
 can be told from those that it misleads.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +20,9 @@ from convscope.checkup.measuring.coupling import loss_coupling
 from convscope.checkup.measuring.describe import Roster
 from convscope.checkup.measuring.flow import feeds_only_relus
 from convscope.checkup.measuring.inputs import Inputs
-from convscope.checkup.measuring.losses import GapMeter, Loss, has_class_labels, loss_of
+from convscope.checkup.measuring.losses import GapMeter, Loss, has_class_labels, loss_of, weights_of
 from convscope.checkup.measuring.padding import Content, content_of
-from convscope.checkup.measuring.population import Moments, Pool
+from convscope.checkup.measuring.population import Moments, Pool, spread_of_images
 from convscope.checkup.observed import Gap, NormCall
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.errors import ConvscopeError
@@ -29,6 +30,8 @@ from convscope.norm.layers.batch import BatchLayer
 from convscope.probe import Probe, Visit
 from convscope.tape import OperatorCall, Tape
 from convscope.tape.batch_norms import normalises_samples
+
+_JUDGED = "statistics, gap and batches"
 
 
 @dataclass
@@ -48,15 +51,19 @@ class Passes:
         by_batch: by operator address, whether a functional batch norm call was seen to use batch statistics
             in training mode; it is taken to if it isn't in here.
         num_samples, num_batches: what was run.
+        watched: batch norm calls whose images are to be kept apart, by operator address.
+        spreads: of those, the images' spread with batch statistics and without dropout, (N, C), of the
+            first batch; see :func:`~convscope.checkup.measuring.population.spread_of_images`.
         loss_coupling: see :func:`~convscope.checkup.measuring.coupling.loss_coupling`; of the first batch.
-        unchecked: what could not be measured.
     """
 
     def __init__(self, probe: Probe, roster: Roster, loss: Loss | None, tape: Tape | None) -> None:
         self.by_batch: dict[str, bool] = {}
+        self.watched: frozenset[str] = frozenset()
+        self.spreads: dict[str, Tensor] = {}
         self.num_samples = self.num_batches = 0
         self.loss_coupling: float | None = None
-        self.unchecked: list[Unchecked] = []
+        self._reasons: Counter[str] = Counter()
         self._probe, self._model = probe, probe.model
         self._roster, self._loss, self._tape = roster, loss, tape
         self._attribution = probe.attribution
@@ -66,7 +73,7 @@ class Passes:
         self._meter = GapMeter()
         self._batch_size = 0
         self._content: Content | None = None
-        self._fails_by_batch = False
+        self._fails_by_batch = ""
 
     @property
     def has_norms(self) -> bool:
@@ -89,7 +96,7 @@ class Passes:
         Returns:
             The loss in evaluation mode, (N,) or one number, if both losses are finite; None without them.
         """
-        if self._fails_by_batch or not any(self._trains(address) for address in self._seen):
+        if self._fails_by_batch or not self._trains_any:
             return None
         self._content = content_of(batch)
         try:
@@ -100,14 +107,17 @@ class Passes:
         if not self._has_loss(batch):
             return None
         before, after = (loss_of(self._loss, out, batch.labels) for out in (outputs, by_batch))
+        weights = weights_of(self._loss, batch.labels, batch.num_samples)
         if self.loss_coupling is None:
             with self._probe.paused():
                 self.loss_coupling = loss_coupling(self._loss, by_batch, batch.labels)
-        if bool(before.isfinite().all() and after.isfinite().all()):
-            self._meter.add(before, after, batch.num_samples)
-            return before
-        self._note("gap", "a batch whose loss is NaN or infinite was left out")
-        return None
+        if not bool(before.isfinite().all() and after.isfinite().all()):
+            self._reasons["a loss that is NaN or infinite"] += 1
+            return None
+        if not self._meter.add(before, after, weights, batch.num_samples):
+            self._reasons["all labels are -100, which the loss ignores"] += 1
+            return None
+        return before
 
     def norms(self) -> tuple[NormCall, ...]:
         """Return the batch norm calls that were met, in order, with their statistics."""
@@ -128,6 +138,34 @@ class Passes:
         """Return the gap over all batches with a finite loss, or None if there is none."""
         return self._meter.gap()
 
+    @property
+    def unchecked(self) -> tuple[Unchecked, ...]:
+        """What could not be measured, and why; whatever there is no gap of has its reason here."""
+        if self._fails_by_batch:
+            return (Unchecked("batch statistics and gap", self._fails_by_batch),)
+        if self.has_norms and not self._trains_any:
+            num_layers = len({seen.norm.path for seen in self._seen.values()})
+            which = f"all {num_layers} batch norms are" if num_layers > 1 else "the only batch norm is"
+            return (Unchecked(_JUDGED, f"{which} frozen: {_JUDGED} weren't judged"),)
+        return tuple(self._notes_on_gap())
+
+    def _notes_on_gap(self) -> Iterator[Unchecked]:
+        for reason, count in self._reasons.items():
+            part = f"{count} of {self.num_batches} batches left out: " if self.num_batches > 1 else ""
+            used = self._meter.num_samples
+            over = f"; the gap is over {used} of {self.num_samples} samples" if used else ""
+            yield Unchecked("gap", f"{part}{reason}{over}")
+        if self._meter.num_batches == 1:
+            told = "it tells of samples only" if self._meter.by_samples else "there is none"
+            yield Unchecked(
+                "standard error of the gap",
+                f"one batch doesn't show how batches differ: {told}; give several",
+            )
+
+    @property
+    def _trains_any(self) -> bool:
+        return any(self._trains(address) for address in self._seen)
+
     def _forward(self, batch: Batch, rule: Callable[[Visit], Any]) -> Any:
         self._batch_size, self._rule = batch.num_samples, rule
         try:
@@ -140,11 +178,10 @@ class Passes:
 
     def _give_up_by_batch(self, error: ConvscopeError) -> None:
         """The network runs at test time only, such as with ε = 0: what was pooled so far is incomplete."""
-        self._fails_by_batch = True
+        self._fails_by_batch = f"with batch statistics {error.given}"
         self._meter = GapMeter()
         for seen in self._seen.values():
             seen.in_batch = None
-        self._note("batch statistics and gap", f"with batch statistics {error.given}")
 
     def _pool(self, visit: Visit) -> Any:
         address, result = str(visit.site.address), visit.run()
@@ -166,6 +203,8 @@ class Passes:
         seen = self._seen[address]
         seen.in_batch = seen.in_batch or Pool()
         x: Tensor = visit.args[0]
+        if address in self.watched and self.num_batches == 1:
+            self.spreads[address] = spread_of_images(x)
         moments = seen.in_batch.add(x, result[0])
         seen.inputs.add(x, moments, None if self._content is None else self._content.mask(tuple(x.shape)))
         if not self._trains(address) or x.numel() <= x.shape[1]:
@@ -202,25 +241,18 @@ class Passes:
 
     def _has_loss(self, batch: Batch) -> bool:
         if batch.labels is None:
-            self._note("gap", "the data has no labels")
+            self._reasons["the data has no labels"] += 1
         elif self._loss is None and not has_class_labels(batch.labels):
-            self._note("gap", "the labels aren't integer classes, and no loss was given")
+            self._reasons["the labels aren't integer classes, and no loss was given"] += 1
         else:
             return True
         return False
 
-    def _note(self, what: str, reason: str) -> None:
-        note = Unchecked(what, reason)
-        if note not in self.unchecked:
-            self.unchecked.append(note)
-
 
 def _fails(address: str, batch: Batch, error: Exception) -> ConvscopeError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    tensors = [*batch.args, *batch.kwargs.values()]
-    shapes = ", ".join(str(tuple(t.shape)) for t in tensors if isinstance(t, Tensor))
     return ConvscopeError(
-        f"the network fails in {address} on images of shape {shapes} ({reason})",
+        f"the network fails in {address} on images of shape {batch.shapes} ({reason})",
         "images that the network takes: batch, channels, height, width",
         "check the data's shape and dtype",
     )

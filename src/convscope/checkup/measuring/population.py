@@ -123,3 +123,9 @@ def per_image(x_NCS: Tensor) -> tuple[Tensor, Tensor]:
         means.append(mean_NC.cpu())
         squares.append(square_NC.cpu())
     return torch.cat(means), torch.cat(squares)
+
+
+def spread_of_images(x_NCS: Tensor) -> Tensor:
+    """Each image's mean squared deviation from the channels' means over all images, (N, C) in float64."""
+    mean_NC, square_NC = per_image(x_NCS)
+    return square_NC + (mean_NC - mean_NC.mean(0)).square()

@@ -92,7 +92,8 @@ def reference_facts(model: nn.Module, reference: Any, batch: Batch | None) -> Re
         )
     parameters = [name for name, _ in ours.network.named_parameters() if name in common]
     outputs, unchecked = _output_difference(ours.network, theirs, batch)
-    norms = {norm.path: norm for norm in _norms(ours, theirs, own)}
+    other = _of_other_shapes(ours, theirs, own)
+    norms = {norm.path: norm for norm in _norms(ours, theirs, own) if norm.path not in other}
     differences = {path: _layer_difference(ours, theirs, path) for path in norms}
     return ReferenceFacts(
         source=theirs.source,
@@ -102,7 +103,7 @@ def reference_facts(model: nn.Module, reference: Any, batch: Batch | None) -> Re
         output_difference=outputs,
         layer_differences={path: each for path, each in differences.items() if each is not None},
         rounding=max(_ROUNDING, _ROUNDINGS * _coarsest([*own.values(), *theirs.tensors.values()])),
-        unchecked=unchecked,
+        unchecked=(*unchecked, *_not_compared(other)),
     )
 
 
@@ -154,6 +155,24 @@ def _norms(ours: Inner, theirs: _Reference, own: Mapping[str, Tensor]) -> Iterat
             running_variance=_wide(variance),
             num_batches_tracked=None if counter is None else float(counter.max()),
         )
+
+
+def _of_other_shapes(ours: Inner, theirs: _Reference, own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Layers that the reference has with tensors of other shapes, by path, and how one of those differs."""
+    found: dict[str, str] = {}
+    for name, tensor in own.items():
+        other = theirs.tensors.get(name)
+        if other is not None and other.shape != tensor.shape:
+            path, _, leaf = name.rpartition(".")
+            found.setdefault(_full(ours, path), f"{leaf} {tuple(tensor.shape)}, not {tuple(other.shape)}")
+    return found
+
+
+def _not_compared(other: Mapping[str, str]) -> Iterator[Unchecked]:
+    if other:
+        path, difference = next(iter(other.items()))
+        reason = f"{len(other)} couldn't be compared: their shapes differ, first {path} ({difference})"
+        yield Unchecked("layers beside the reference's", reason)
 
 
 def _missing(ours: Inner, theirs: _Reference, norms: Mapping[str, ReferenceNorm]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The repair of redundant biases: the constant goes into the running mean, exactly."""
+"""The repair of redundant biases: the constant goes into the running mean behind them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
-from convscope.checkup.mending.workshop import Workshop, largest_change
+from convscope.checkup.mending.workshop import Workshop, counted, largest_change
 from convscope.checkup.observed import BiasGradient
 from convscope.core.finding import Finding
 
@@ -60,9 +60,15 @@ def redundant_bias(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterato
         yield Mended(
             ("redundant-bias",),
             tuple(finding.address for finding, _ in removed),
-            f"{len(removed)} biases moved into running means, exactly: bias=None",
+            f"{counted(len(removed), 'bias')} moved into the running means behind, right up to "
+            f"rounding{_by(changed)}: bias=None",
             changed,
         )
+
+
+def _by(changed: float | None) -> str:
+    """How much the outputs changed, in words; nothing if that isn't known."""
+    return "" if changed is None else f" (outputs by up to {changed:.1e} of the largest)"
 
 
 def _is_of(bias: BiasGradient, finding: Finding) -> bool:
@@ -74,7 +80,7 @@ def _is_of(bias: BiasGradient, finding: Finding) -> bool:
 def _owner(model: nn.Module, bias: BiasGradient | None) -> nn.Module | str:
     """The layer that a bias can be taken out of, or why it can't."""
     if bias is None or bias.running_mean is None:
-        return "no running mean can take the constant in exactly: leave it out of the next training"
+        return "no running mean of its own can take the constant in: leave it out of the next training"
     parameter = model.get_parameter(bias.name)
     owners = [
         (module, name)

@@ -1,6 +1,5 @@
 """``mend``: check a network, apply the safe remedies to a copy of it, and check that."""
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -15,17 +14,19 @@ from convscope.checkup.mending import statistics
 
 # isort: on
 from convscope.checkup.examine import assemble, depth_of, measure
-from convscope.checkup.measuring.batches import batches_of
+from convscope.checkup.measuring.batches import batches_of, preserved_order
 from convscope.checkup.measuring.losses import Loss
 from convscope.checkup.measuring.observe import Subject
+from convscope.checkup.mending.copying import copied
 from convscope.checkup.mending.repairs import all_repairs
 from convscope.checkup.mending.result import Left, Mended, Mending
 from convscope.checkup.mending.workshop import Reread, Workshop
 from convscope.checkup.observed import Observation
 from convscope.checkup.plan import CheckupPlan
-from convscope.checkup.result import Checkup
-from convscope.core.errors import ConvscopeError
+from convscope.checkup.result import Checkup, StateProof
 from convscope.core.finding import Finding
+from convscope.core.fingerprint import fingerprint
+from convscope.core.inference import outside_inference_mode
 from convscope.core.preserved import preserved_rng
 
 
@@ -41,12 +42,13 @@ def mend(
 
     In order: momentum, precision, ε (if the reference has another one), layers that are meant to be frozen;
     redundant biases, moved into running means; at last, if anything is wrong with them, all running
-    statistics, estimated from the data. Not done, since somebody has to decide: other batches, other layers,
-    another optimizer, training on.
+    statistics, estimated from the data, if there is enough of it and the new ones prove better. Not done,
+    since somebody has to decide: other batches, other layers, another optimizer, training on.
 
     Args:
         model: as for :func:`convscope.checkup.checkup`; it isn't changed.
-        data: as for the check-up, but it must be readable several times.
+        data: as for the check-up, but it must be readable several times; a loader's own generators come back
+            as they were. Of five batches and more every fifth is held out, to try new statistics on.
         loss: as for the check-up.
         optimizer: as for the check-up; it doesn't hold the copy's parameters.
         reference: as for the check-up.
@@ -56,7 +58,8 @@ def mend(
         :class:`Mending`: the copy, both check-ups, what was done and what was left.
 
     Raises:
-        ConvscopeError: as for the check-up; the data can be read only once; the model can't be copied.
+        ConvscopeError: as for the check-up; the data can be read only once; the model can't be copied,
+            or its copy shares parameters, buffers or modules with it.
 
     Example:
         >>> import torch
@@ -68,34 +71,30 @@ def mend(
         ((), None, False)
     """
     plan = plan or CheckupPlan()
-    depth = depth_of(data)
+    with outside_inference_mode(), preserved_order(data), preserved_rng():
+        start = fingerprint(model)
+        found = _mending(Subject(model, loss, optimizer, reference, plan), data)
+        end = fingerprint(model)
+    return replace(found, state=StateProof(start, end, start == end))
+
+
+def _mending(subject: Subject, data: Any) -> Mending:
+    """Check, mend a copy, and check that; without the proof."""
+    model, plan, depth = subject.model, subject.plan, depth_of(data)
     reread = None if depth == "static" else Reread(data, plan.max_batches)
-    subject = Subject(model, loss, optimizer, reference, plan)
     observation, state = measure(subject, data if reread is None else reread)
     before = assemble(observation, depth, state)
-    copied = _copied(model)
-    with preserved_rng():
-        first = None if reread is None else next(batches_of(copied, reread))
-    mended, left = _made(Workshop(copied, observation, reread, first, loss, plan), before)
+    copy = copied(model)
+    first = None if reread is None else next(batches_of(copy, reread))
+    mended, left = _made(Workshop(copy, observation, reread, first, subject.loss, plan), before)
     after = before
     if mended:
         # The optimizer holds the given model's parameters, so that facts about it are those from before.
-        again, state = measure(
-            replace(subject, model=copied, optimizer=None), data if reread is None else reread
+        again, proof = measure(
+            replace(subject, model=copy, optimizer=None), data if reread is None else reread
         )
-        after = assemble(replace(again, optimizer=observation.optimizer), depth, state)
-    return Mending(before, after, tuple(mended), _left(after, left, mended), copied)
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # a module's own __deepcopy__ may raise anything
-        raise ConvscopeError(
-            f"model of type {type(model).__name__} that can't be copied ({type(error).__name__}: {error})",
-            "a model for copy.deepcopy, for repairs are made to a copy",
-            "follow the remedies of the check-up by hand",
-        ) from error
+        after = assemble(replace(again, optimizer=observation.optimizer), depth, proof)
+    return Mending(before, after, tuple(mended), _left(after, left, mended), copy)
 
 
 def _made(workshop: Workshop, before: Checkup) -> tuple[list[Mended], list[Left]]:
@@ -123,4 +122,9 @@ def _left(after: Checkup, left: list[Left], mended: list[Mended]) -> tuple[Left,
             return "it is still found after the repair"
         return f"it needs a decision: {finding.remedy}" if finding.remedy else "it is a fact"
 
-    return tuple(Left(each.fault, each.address, reason(each)) for each in after.findings)
+    still = [(each.fault, each.address) for each in after.findings]
+    in_part = [] if after.depth == "static" else [key for key in reasons if key not in still]
+    return (
+        *(Left(each.fault, each.address, reason(each)) for each in after.findings),
+        *(Left(*key, reasons[key]) for key in in_part),
+    )

@@ -1,8 +1,8 @@
 """The table of repairs that are safe: by fault, in the order in which they are made.
 
 Settings come first, since the statistics that are estimated last depend on them. A repair either makes no
-difference to what the network computes at test time, or replaces statistics by those of the data, which is
-held back if it makes the loss worse. What needs a decision (other batches, other layers, training on) isn't
+difference to what the network computes at test time, or replaces statistics by those of the data, if there
+is enough of it and they prove better. What needs a decision (other batches, other layers, training on) isn't
 in here.
 """
 

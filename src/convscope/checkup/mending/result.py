@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from convscope.checkup.result import Checkup
+from convscope.checkup.result import Checkup, StateProof
 from convscope.core.result import Result
 
 
@@ -48,11 +48,13 @@ class Mending(Result):
     """What :func:`convscope.checkup.mend` did; the model that it was given is as it was.
 
     Attributes:
-        model: the repaired copy, in the modes of the given one.
+        model: the repaired copy, in the modes of the given one, but for layers that were frozen.
         before: the check-up of the given model.
         after: the check-up of the copy, on the same data.
         mended: the repairs, in order.
-        left: every finding of ``after``, and why it is still there.
+        left: every finding of ``after``, and why it is still there; and where a finding is gone, but a
+            part of its repair wasn't made, why.
+        state: hashes of the given model before everything and after everything.
     """
 
     not_in_json: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -62,6 +64,7 @@ class Mending(Result):
     mended: tuple[Mended, ...]
     left: tuple[Left, ...]
     model: nn.Module = field(repr=False, compare=False)
+    state: StateProof | None = None
 
     @property
     def gone(self) -> tuple[tuple[str, str], ...]:

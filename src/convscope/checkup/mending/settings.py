@@ -1,28 +1,51 @@
 """Repairs of settings: momentum, ε, precision of the statistics, counters, layers meant to be frozen."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
-from convscope.checkup.mending.workshop import Workshop, largest_change, path_of
+from convscope.checkup.mending.workshop import Workshop, counted, largest_change, path_of
 from convscope.core.finding import Finding
 from convscope.norm import freeze
 
 _USUAL_MOMENTUM = 0.1
+_AMBIGUOUS = 0.5
+_DIGITS = 12  # 1 − 0.99 is 0.010000000000000009 in floating point
+_BOTH_ALIKE = (
+    "momentum 0.5 weighs old and new alike, in either convention, so that it doesn't say what was meant: "
+    "set momentum=0.1, or what the training needs"
+)
 
 
 @repairs("momentum-convention")
 def momentum(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mended | Left]:
-    """Take momentum for the weight of the old value, and set that of the new one: 1 − momentum."""
+    """Take momentum for the weight of the old value, and set that of the new one: 1 − momentum.
 
-    def change(norm: _BatchNorm) -> None:
+    0.5 is left: it is the same in both conventions, so that nothing says which value was meant.
+    """
+    before = workshop.outputs()
+    changed: list[Finding] = []
+    values: dict[str, None] = {}
+    for finding in findings:
+        norm = workshop.layer(finding.address)
+        assert isinstance(norm, _BatchNorm)
         old = norm.momentum or 0.0
-        norm.momentum = 1 - old if old < 1 else _USUAL_MOMENTUM
-
-    yield from _layers(workshop, findings, change, "momentum is now the weight of the new batch")
+        if path_of(finding.address) not in {path_of(each.address) for each in changed}:
+            if old == _AMBIGUOUS:
+                yield Left(finding.fault, finding.address, _BOTH_ALIKE)
+                continue
+            norm.momentum = round(1 - old, _DIGITS) if 0 < old < 1 else _USUAL_MOMENTUM
+            values[f"{old:g} → {norm.momentum:g}"] = None
+        changed.append(finding)
+    if changed:
+        yield Mended(
+            _ids(changed),
+            _addresses(changed),
+            f"momentum, the weight of the new batch, set ({', '.join(values)}) in {_counted(changed)}",
+            largest_change(before, workshop.outputs()),
+        )
 
 
 @repairs("half-statistics")
@@ -54,7 +77,7 @@ def counters(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mend
         norm.num_batches_tracked = norm.num_batches_tracked.round().long()
     if averaged:
         yield Mended(
-            _ids(findings), _addresses(findings), f"{len(averaged)} counters are whole numbers again"
+            _ids(findings), _addresses(findings), f"{counted(len(averaged), 'counter')} made whole again"
         )
 
 
@@ -70,7 +93,9 @@ def epsilon(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mende
             norm.eps = origin.eps
             changed.append(path)
     if changed:
-        yield Mended(_ids(findings), _addresses(findings), f"ε as in the reference in {len(changed)} layers")
+        yield Mended(
+            _ids(findings), _addresses(findings), f"ε as in the reference in {counted(len(changed), 'layer')}"
+        )
         return
     for finding in findings:
         yield Left(finding.fault, finding.address, "weights are learnt with their ε: a training must say")
@@ -90,27 +115,13 @@ def frozen(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mended
     )
 
 
-def _layers(
-    workshop: Workshop, findings: tuple[Finding, ...], change: Callable[[_BatchNorm], None], done: str
-) -> Iterator[Mended]:
-    """Change a setting of each finding's layer that has no part in what evaluation computes."""
-    before = workshop.outputs()
-    for path in dict.fromkeys(path_of(finding.address) for finding in findings):
-        norm: nn.Module = workshop.layer(path)
-        assert isinstance(norm, _BatchNorm)
-        change(norm)
-    changed = largest_change(before, workshop.outputs())
-    yield Mended(_ids(findings), _addresses(findings), f"{done} in {_counted(findings)}", changed)
-
-
-def _ids(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+def _ids(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(finding.fault for finding in findings))
 
 
-def _addresses(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+def _addresses(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(finding.address for finding in findings))
 
 
-def _counted(findings: tuple[Finding, ...]) -> str:
-    count = len({path_of(finding.address) for finding in findings})
-    return f"{count} layer" + ("s" if count > 1 else "")
+def _counted(findings: Sequence[Finding]) -> str:
+    return counted(len({path_of(finding.address) for finding in findings}), "layer")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.checkup.measuring.batches import Batch
+from convscope.checkup.measuring.batches import Batch, generators_of
 from convscope.checkup.measuring.losses import Loss, tensors_of
 from convscope.checkup.observed import Observation
 from convscope.checkup.plan import CheckupPlan
@@ -36,7 +36,7 @@ class Reread:
                 "data that can be read several times, such as a DataLoader or a list",
                 "pass list(data)",
             )
-        self._states = [(each, each.get_state()) for each in _generators_of(self._items)]
+        self._states = [(each, each.get_state()) for each in generators_of(self._items)]
 
     def __iter__(self) -> Iterator[Any]:
         for generator, state in self._states:
@@ -46,14 +46,6 @@ class Reread:
     def __len__(self) -> int:
         whole = len(self._items)  # type: ignore[arg-type]
         return whole if self._max_batches is None else min(whole, self._max_batches)
-
-
-def _generators_of(items: Any) -> list[torch.Generator]:
-    """The generators that a ``DataLoader`` and its samplers draw from."""
-    samplers = [getattr(items, "sampler", None), getattr(items, "batch_sampler", None)]
-    samplers.append(getattr(samplers[1], "sampler", None))
-    found = [getattr(each, "generator", None) for each in (items, *samplers)]
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,3 +107,14 @@ def largest_change(before: list[Tensor], after: list[Tensor]) -> float | None:
         for old, new in zip(before, after, strict=True)
     )
     return change / scale if scale else change
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> counted(1, "layer"), counted(2, "bias")
+        ('1 layer', '2 biases')
+    """
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else plural}"

@@ -1,8 +1,10 @@
 """The loss with running statistics beside the loss with batch statistics."""
 
+import math
 from dataclasses import dataclass
 
-_SURE = 4.0  # standard errors
+SURE = 4.0
+"""Standard errors beyond which a difference isn't chance."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +15,14 @@ class Gap:
         eval_loss: in evaluation mode, with running statistics.
         batch_loss: with batch statistics.
         error: standard error of their difference; None where it can't be estimated.
+        doubt: by how much the difference may be off by chance, where that is more than four standard errors,
+            as with few batches; None where it isn't.
     """
 
     eval_loss: float
     batch_loss: float
     error: float | None
+    doubt: float | None = None
 
     @property
     def difference(self) -> float:
@@ -25,9 +30,14 @@ class Gap:
         return self.eval_loss - self.batch_loss
 
     @property
+    def certain(self) -> float:
+        """What is left of the difference beyond doubt; minus infinity without a standard error."""
+        return _beyond(self.difference, self.error, self.doubt)
+
+    @property
     def is_significant(self) -> bool:
-        """Whether the network is worse at test time beyond four standard errors: worth attributing."""
-        return self.error is not None and self.difference > _SURE * self.error
+        """Whether the network is worse at test time beyond doubt: worth attributing."""
+        return self.certain > 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class LayerGap:
             running statistics make the loss worse.
         error: standard error of the difference, paired; None where it can't be estimated.
         misled: whether its running statistics are off only because those of layers before it are wrong.
+        doubt: as of :class:`Gap`.
     """
 
     address: str
@@ -48,8 +59,15 @@ class LayerGap:
     difference: float
     error: float | None
     misled: bool = False
+    doubt: float | None = None
 
     @property
     def is_significant(self) -> bool:
-        """Whether the difference is beyond four standard errors."""
-        return self.error is not None and self.difference > _SURE * self.error
+        """Whether the difference is beyond doubt: four standard errors, and more with few batches."""
+        return _beyond(self.difference, self.error, self.doubt) > 0
+
+
+def _beyond(difference: float, error: float | None, doubt: float | None) -> float:
+    if error is None:
+        return -math.inf
+    return difference - (SURE * error if doubt is None else doubt)

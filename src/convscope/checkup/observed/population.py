@@ -45,9 +45,16 @@ class Population:
         single images' means otherwise, as if images were drawn independently; None for one image, or if
         no channel varies.
         """
-        between_C = self.batch_variance
         if self.num_batches < 4:
-            between_C = self.image_variance / self.batch_images
+            return self.effective_from_images
+        return self._worth(self.batch_variance)
+
+    @property
+    def effective_from_images(self) -> float | None:
+        """The same, as if images were drawn independently; None for one image, or if no channel varies."""
+        return self._worth(self.image_variance / self.batch_images)
+
+    def _worth(self, between_C: Tensor) -> float | None:
         varies_C = (self.variance > 0) & between_C.isfinite()
         share = (between_C[varies_C] / self.variance[varies_C]).mean() if varies_C.any() else None
         return float(1 / share) if share is not None and share > 0 else None

@@ -49,9 +49,13 @@ class StrayCalls:
         shift: how far they moved a running mean, all together, in standard deviations; largest of channels
             and layers.
         log_variance: the same of the running variances: |log(after / before)|.
-        worst: path of the layer of ``shift``.
+        worst: path of the layer that was moved furthest, by what is tolerated of either.
         constant: how many of them were fed one value throughout, such as zeros.
         before_steps: how many steps had been made at the first of them.
+        with_gradients: for how many of them gradients were enabled, but none came back. How far these moved
+            a layer is known from the second one between two steps on; it counts for nothing before.
+        blocks: between how many pairs of steps they lay; 0 before the first step.
+        longest: largest number of them between two steps.
     """
 
     count: int = 0
@@ -61,6 +65,9 @@ class StrayCalls:
     worst: str = ""
     constant: int = 0
     before_steps: int = 0
+    with_gradients: int = 0
+    blocks: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,8 @@ class TrainingRun:
         accumulated: batches whose gradients were accumulated in a step, one after another; 1 if they
             usually weren't.
         norms: the batch norms that ran, in order of their first run.
-        evaluations: forward passes without gradients in training mode, once training had begun.
+        evaluations: forward passes in training mode that no gradient came of, once training had begun.
+        interleaved: the same, but one or few of them with at least half of the steps: a part of the training.
         dummies: forward passes in training mode before the first step that no backward pass reached.
         evaluation_steps: steps that trained the network in evaluation mode.
         input_gradients: backward passes with ``create_graph=True`` to inputs of the network, through batch
@@ -197,6 +205,7 @@ class TrainingRun:
     accumulated: int = 1
     norms: tuple[NormRun, ...] = ()
     evaluations: StrayCalls = field(default_factory=StrayCalls)
+    interleaved: StrayCalls = field(default_factory=StrayCalls)
     dummies: StrayCalls = field(default_factory=StrayCalls)
     evaluation_steps: EvaluationSteps = field(default_factory=EvaluationSteps)
     input_gradients: int = 0

@@ -1,6 +1,6 @@
 """The ledger of a watched loop: hands every event to those whom it concerns, and closes every step."""
 
-from collections.abc import Callable
+from collections import Counter
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from convscope.checkup.expected import is_expected
+from convscope.checkup.expected import declarations, is_expected
 from convscope.checkup.observed.run import NormRun, TrainingRun
 from convscope.checkup.watching.layers import uses_batch
 from convscope.checkup.watching.modes import Modes
@@ -18,9 +18,11 @@ from convscope.checkup.watching.strays import StrayFinder
 from convscope.checkup.watching.updates import NormUpdates
 from convscope.checkup.watching.weights import Weights
 from convscope.core.address import ROOT
-from convscope.probe.events import ForwardPass, LayerCall
+from convscope.probe.passes import ForwardPass, LayerCall
 
 _WARM_UP = 10
+_MANY = 64  # passes without a step, after which no step is waited for
+_GAUGED = 6
 
 
 class Ledger:
@@ -29,32 +31,35 @@ class Ledger:
     Args:
         model: the network.
         every: the first ten steps and every so-manyth one are looked at closely.
-        after_sample: called at the end of each of these.
+        has_steps: whether steps will be seen; backward passes stand in for them if not.
 
     Attributes:
         steps: optimizer steps so far.
         idle: steps before which nothing ran in the network, such as those of its second optimizer.
         sampled: whether the current step is looked at closely.
+        has_sampled: whether the last step was, until someone sets it back.
         closures: steps whose optimizer ran forward passes itself, more than one.
         percentiles, weights: see there.
     """
 
-    def __init__(self, model: nn.Module, every: int, after_sample: Callable[[], object]) -> None:
+    def __init__(self, model: nn.Module, every: int, has_steps: bool = True) -> None:
         self.steps = self.idle = self._num_sampled = self._non_finite = 0
-        self.sampled = True
-        self._model, self._every, self._after_sample = model, every, after_sample
+        self._passes = self._backwards = 0  # passes since the last step
+        self.sampled, self.has_sampled = True, False
+        self._every, self._has_steps = every, has_steps
         self._norms = norms_of(model)
-        self._trained = False
-        self._sequence, self._strays = Sequence(), StrayFinder()
+        self._sequence, self._strays = Sequence(), StrayFinder(self._norms)
         self._modes = Modes(model, self._norms)
         self._updates: dict[str, NormUpdates] = {}
         self._declared: set[int] = set()
+        self._declarations: Counter[tuple[str, str]] = Counter()
         self._checkpointed: dict[str, ForwardPass] = {}
-        self._double: set[tuple[int, int]] = set()
+        self._num_double = 0
         self._double_norms: dict[str, None] = {}
         self._by_batch: dict[int, list[str]] = {}
+        self._last_backward = -1
         self._checked = False
-        self._gauge: Tensor | None = None
+        self._gauge: tuple[Tensor, ...] = ()
         self.percentiles, self.weights = PercentileLog(), Weights(model)
 
     @property
@@ -63,15 +68,18 @@ class Ledger:
 
     def begins(self, run: ForwardPass) -> None:
         """A forward pass begins."""
+        self._passes += 1
+        if self._passes > _MANY:
+            self._no_step_in_sight()
         if run.will_be_recomputed:
             self._checkpointed[run.path] = run
         elif run.recomputed and run.path in self._checkpointed:
             self._trains(self._checkpointed[run.path], run.backward)
         if is_expected("per-sample-gradients", run.path):
             self._declared.add(run.number)  # here, since backward runs in a thread of its own on accelerators
-        fault = "dummy-forwards" if not self._trained else "evaluating-in-training-mode"
+        fault = "evaluating-in-training-mode" if self._turns else "dummy-forwards"
         if not is_expected(fault, run.path):
-            self._strays.begins(run, self._norms, self.steps or int(self._trained))
+            self._strays.begins(run, self._norms, self._turns)
 
     def layer_begins(self, call: LayerCall) -> None:
         """A batch norm, or a convolution in a network without any, is about to run."""
@@ -110,13 +118,13 @@ class Ledger:
 
     def ends(self, run: ForwardPass) -> None:
         """A forward pass is over."""
-        self._strays.ends(run, self.steps or int(self._trained))
+        self._strays.ends(run)
 
     def reached(self, run: ForwardPass, gradient: Tensor, backward: int, create_graph: bool) -> None:
         """A backward pass has come to an output of a forward pass."""
         norms = self._trains(run, backward)
         if create_graph and run.input_trains and norms and run.number not in self._declared:
-            self._double.add((run.number, backward))
+            self._num_double += 1
             self._double_norms.update(dict.fromkeys(norms))
         if self.sampled and not self._checked:
             self._checked = True
@@ -124,7 +132,10 @@ class Ledger:
 
     def _trains(self, run: ForwardPass, backward: int) -> list[str]:
         """A backward pass has come to a forward pass; return its batch norms that used batch statistics."""
-        self._trained = True
+        if not self._has_steps and backward != self._last_backward:
+            self._last_backward = backward
+            self._backwards += 1
+            self._strays.step_ends(self._turns)
         self._strays.reached(run)
         self._modes.reached(run)
         norms = self._by_batch.get(run.number, [])
@@ -142,32 +153,32 @@ class Ledger:
         """Close the account of a step; a second optimizer's, with nothing run in between, is the same one."""
         if self.sampled:
             self.weights.step_ends()
-            self._gauge = _smallest(optimizer)
+            self._gauge = _gauge(optimizer)
         if self._sequence.is_empty and not self._modes.is_training:
             self.idle += 1
             return
         self.percentiles.step_ends(self.steps)
         self._num_sampled += self.sampled
-        if not self.steps:
-            self._strays.first_step()
         self.steps += 1
+        self._declarations.update(set(declarations()))
+        self._strays.step_ends(self._turns)
         self._sequence.step_ends(self.sampled)
         if not is_expected("training-in-evaluation-mode", ROOT):
             self._modes.see_training(optimizer, self._norms)
-        self._modes.step_ends(self.steps)
+        self._modes.step_ends(self.steps, optimizer)
         for updates in self._updates.values():
             updates.step_ends()
-        self._by_batch.clear()
-        self._declared.clear()
-        self._checkpointed.clear()
-        self._checked = False
-        was_sampled, self.sampled = self.sampled, self.steps < _WARM_UP or self.steps % self._every == 0
-        if was_sampled:
-            self._after_sample()
+        self._clear()
+        self._passes = 0
+        self.has_sampled, self.sampled = self.sampled, self.steps < _WARM_UP or self.steps % self._every == 0
+
+    def declarations(self) -> tuple[tuple[str, str], ...]:
+        """Return the faults and addresses that were declared as expected in at least half of the steps."""
+        return tuple(each for each, number in self._declarations.items() if 2 * number >= self.steps)
 
     def run(self) -> TrainingRun:
         """Return what the loop has shown so far."""
-        evaluations, dummies = self._strays.finish(bool(self.steps) or self._trained)
+        evaluations, interleaved, dummies = self._strays.finish(self._turns)
         shifts = [updates.shift() for updates in self._updates.values()]
         return TrainingRun(
             num_steps=self.steps,
@@ -176,9 +187,10 @@ class Ledger:
             accumulated=accumulated(self._sequence.patterns),
             norms=tuple(self._norm_run(path) for path in (*self._updates, *self._asleep())),
             evaluations=evaluations,
+            interleaved=interleaved,
             dummies=dummies,
             evaluation_steps=self._modes.evaluation_steps(),
-            input_gradients=len(self._double),
+            input_gradients=self._num_double,
             input_gradient_norms=tuple(self._double_norms),
             call_shifts=tuple(shift for shift in shifts if shift is not None),
             weights=self.weights.found(),
@@ -209,11 +221,29 @@ class Ledger:
     def _of(self, path: str) -> NormUpdates:
         return self._updates.setdefault(path, NormUpdates(path))
 
+    @property
+    def _turns(self) -> int:
+        """Steps so far; where none are seen, backward passes."""
+        return self.steps if self._has_steps else self._backwards
+
+    def _no_step_in_sight(self) -> None:
+        """Keep what lies about from growing, and look at few passes closely: maybe no step will come."""
+        if self._passes % _MANY == 1:
+            self._clear()
+        self.sampled = self._passes % self._every == 0
+
+    def _clear(self) -> None:
+        self._by_batch.clear()
+        self._declared.clear()
+        self._checkpointed.clear()
+        self._modes.forget_passes()
+        self._checked = False
+
     def _is_fresh(self) -> bool:
-        """Whether gradients were set to zero, as far as a small parameter shows; looked at in some steps."""
-        if self._gauge is None or not self.sampled:
+        """Whether gradients were set to zero, as far as some parameters show; looked at in some steps."""
+        if not self._gauge or not self.sampled:
             return False
-        return self._gauge.grad is None or not bool(self._gauge.grad.any())
+        return not any(gauge.grad is not None and bool(gauge.grad.any()) for gauge in self._gauge)
 
 
 def norms_of(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -221,7 +251,8 @@ def norms_of(model: nn.Module) -> dict[str, _BatchNorm]:
     return {path or ROOT: m for path, m in model.named_modules() if isinstance(m, _BatchNorm)}
 
 
-def _smallest(optimizer: Optimizer) -> Tensor | None:
-    """The smallest parameter that has a gradient."""
+def _gauge(optimizer: Optimizer) -> tuple[Tensor, ...]:
+    """Some small parameters whose gradients aren't zero now."""
     parameters = (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
-    return min(parameters, key=lambda parameter: parameter.numel(), default=None)
+    smallest = sorted(parameters, key=lambda parameter: parameter.numel())[:_GAUGED]
+    return tuple(p for p in smallest if p.grad is not None and bool(p.grad.any()))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from convscope.checkup.examine import assemble
+from convscope.checkup.expected import declared
 from convscope.checkup.measuring.describe import Roster, optimizer_facts
 from convscope.checkup.measuring.wrappers import averaging_wrapper, per_sample_gradients
 from convscope.checkup.observed import Observation, TrainingRun
@@ -17,9 +18,14 @@ from convscope.checkup.watching.layers import copied_statistics
 from convscope.checkup.watching.ledger import Ledger, norms_of
 from convscope.checkup.watching.writing import Values, Writer
 from convscope.core.finding import Finding
+from convscope.probe.passes import Hearing
 
 _NEEDS_STEPS = (
     "training-in-evaluation-mode, freeze-undone, accumulated-batches, recomputed-updates, scale-drift"
+)
+_DIDNT_RUN = (
+    "the optimizer stepped, but the network itself didn't run; if a compiled copy of it does, watch a short "
+    "run without compiling"
 )
 
 
@@ -31,6 +37,7 @@ class TrainingLog:
     Attributes:
         ledger: the loop's events.
         unseen: what can't be seen in this loop, and why.
+        hearing: whether watching has had to end, and what it has passed over.
     """
 
     def __init__(
@@ -41,7 +48,8 @@ class TrainingLog:
         writer: Writer | None,
         unseen: tuple[Unchecked, ...] = (),
     ) -> None:
-        self.ledger = Ledger(model, every, self.write)
+        self.ledger = Ledger(model, every, bool(optimizers))
+        self.hearing = Hearing()
         self.unseen = unseen
         self._model, self._optimizers, self._writer = model, optimizers, writer
         self._values: Values = {}
@@ -72,7 +80,8 @@ class TrainingLog:
         The network isn't run for it, and processes of a distributed run don't talk to one another: any one of
         them can ask.
         """
-        return assemble(self.observation(), "training")
+        with declared(self.ledger.declarations()):
+            return assemble(self.observation(), "training")
 
     def observation(self) -> Observation:
         """Return what was measured: the run, and the network as it is now."""
@@ -87,7 +96,7 @@ class TrainingLog:
             run=run,
             averaged=averaging_wrapper(self._model),
             per_sample=per_sample_gradients(self._model),
-            unchecked=(*self.unseen, *_unchecked(self.ledger, run, bool(self._optimizers), bool(norms))),
+            unchecked=(*self.unseen, *self._unchecked(run, bool(norms))),
         )
 
     def add(self, **values: float | Tensor) -> None:
@@ -111,6 +120,46 @@ class TrainingLog:
         if self._writer is not None:
             self._writer(self.metrics(), self.ledger.steps)
 
+    def after_step(self) -> None:
+        """Write metrics after a step that was looked at closely; what the writer raises is the user's."""
+        if not self.ledger.has_sampled or self.hearing.ended_by is not None:
+            return
+        self.ledger.has_sampled = False
+        if self._writer is None:
+            return
+        try:
+            values = self.metrics()
+        except Exception as error:
+            self.hearing.ended_by = error
+            return
+        self._writer(values, self.ledger.steps)
+
+    def _unchecked(self, run: TrainingRun, has_norms: bool) -> Iterator[Unchecked]:
+        if self.hearing.ended_by is not None:
+            error = self.hearing.ended_by
+            reason = f"watching ended at step {run.num_steps}: {type(error).__name__}: {error}"
+            yield Unchecked("training run", reason)
+        if self.hearing.transformed:
+            calls = f"{self.hearing.transformed} calls of the network within transforms of torch.func"
+            yield Unchecked("training run", f"{calls} (vmap, grad, …) aren't followed")
+        if not has_norms:
+            yield Unchecked(
+                "batch norm", "this network has no batch norm module; one called as a function isn't seen"
+            )
+        if not self._optimizers:
+            yield Unchecked(_NEEDS_STEPS, "no optimizer was given, so that steps aren't seen")
+        elif not run.num_steps:
+            reason = _DIDNT_RUN if self.ledger.idle else "the optimizer made no step"
+            yield Unchecked(_NEEDS_STEPS, reason)
+        if self.ledger.closures:
+            steps = f"{self.ledger.closures} steps"
+            yield Unchecked("accumulated-batches", f"{steps} ran the network several times themselves")
+        if run.non_finite:
+            yield Unchecked(
+                "values over training",
+                f"gradients were NaN or infinite in {run.non_finite} of {run.num_sampled} sampled steps",
+            )
+
     @torch.no_grad()
     def _measured(self) -> Iterator[tuple[str, float]]:
         for path, norm in norms_of(self._model).items():
@@ -125,25 +174,3 @@ class TrainingLog:
             yield from zip((f"{path}/{side}_p{level}" for level in (15, 50, 85)), levels, strict=True)
         for path, update in self.ledger.weights.latest().items():
             yield f"{path}/relative_update", update
-
-
-def _unchecked(ledger: Ledger, run: TrainingRun, has_optimizer: bool, has_norms: bool) -> Iterator[Unchecked]:
-    if not has_norms:
-        yield Unchecked(
-            "batch norm", "this network has no batch norm module; one called as a function isn't seen"
-        )
-    if not has_optimizer:
-        yield Unchecked(_NEEDS_STEPS, "no optimizer was given, so that steps aren't seen")
-    elif not run.num_steps:
-        ran = ledger.idle > 0
-        reason = "the optimizer stepped, but the network didn't run" if ran else "the optimizer made no step"
-        yield Unchecked(_NEEDS_STEPS, reason)
-    if ledger.closures:
-        yield Unchecked(
-            "accumulated-batches", f"{ledger.closures} steps ran the network several times themselves"
-        )
-    if run.non_finite:
-        yield Unchecked(
-            "values over training",
-            f"gradients were NaN or infinite in {run.non_finite} of {run.num_sampled} sampled steps",
-        )

@@ -9,9 +9,29 @@ from torch.optim import Optimizer
 
 from convscope.checkup.observed.run import EvaluationSteps
 from convscope.checkup.watching.layers import copied_statistics, uses_batch
-from convscope.probe.events import ForwardPass, LayerCall
+from convscope.probe.passes import ForwardPass, LayerCall
 
 _NEARLY_ALL = 0.9
+
+
+@dataclass(frozen=True)
+class _Signs:
+    """What changes with a layer that is unfrozen on purpose.
+
+    Attributes:
+        setting: the layer's class, and whether γ and β require gradients.
+        optimizer: whose step it was; 0 if it isn't known.
+        trained: whether that holds γ and β, and whether they have gradients.
+    """
+
+    setting: tuple[object, ...]
+    optimizer: int = 0
+    trained: tuple[bool, ...] = ()
+
+    def agree(self, others: "_Signs") -> bool:
+        """Return whether nothing has changed, as far as both know."""
+        comparable = self.optimizer == others.optimizer != 0
+        return self.setting == others.setting and (not comparable or self.trained == others.trained)
 
 
 @dataclass(eq=False)
@@ -23,7 +43,7 @@ class Freeze:
         undone_at: the step, from 1, in which it trained again by itself.
     """
 
-    signs: tuple[object, ...]
+    signs: _Signs
     statistics: tuple[Tensor, Tensor] | None
     steps: int = 0
     undone_at: int | None = None
@@ -92,21 +112,28 @@ class Modes:
             count = self._evaluation[-1].count + 1 if self._evaluation else 1
             self._evaluation = [EvaluationSteps(count, len(norms), affine, share, dropouts)]
 
-    def step_ends(self, steps: int) -> None:
+    def step_ends(self, steps: int, optimizer: Optimizer) -> None:
         """A step is over, number ``steps`` from 1."""
         for path, (norm, by_batch) in self._in_step.items():
             freeze = self.freezes.get(path)
+            if by_batch and (freeze is None or freeze.undone_at is not None):
+                continue
+            signs = _signs(norm, optimizer)
             if not by_batch and (freeze is None or freeze.undone_at is None):
-                if freeze is None or freeze.signs != _signs(norm):
-                    freeze = self.freezes[path] = _freeze(norm)
+                if freeze is None or not freeze.signs.agree(signs):
+                    freeze = self.freezes[path] = _freeze(norm, optimizer)
+                freeze.signs = signs
                 freeze.steps += 1
-            elif by_batch and freeze is not None and freeze.undone_at is None:
-                if freeze.signs == _signs(norm):
+            elif by_batch and freeze is not None:
+                if freeze.signs.agree(signs):
                     freeze.undone_at = steps
                 else:
                     del self.freezes[path]  # it was unfrozen on purpose
         self._in_step.clear()
         self._modes.clear()
+
+    def forget_passes(self) -> None:
+        """Passes are over that no backward pass will come to."""
         self._by_batch.clear()
 
     def evaluation_steps(self) -> EvaluationSteps:
@@ -114,11 +141,16 @@ class Modes:
         return self._evaluation[-1] if self._evaluation else EvaluationSteps()
 
 
-def _freeze(norm: _BatchNorm) -> Freeze:
-    return Freeze(_signs(norm), copied_statistics(norm))
+def _freeze(norm: _BatchNorm, optimizer: Optimizer | None = None) -> Freeze:
+    return Freeze(_signs(norm, optimizer), copied_statistics(norm))
 
 
-def _signs(norm: _BatchNorm) -> tuple[object, ...]:
-    """What changes with a layer that is unfrozen on purpose: what trains, or the layer itself."""
-    affine = (norm.weight, norm.bias)
-    return type(norm), *(None if tensor is None else tensor.requires_grad for tensor in affine)
+def _signs(norm: _BatchNorm, optimizer: Optimizer | None) -> _Signs:
+    """The signs now; without an optimizer, before any step, some aren't known yet."""
+    affine = [tensor for tensor in (norm.weight, norm.bias) if tensor is not None]
+    setting = type(norm), *(tensor.requires_grad for tensor in affine)
+    if optimizer is None:
+        return _Signs(setting)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = *(id(tensor) in held for tensor in affine), *(tensor.grad is not None for tensor in affine)
+    return _Signs(setting, id(optimizer), trained)

@@ -43,6 +43,7 @@ class Sequence:
             if "B" in self._letters and is_fresh():
                 self._letters.append("Z")
             self._letters.append("F")
+            del self._letters[_LONGEST:]
             self._in_step += self._stepping
             self._layers.clear()
             self._open = True
@@ -53,6 +54,7 @@ class Sequence:
         """Take down a backward pass, known by its number."""
         if number != self._backward:
             self._letters.append("B")
+            del self._letters[_LONGEST:]
             self._backward, self._open = number, False
 
     def step_begins(self) -> None:
@@ -64,7 +66,7 @@ class Sequence:
         if self._in_step > 1:
             self.closures += 1
         elif keep and "F" in self._letters:
-            self.patterns["".join(self._letters[:_LONGEST])] += 1
+            self.patterns["".join(self._letters)] += 1
         self._letters.clear()
         self._layers.clear()
         self._run = self._backward = -1
@@ -81,8 +83,8 @@ def accumulated(patterns: dict[str, int]) -> int:
     """Return how many batches' gradients are usually accumulated in a step; 1 if they usually aren't.
 
     Example:
-        >>> accumulated({"FBFBFBFB": 9, "FBFB": 1}), accumulated({"FFB": 10}), accumulated({"FBZFB": 10})
-        (4, 1, 1)
+        >>> accumulated({"FBFBFBFB": 9, "FBFB": 1}), accumulated({"FFB": 10}), accumulated({"FFBFFB": 10})
+        (4, 1, 2)
     """
     counts = {pattern: _accumulated(pattern) for pattern in patterns}
     several = [count for pattern, count in counts.items() for _ in range(patterns[pattern]) if count > 1]
@@ -92,5 +94,7 @@ def accumulated(patterns: dict[str, int]) -> int:
 
 
 def _accumulated(pattern: str) -> int:
-    last = pattern.rpartition("Z")[2]
-    return 1 if "FF" in pattern else last.count("F")
+    """Batches of one step: as many forward passes before each backward pass, such as ``FFBFFB``."""
+    last = pattern.rpartition("Z")[2].removesuffix("F" * len(pattern))
+    groups = [group for group in last.split("B") if group]
+    return len(groups) if len(set(groups)) == 1 and last.endswith("B") else 1

@@ -1,147 +1,148 @@
 """Forward passes in training mode that train nothing, and still move running statistics.
 
-Before the first optimizer step those are dummy passes, such as of a summary or a profiler; afterwards, if
-gradients are off, evaluations in training mode.
+Before the first optimizer step those are dummy passes, such as of a summary or a profiler; afterwards they
+are evaluations in training mode, or a part of the training (:mod:`~convscope.checkup.watching.stray_sums`).
+A pass with gradients is known to be a stray one when two steps have been made without a backward pass having
+come to it.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.checkup.observed.run import StrayCalls
 from convscope.checkup.watching.layers import copied_statistics, is_moving, version
+from convscope.checkup.watching.stray_sums import Moves, Strays, Timeline
 from convscope.core.address import ROOT
-from convscope.probe.events import ForwardPass, tensors_in
+from convscope.probe.passes import ForwardPass
+from convscope.probe.surroundings import tensors_in
 
 _MANY = 64
 
-_Before = dict[str, tuple[_BatchNorm, float, Tensor, Tensor]]
-_Moves = dict[str, tuple[Tensor, Tensor]]
-
-
-class Strays:
-    """Sums up how far a kind of forward passes has moved running statistics."""
-
-    def __init__(self) -> None:
-        self.count = self.constant = self.before_steps = 0
-        self._moves: _Moves = {}
-
-    def add(self, moves: _Moves, constant: bool, steps: int) -> None:
-        """Add one forward pass: by layer, Δ running mean / σ and the logarithm of the variance's growth."""
-        if not self.count:
-            self.before_steps = steps
-        self.count += 1
-        self.constant += constant
-        for path, (mean_C, variance_C) in moves.items():
-            if path in self._moves:
-                mean_C, variance_C = mean_C + self._moves[path][0], variance_C + self._moves[path][1]
-            self._moves[path] = mean_C, variance_C
-
-    def found(self) -> StrayCalls:
-        """Return what was found."""
-        shifts = {path: float(mean_C.abs().max()) for path, (mean_C, _) in self._moves.items()}
-        if not shifts:
-            return StrayCalls()
-        worst = max(shifts, key=lambda path: shifts[path])
-        growth = max(float(variance_C.abs().max()) for _, variance_C in self._moves.values())
-        return StrayCalls(
-            self.count, tuple(shifts), shifts[worst], growth, worst, self.constant, self.before_steps
-        )
+_Before = dict[str, tuple[_BatchNorm, float, torch.Tensor, torch.Tensor]]
 
 
 @dataclass(eq=False)
 class _Candidate:
-    """A forward pass that may turn out to be a stray one."""
+    """A forward pass that may turn out to be a stray one; ``step`` is how many had been made before it."""
 
     before: _Before
     constant: bool
-    moves: _Moves | None = None
+    has_gradients: bool
+    step: int
+    moves: Moves | None = None
 
 
 class StrayFinder:
     """Tells stray forward passes from those that train.
 
-    Attributes:
-        evaluations, dummies: what was found so far.
+    Args:
+        norms: the network's batch norms by path.
     """
 
-    def __init__(self) -> None:
-        self.evaluations, self.dummies = Strays(), Strays()
+    def __init__(self, norms: dict[str, _BatchNorm]) -> None:
+        self._momenta = {path: norm.momentum for path, norm in norms.items()}
         self._candidates: dict[int, _Candidate] = {}
-        self._early = Strays()
+        self._blocks: dict[int, Strays] = {}
+        self._early, self._timeline = Strays(), Timeline()
 
-    def begins(self, run: ForwardPass, norms: dict[str, _BatchNorm], steps: int) -> None:
-        """Take down running statistics before a forward pass that may be a stray one."""
-        if run.recomputed or run.will_be_recomputed or (steps and run.has_gradients):
+    def begins(self, run: ForwardPass, norms: dict[str, _BatchNorm], step: int) -> None:
+        """Take down running statistics before a forward pass that may be a stray one.
+
+        Of passes with gradients, once training has begun, only those that follow one to which no gradient has
+        come yet: a usual loop costs nothing.
+        """
+        if run.recomputed or run.will_be_recomputed:
             return
-        before = {
-            path: (norm, version(norm), *copies)
-            for path, norm in norms.items()
-            if run.path in (ROOT, path) or path.startswith(f"{run.path}.")
-            if is_moving(norm) and (copies := copied_statistics(norm)) is not None
-        }
-        if before:
-            self._candidates[run.number] = _Candidate(before, not steps and _is_constant(run))
+        follows = any(each.has_gradients and each.step == step for each in self._candidates.values())
+        before = {}
+        if not step or not run.has_gradients or follows:
+            before = {
+                path: (norm, version(norm), *copies)
+                for path, norm in self._moving(run, norms)
+                if (copies := copied_statistics(norm)) is not None
+            }
+        if before or (step and run.has_gradients and any(True for _ in self._moving(run, norms))):
+            constant = not step and _is_constant(run)
+            self._candidates[run.number] = _Candidate(before, constant, run.has_gradients, step)
 
-    def ends(self, run: ForwardPass, steps: int) -> None:
+    def ends(self, run: ForwardPass) -> None:
         """See what a forward pass has moved."""
         candidate = self._candidates.get(run.number)
         if candidate is None or candidate.moves is not None:
             return
-        candidate.moves = _moves(candidate.before)
+        watched, candidate.moves = bool(candidate.before), _moves(candidate.before)
         candidate.before = {}
-        known = not run.has_gradients or not candidate.moves
-        if known:
-            del self._candidates[run.number]
-        if known and candidate.moves:
-            kind = self.evaluations if steps else self._early
-            kind.add(candidate.moves, candidate.constant, steps)
-        if run.has_gradients and not run.can_be_reached:
-            self._candidates.pop(run.number, None)  # its outputs are in no container that we know
+        if (watched and not candidate.moves) or (run.has_gradients and not run.can_be_reached):
+            del self._candidates[run.number]  # it moves nothing, or we can't know whether it trains
+        elif not run.has_gradients:
+            self._settle(run.number)
         if len(self._candidates) > _MANY:
-            self._dummy(next(iter(self._candidates)))
+            self._settle(next(iter(self._candidates)))
 
     def reached(self, run: ForwardPass) -> None:
         """A backward pass has come: the forward pass trains."""
         self._candidates.pop(run.number, None)
 
-    def first_step(self) -> None:
-        """What has been forgotten by the first step was a dummy."""
-        for number in tuple(self._candidates):
-            self._dummy(number)
-        self.dummies, self._early = _joined(self.dummies, self._early), Strays()
+    def step_ends(self, steps: int) -> None:
+        """Close the account of the step before the last one; ``steps`` have been made now."""
+        for number, candidate in tuple(self._candidates.items()):
+            if candidate.step < steps - 1:
+                self._settle(number)
+        for step in tuple(self._blocks):
+            if step < steps - 1:
+                self._timeline.add(self._blocks.pop(step), step)
 
-    def finish(self, trains: bool) -> tuple[StrayCalls, StrayCalls]:
-        """Return evaluations and dummies.
+    def finish(self, steps: int) -> tuple[StrayCalls, StrayCalls, StrayCalls]:
+        """Return evaluations, passes that belong to the training, and dummies.
 
         Args:
-            trains: whether any step was made. Where none was, passes without gradients are evaluations.
+            steps: how many have been made. With none, passes without gradients are evaluations.
         """
-        if trains or not self._early.count:
-            return self.evaluations.found(), self.dummies.found()
-        return _joined(self._early, self.evaluations).found(), self.dummies.found()
+        timeline, early = self._timeline.copy(), Strays()
+        early.join(self._early)
+        blocks = {step: _copy(block) for step, block in self._blocks.items()}
+        for candidate in self._candidates.values():
+            if candidate.step < steps and candidate.moves is not None:
+                block = early if not candidate.step else blocks.setdefault(candidate.step, Strays())
+                block.add(candidate.moves, candidate.constant, candidate.has_gradients)
+        for step, block in sorted(blocks.items()):
+            timeline.add(block, step)
+        evaluations, own, dummies = timeline.told_apart(early)
+        if not steps:
+            evaluations.join(dummies)
+            dummies = Strays()
+        return evaluations.found(), own.found(), dummies.found()
 
-    def _dummy(self, number: int) -> None:
+    def _settle(self, number: int) -> None:
         candidate = self._candidates.pop(number)
-        if candidate.moves:
-            self.dummies.add(candidate.moves, candidate.constant, 0)
+        step = candidate.step
+        block = self._blocks.setdefault(step, Strays()) if step else self._early
+        block.add(candidate.moves or {}, candidate.constant, candidate.has_gradients)
+
+    def _moving(self, run: ForwardPass, norms: dict[str, _BatchNorm]) -> list[tuple[str, _BatchNorm]]:
+        """The batch norms in a forward pass that move; not those whose statistics are estimated anew.
+
+        For that ``torch.optim.swa_utils.update_bn`` sets momentum to None.
+        """
+        return [
+            (path, norm)
+            for path, norm in norms.items()
+            if run.path in (ROOT, path) or path.startswith(f"{run.path}.")
+            if isinstance(norm, _BatchNorm) and is_moving(norm)  # its class may have been changed
+            if norm.momentum is not None or self._momenta.setdefault(path, None) is None
+        ]
 
 
-def _joined(first: Strays, second: Strays) -> Strays:
-    joined = Strays()
-    joined.count, joined.constant = first.count + second.count, first.constant + second.constant
-    joined.before_steps = first.before_steps
-    joined._moves = dict(first._moves)
-    for path, moves in second._moves.items():
-        known = joined._moves.get(path)
-        joined._moves[path] = moves if known is None else (known[0] + moves[0], known[1] + moves[1])
-    return joined
+def _copy(strays: Strays) -> Strays:
+    copied = Strays()
+    copied.join(strays)
+    return copied
 
 
 @torch.no_grad()
-def _moves(before: _Before) -> _Moves:
+def _moves(before: _Before) -> Moves:
     """How far each layer that has moved did: in standard deviations, and the log of its variance's growth."""
     moves = {}
     for path, (norm, then, mean_C, variance_C) in before.items():

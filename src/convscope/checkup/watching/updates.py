@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.checkup.observed.run import CallShift
 from convscope.checkup.watching.layers import copied_statistics, new_weight, version
-from convscope.probe.events import LayerCall
+from convscope.probe.passes import LayerCall
 
 _FEWEST_STEPS = 3
 _MOST_STEPS = 128
@@ -129,8 +129,10 @@ class NormUpdates:
         steps = [step for step in self._steps if len(step) > 1]
         if len(steps) < _FEWEST_STEPS:
             return None
-        apart_SC = torch.stack([second[0] - first[0] for first, second, *_ in steps])
-        within_SC = torch.stack([(first[1] + second[1]) / 2 for first, second, *_ in steps])
+        # The one halfway: inputs of one loss, one after another, may be views of the same images.
+        pairs = [(step[0], step[len(step) // 2]) for step in steps]
+        apart_SC = torch.stack([second[0] - first[0] for first, second in pairs])
+        within_SC = torch.stack([(first[1] + second[1]) / 2 for first, second in pairs])
         between_C = apart_SC.var(0) / 2
         # Of all values: the variance within a batch, and that of batch means.
         variance_C = within_SC.mean(0) * (1 - 1 / max(self.num_values, 1)) + between_C

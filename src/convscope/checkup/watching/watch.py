@@ -15,7 +15,8 @@ from convscope.checkup.watching.writing import writer_of
 from convscope.core.errors import ConvscopeError
 from convscope.core.modes import require_modes
 from convscope.probe.events import listening
-from convscope.tape import require_module
+from convscope.tape import require_values
+from convscope.tape.accepted import require_eager
 
 _NORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
 _PRODUCTS: tuple[type[nn.Module], ...] = (_ConvNd, nn.Linear)
@@ -45,9 +46,11 @@ def watch(
         The log; it can be asked within the block and after it.
 
     Raises:
-        ConvscopeError: no network, no optimizer, a compiled network, ``every`` below 1, no writer.
+        ConvscopeError: no network, no optimizer, a compiled or scripted network, a lazy one that hasn't run
+            yet, ``every`` below 1, no writer.
 
-    Not covered: batch norms called as functions; replicas of DataParallel on several devices; compiled code.
+    Not covered: batch norms called as functions; replicas of DataParallel on several devices; compiled
+    code; passes within transforms of torch.func.
 
     Example:
         >>> import torch
@@ -57,8 +60,8 @@ def watch(
         ...     for step in range(4):
         ...         net(torch.randn(8, 3, 5, 5)).square().mean().backward()
         ...         optimizer.step()
-        ...         with torch.no_grad():
-        ...             _ = net(torch.randn(8, 3, 5, 5))
+        ...     with torch.no_grad():  # without net.eval()
+        ...         _ = net(torch.randn(8, 3, 5, 5))
         >>> [finding.fault for finding in log.findings if finding.severity == "error"]
         ['evaluating-in-training-mode']
     """
@@ -68,13 +71,13 @@ def watch(
     optimizers = tuple(_optimizers(optimizer))
     log = TrainingLog(inner, optimizers, every, writer_of(writer), tuple(_unseen(model)))
     layers = _NORMS if any(isinstance(module, _NORMS) for module in inner.modules()) else _PRODUCTS
-    with listening(inner, optimizers, layers, log.ledger):
+    with listening(inner, optimizers, layers, log.ledger, log.after_step) as log.hearing:
         yield log
 
 
 def _network(model: Any) -> nn.Module:
     """The network itself, without the wrapper that distributes it."""
-    require_module(model)
+    require_values(model)
     require_modes(model)
     if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         return _network(model.module)
@@ -84,6 +87,7 @@ def _network(model: Any) -> nn.Module:
             "the network before torch.compile",
             "watch a short run without compiling: the faults are those of the loop",
         )
+    require_eager(model)
     return model  # type: ignore[no-any-return]
 
 
@@ -105,7 +109,7 @@ def _optimizers(optimizer: Any) -> Iterator[Optimizer]:
         for each in optimizer:
             yield from _optimizers(each)
         return
-    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+    while (inner := _wrapped(optimizer)) is not None:
         optimizer = inner
     if not isinstance(optimizer, Optimizer):
         raise ConvscopeError(
@@ -114,3 +118,9 @@ def _optimizers(optimizer: Any) -> Iterator[Optimizer]:
             "pass the one that the loop steps",
         )
     yield optimizer
+
+
+def _wrapped(optimizer: Any) -> Optimizer | None:
+    """The optimizer that one stands around and steps, as accelerate's and sharpness-aware ones do."""
+    inside = (getattr(optimizer, name, None) for name in ("optimizer", "base_optimizer"))
+    return next((each for each in inside if isinstance(each, Optimizer)), None)

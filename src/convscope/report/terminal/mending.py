@@ -1,6 +1,7 @@
 """A mending in the terminal: what was done, the findings before and after, and what was left."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from rich.console import Group, RenderableType
 
@@ -18,7 +19,8 @@ _SEVERITIES = ("error", "warning", "advice", "info")
 @renders(Mending)
 def render_mending(found: Mending) -> RenderableType:
     """Return the repairs, the findings and numbers before and after, and what was left with the reason."""
-    where = "on a copy: your model is as it was"
+    changed = found.state is not None and not found.state.unchanged
+    where = "on a copy" if changed else "on a copy: your model is as it was"
     return sections(
         title(f"{counted(len(found.mended), 'repairs')} ({where})" if found.mended else "Nothing to mend"),
         table(_REPAIRS, map(_repair, found.mended), note=_NOTE) if found.mended else None,
@@ -29,7 +31,20 @@ def render_mending(found: Mending) -> RenderableType:
         Group(*(label(f"left: {each.fault} at {each.address}: {each.reason}") for each in found.left))
         if found.left
         else None,
+        _state(found),
     )
+
+
+def _state(found: Mending) -> RenderableType | None:
+    """What the hashes of the given model say, from before everything and after everything."""
+    if found.state is None:
+        return None
+    names = [field.name for field in fields(found.state.before)]
+    changed = [n for n in names if getattr(found.state.before, n) != getattr(found.state.after, n)]
+    if changed:
+        return label(f"your model has changed during the mending: {', '.join(changed)}", "bold red")
+    what = f"{', '.join(names[:-1])} and random generators"
+    return label(f"your model is unchanged: {what} have the same hashes before and after all repairs", "dim")
 
 
 def _repair(repair: Mended) -> tuple[object, ...]:

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from checkup.grown import evidence, faults, grow, images
+from checkup.judging.observed import norm, observation
 from convscope import checkup
+from convscope.checkup.judging.faults.batch_size import micro_batch
 
 
 def _pooled_net():
@@ -76,3 +78,37 @@ def test_frozen_layers_take_any_batch():
     model = _pooled_net().train()
     model[6].eval()
     assert faults(checkup(model, list(images(65).split(32)))) == []
+
+
+@pytest.mark.parametrize(("size", "number"), [(16, 20), (24, 4), (20, 10)])
+@pytest.mark.parametrize("positions", [1, 4])
+def test_enough_independent_values_are_no_alarm(size, number, positions):
+    """The bare threshold alarms for half of 200 samples at 16 × 20, and for 14 at 24 × 4."""
+    alarms = 0
+    for _ in range(200):
+        batches = list(torch.randn(size * number // positions, 6, positions).split(size // positions))
+        alarms += len(list(micro_batch(observation(norm(batches, 6), batches=batches))))
+    assert alarms <= 1
+
+
+@pytest.mark.parametrize(("size", "number"), [(2, 16), (4, 8), (8, 4), (8, 16)])
+def test_too_few_independent_values_are_always_found(size, number):
+    for _ in range(20):
+        batches = list(torch.randn(size * number, 6).split(size))
+        (finding,) = micro_batch(observation(norm(batches, 6), batches=batches))
+        most = evidence(finding, "their upper bound")
+        assert evidence(finding, "effective values per channel") <= most < 16
+
+
+@pytest.mark.parametrize(
+    ("x", "reason"),
+    [
+        (torch.randn(1, 3, 4), "one image"),
+        (torch.ones(8, 3, 4), "constant"),
+        (torch.full((8, 3, 4), torch.nan), "finite"),
+        (torch.tensor([-1.0, 1.0]).expand(8, 3, 2), "the same in all"),
+    ],
+)
+def test_why_nothing_is_known(x, reason):
+    (note,) = micro_batch(observation(norm([x]), batches=[x]))
+    assert reason in note.reason

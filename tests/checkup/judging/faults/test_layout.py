@@ -11,7 +11,9 @@ from checkup.grown import faults
 from checkup.judging.observed import norm, observation
 from convscope import checkup
 from convscope.checkup.judging.faults.layout import padding_in_statistics, wrong_axis
+from convscope.checkup.measuring.observe import Subject, observe_data
 from convscope.checkup.observed import InputFacts, PaddedInputs
+from convscope.checkup.plan import CheckupPlan
 from convscope.norm import BatchNorm1d
 
 
@@ -138,10 +140,46 @@ def test_networks_are_far_from_the_rule(name, kind):
 
     net = timm.create_model(name).train()
     x = _photographs(24) if kind == "photographs" else torch.randn(24, 3, 96, 96)
-    from convscope.checkup.measuring.observe import Subject, observe_data
-    from convscope.checkup.plan import CheckupPlan
 
     found = observe_data(Subject(net, None, None, None, CheckupPlan()), x)
     assert max(max(call.inputs.axis_shares[1:], default=0.0) for call in found.norms) < 0.05
     assert list(wrong_axis(found)) == []
     assert list(padding_in_statistics(found)) == []
+
+
+def test_rough_rows_behind_a_convolution_or_of_pictures_are_positions():
+    rows = 2 * torch.randn(1, 1, 32, 1)
+    x = torch.randn(64, 1, 32, 40) + rows
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm2d(4)).train()
+    with torch.no_grad():
+        net[0].weight.abs_()
+    found = _observed(net, x)
+    (call,) = found.norms
+    assert call.inputs.axis_shares[1] > 0.15 > 4 * call.inputs.axis_shares[0]  # what would alarm
+    assert list(wrong_axis(found)) == []
+    found = _observed(
+        nn.Sequential(nn.BatchNorm2d(3)).train(), 0.5 * x.expand(-1, 3, -1, -1) + torch.randn(3, 1, 1)
+    )
+    assert list(wrong_axis(found)) == []
+
+
+class _Tokens(nn.Module):
+    """Patches by a convolution; then channels last, in a batch norm that takes them for positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.bn = nn.Conv2d(3, 16, 4, 4), nn.BatchNorm1d(16)
+
+    def forward(self, x):
+        return self.bn(self.patches(x).flatten(2).transpose(1, 2))
+
+
+def test_axes_moved_behind_a_convolution_may_be_wrong():
+    net = _Tokens().train()
+    with torch.no_grad():
+        net.patches.bias.copy_(3 * torch.randn(16))
+    assert [finding.address for finding in wrong_axis(_observed(net, torch.randn(32, 3, 16, 16)))] == ["bn#1"]
+
+
+def _observed(net, x):
+    return observe_data(Subject(net, None, None, None, CheckupPlan()), x)

@@ -154,3 +154,28 @@ def test_few_batches_that_were_right_on_data_are_fine():
         model.get_submodule(name).num_batches_tracked.fill_(30)
     assert len(_dummy(model, optimizer)) == 1
     assert _dummy(model, optimizer, loader()) == []
+
+
+def test_momentum_one_half_says_nothing_of_its_convention(model):
+    model.bn2.momentum = 0.5
+    (finding,) = checkup(model).findings
+    assert "set momentum=0.1, then" in finding.remedy
+
+
+@pytest.mark.parametrize("momentum", [2.0, 1.01, -0.1])
+def test_a_momentum_that_averages_nothing(model, momentum):
+    model.bn2.momentum = momentum
+    finding = _the(checkup(model), "momentum-convention")
+    assert (finding.severity, finding.address) == ("error", "bn2#1")
+    assert "isn't between 0 and 1" in finding.why
+    assert evidence(finding, "weight of the old value") == pytest.approx(1 - momentum)
+
+
+def test_the_call_that_freezes_a_model_that_is_one_layer():
+    layer = nn.BatchNorm2d(3, momentum=0.0).train()
+    finding = _the(checkup(layer), "statistics-never-move")
+    call = finding.remedy.split(" to freeze it")[0]
+    assert call == "cs.norm.freeze(model)"
+    cs.norm.freeze(layer)
+    x = torch.randn(8, 3, 4, 4) + 5
+    assert torch.equal(layer.train()(x), layer.eval()(x))  # training does what test time does

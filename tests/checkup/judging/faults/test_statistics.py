@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from checkup.grown import Small, evidence, faults, grow, images, loader
+from checkup.judging.observed import norm, observation, shifted
 from convscope import checkup
+from convscope.checkup.judging.faults.statistics import stale_statistics
 from convscope.norm import recalibrate
 from convscope.norm.layers.batch import BatchNorm2d
 
@@ -14,7 +16,7 @@ def _only(found, name):
     return [finding for finding in found.findings if finding.fault == name]
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d, BatchNorm2d])
+@pytest.mark.parametrize("layers", [nn.BatchNorm2d, BatchNorm2d])
 @pytest.mark.parametrize("layer", ["bn1", "bn2", "bn3"])
 @pytest.mark.parametrize(
     "plant",
@@ -26,8 +28,8 @@ def _only(found, name):
     ],
     ids=["means", "variances-large", "variances-small", "one-channel"],
 )
-def test_stale_statistics_are_found_where_they_are(norm, layer, plant):
-    model = grow(Small(norm))
+def test_stale_statistics_are_found_where_they_are(layers, layer, plant):
+    model = grow(Small(layers))
     with torch.no_grad():
         plant(model.get_submodule(layer))
     found = checkup(model, loader())
@@ -73,7 +75,7 @@ def test_two_causes_are_two_findings():
 
 def test_a_gap_in_the_loss_is_found_and_makes_it_an_error():
     model = grow(Small())
-    x = images(96)
+    x = images(192)
     labels = model.eval()(x).argmax(1)
     with torch.no_grad():
         model.head.weight.mul_(8)
@@ -182,3 +184,41 @@ def test_one_channel_in_a_hundred_may_be_off_by_rare_images(channels, severity):
     model.eval()[1].running_var[:channels] *= 100
     (finding,) = _only(checkup(model, x), "stale-statistics")
     assert finding.severity == severity
+
+
+def test_rare_loud_images_that_the_sample_lacks_are_no_alarm():
+    """One image in a hundred is 30 times louder: averages hold some, 128 images often none."""
+    severities = []
+    for _ in range(20):
+        layer = nn.BatchNorm1d(32).train()
+        data = torch.randn(4000, 6) * torch.where(torch.rand(4000, 1) < 0.01, 30, 1)
+        x = data @ torch.randn(6, 32)
+        for batch in x[torch.randperm(4000)].split(32)[:62]:
+            layer(batch)
+        averages = {
+            "running_mean": layer.running_mean.double(),
+            "running_variance": layer.running_var.double(),
+        }
+        call = norm(x[torch.randperm(4000)[:128]].split(32), 32, num_batches_tracked=62, **averages)
+        severities += [finding.severity for finding in stale_statistics(observation(call))]
+    assert "advice" in severities
+    assert len([severity for severity in severities if severity != "advice"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("number", "factor", "severity"),
+    [(128, 8.0, "advice"), (128, 1 / 8, "warning"), (128, 100.0, "error"), (320, 8.0, "warning")],
+)
+def test_what_rare_images_explain(number, factor, severity):
+    """Only larger running variances, by what missed images can do, and only while there are few images."""
+    call = norm(shifted(number), running_variance=torch.full((3,), factor).double())
+    (finding,) = stale_statistics(observation(call))
+    assert finding.severity == severity
+
+
+@pytest.mark.parametrize("number", [1, 4, 7, 8, 64])
+def test_few_images_show_nothing(number):
+    found = list(stale_statistics(observation(norm(shifted(number, by=0.6)))))
+    assert [note.what for note in found] == (["stale-statistics"] if number < 8 else [])
+    assert all("at least 8" in note.reason for note in found)
+    assert list(stale_statistics(observation(norm(shifted(number), frozen=True)))) == []

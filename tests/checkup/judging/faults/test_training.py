@@ -83,3 +83,20 @@ def test_freezes():
     assert finding(both, "freeze-undone").remedy.startswith("cs.norm.freeze(model),")
     frozen = replace(QUIET, frozen_steps=5)
     assert finding(observed(norms=(frozen,)), "freeze-undone") is None
+
+
+def test_passes_that_come_with_the_steps_are_advice():
+    found = finding(observed(interleaved=STRAY), "evaluating-in-training-mode")
+    assert (found.severity, found.address, found.effect) == ("advice", "self", 4.0)
+    assert "interleaved with the steps" in found.why
+
+
+@pytest.mark.parametrize(
+    ("count", "blocks", "longest", "severity"),
+    [(4, 2, 2, "advice"), (6, 2, 3, "error"), (4, 1, 4, "advice"), (5, 1, 5, "error"), (9, 9, 1, "advice")],
+)
+def test_passes_with_gradients_are_evaluations_if_they_come_in_rows(count, blocks, longest, severity):
+    stray = replace(STRAY, count=count, with_gradients=count, blocks=blocks, longest=longest)
+    assert finding(observed(evaluations=stray), "evaluating-in-training-mode").severity == severity
+    without = replace(stray, with_gradients=0)
+    assert finding(observed(evaluations=without), "evaluating-in-training-mode").severity == "error"

@@ -4,6 +4,7 @@
 # ruff: noqa: F401
 # Imported in the order of judgement: of equally severe findings, those of the first come first.
 from convscope.checkup.judging.faults import statistics
+from convscope.checkup.judging.faults import young
 from convscope.checkup.judging.faults import batch_size
 from convscope.checkup.judging.faults import gains
 from convscope.checkup.judging.faults import settings

@@ -1,5 +1,6 @@
 """Faults of the batch: too few values per channel to take statistics of."""
 
+import math
 from collections.abc import Iterator
 
 from convscope.checkup.judging.faults.registry import fault
@@ -7,9 +8,12 @@ from convscope.checkup.judging.shuffling import sorted_by
 from convscope.checkup.observed import LoaderFacts, NormCall, Observation, Population
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
+from convscope.core.student import chi_square
 
 FEWEST_VALUES = 16
 """Independent values per channel that a batch should be worth."""
+_SIGMAS = 3.0  # by which an effective number must be below that: 1 in 740 by chance, of a normal's one side
+_ROUNDING = 1e-6
 _GROUP_NORM = "Wu and He, Group Normalization, arXiv 1803.08494, table 2"
 
 
@@ -38,10 +42,14 @@ def one_value_per_channel(observation: Observation) -> Iterator[Finding]:
 
 @fault("micro-batch")
 def micro_batch(observation: Observation) -> Iterator[Finding | Unchecked]:
-    """A batch's statistics are worth fewer than 16 independent values.
+    """A batch's statistics are worth fewer than 16 independent values, beyond doubt.
 
     Judged by the measured effective number, not by the batch's size: positions of one image count for what
     they are worth, between one value per image and all of them.
+
+    The variance of batch means is an estimate of B − 1 degrees of freedom, or, from single images, of N − 1,
+    whatever the number of channels, which may all say the same. So its upper bound must be below 16 too: the
+    estimate times a quantile of χ². Where an image has one value, the number is that of the images, exactly.
 
     Effect: 16 over the effective number.
     """
@@ -53,11 +61,40 @@ def micro_batch(observation: Observation) -> Iterator[Finding | Unchecked]:
         if population.batch_values == 1:
             continue  # one-value-per-channel
         if effective is None:
-            yield Unchecked(f"micro-batch at {norm.address}", "one image doesn't show how images differ")
-        elif effective < FEWEST_VALUES:
-            found.append((effective, norm, population))
-    for effective, norm, population in sorted(found, key=lambda entry: entry[0]):
-        yield _micro_batch(effective, norm, population)
+            yield Unchecked(f"micro-batch at {norm.address}", _why_unknown(population))
+        elif (most := most_effective(population)) < FEWEST_VALUES * (1 - _ROUNDING):
+            found.append((effective, most, norm, population))
+    for effective, most, norm, population in sorted(found, key=lambda entry: entry[0]):
+        yield _micro_batch(effective, most, norm, population)
+
+
+def most_effective(population: Population) -> float:
+    """Return an upper bound on what a batch is worth, in independent values; infinite if nothing is known.
+
+    From single images, as if drawn independently, or from whole batches: whichever is the lower, but not
+    below the estimate.
+    """
+    effective = population.effective_values
+    if effective is None:
+        return math.inf
+    bounds = [math.inf]
+    if population.effective_from_images is not None:
+        one_each = population.num_values == population.num_images
+        doubt = 1.0 if one_each else chi_square(_SIGMAS, population.num_images - 1)
+        bounds.append(population.effective_from_images * doubt)
+    if population.num_batches >= 4:
+        bounds.append(effective * chi_square(_SIGMAS, population.num_batches - 1))
+    return max(effective, min(bounds))
+
+
+def _why_unknown(population: Population) -> str:
+    if population.num_images == 1:
+        return "one image doesn't show how images differ"
+    if not bool(population.variance.isfinite().any()):
+        return "its inputs aren't finite"
+    if not bool((population.variance > 0).any()):
+        return "its inputs are constant"
+    return "the means of its inputs are the same in all images"
 
 
 def is_synchronised(norm: NormCall) -> bool:
@@ -107,7 +144,7 @@ def _training(observation: Observation) -> Iterator[tuple[NormCall, Population]]
             yield norm, norm.population
 
 
-def _micro_batch(effective: float, norm: NormCall, population: Population) -> Finding:
+def _micro_batch(effective: float, most: float, norm: NormCall, population: Population) -> Finding:
     between = population.num_batches >= 4
     return Finding(
         "micro-batch",
@@ -118,15 +155,16 @@ def _micro_batch(effective: float, norm: NormCall, population: Population) -> Fi
                 "effective values per channel", effective, "values",
                 "σ² / Var(batch means), " + ("between batches" if between else "from single images"),
             ),
+            Evidence("their upper bound", most, "values", "χ² at 3 standard deviations; channels count once"),
             Evidence("values per channel", population.batch_values, "values", "images × height × width"),
             Evidence("images per batch", population.batch_images, "images"),
             Evidence("noise of the batch mean", effective**-0.5, "σ", "√(1 / effective values)"),
         ),
-        f"a batch of {population.batch_images} images is worth {effective:.1f} independent values per "
-        f"channel here (of {population.batch_values}), so that its mean is off by {effective**-0.5:.0%} of a "
-        "standard deviation",
+        f"a batch of {population.batch_images} images is worth {effective:.1f} (at most {most:.1f}) "
+        f"independent values per channel here (of {population.batch_values}), so that its mean is off by "
+        f"{effective**-0.5:.0%} of a standard deviation",
         "larger batches; over devices, cs.norm.convert(model, 'sync'); else cs.norm.convert(model, 'renorm') "
-        "or 'group', and training on",
+        "or cs.norm.convert(model, 'group', data=loader), and training on",
         _GROUP_NORM,
         effect=FEWEST_VALUES / effective,
     )  # fmt: skip

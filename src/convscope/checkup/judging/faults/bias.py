@@ -30,14 +30,24 @@ def redundant_bias(observation: Observation) -> Iterator[Finding | Unchecked]:
 
 def _remedy(bias: BiasGradient) -> str:
     if bias.running_mean is not None:
-        return f"{bias.running_mean} -= {bias.name}, then bias=False: exact in evaluation mode, no retraining"
+        return (
+            f"cs.checkup.mend(model, loader), or by hand {_taken_in(bias.running_mean, bias.name)}: exact "
+            "in evaluation mode, no retraining; and bias=False in the next training run"
+        )
     next_time = "bias=False in the next training run"
     if len(bias.norms) == 1:
         return (
             f"{next_time}; not now: {bias.norms[0]} has no running mean for this layer alone, which could "
             "take the constant in exactly"
         )
-    return f"{next_time}; now, set it to 0 and estimate the running statistics anew"
+    return f"{next_time}; now, set it to 0, then cs.norm.recalibrate(model, loader)"
+
+
+def _taken_in(mean: str, bias: str) -> str:
+    """Two statements, to be run under ``torch.no_grad()``, by which a running mean takes a bias in."""
+    (norm, _, buffer), (layer, _, parameter) = mean.rpartition("."), bias.rpartition(".")
+    taking = f"model.get_submodule({layer!r}).{parameter}"
+    return f"with torch.no_grad(): model.get_submodule({norm!r}).{buffer} -= {taking}; {taking} = None"
 
 
 def _redundant(bias: BiasGradient) -> Finding:

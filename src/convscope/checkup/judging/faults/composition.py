@@ -8,11 +8,12 @@ import torch
 
 from convscope.checkup.judging.calls import shift_beyond_doubt
 from convscope.checkup.judging.faults.registry import fault
-from convscope.checkup.judging.residuals import MEAN_TOLERANCE, SIGMAS, VARIANCE_TOLERANCE, student
+from convscope.checkup.judging.residuals import MEAN_TOLERANCE, SIGMAS, VARIANCE_TOLERANCE
 from convscope.checkup.judging.shuffling import Sorted, sorted_by
 from convscope.checkup.observed import CallShift, NormCall, Observation, Population
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
+from convscope.core.student import student
 
 _SHARED = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 5 (table 5)"
 _PER_DOMAIN = (

@@ -6,7 +6,7 @@ from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE
 from convscope.checkup.observed import NormCall, Observation, PaddedInputs
 from convscope.core.finding import Evidence, Finding
-from convscope.tape import OperatorCall
+from convscope.tape import OperatorCall, Tape
 
 # In 15 networks of timm and torchvision, on photographs and on noise, no axis but the channels' explains more
 # than 0.011 of the variance anywhere (torch 2.13, timm 1.0.31, torchvision 0.28, untrained weights).
@@ -15,6 +15,14 @@ _RAW_SHARE = 0.5  # of the network's own inputs, whose positions may well differ
 _TIMES = 4.0
 # Channels come in no order (a ratio of 2); positions of pictures and of series are like their neighbours.
 _ROUGH = 1.0
+_PICTURE_AXES, _PICTURE_CHANNELS = 4, (1, 3)
+_MOVES_AXES = frozenset(
+    {
+        "addmm", "as_strided", "bmm", "col2im", "embedding", "flip", "gather", "im2col", "index", "linear",
+        "matmul", "mm", "permute", "pixel_shuffle", "pixel_unshuffle", "reshape", "t", "transpose", "unfold",
+        "view",
+    }
+)  # fmt: skip
 
 
 @fault("padding-in-statistics")
@@ -41,6 +49,9 @@ def wrong_axis(observation: Observation) -> Iterator[Finding]:
 
     As where (N, L, C) is given to a BatchNorm1d, which takes (N, C, L), or (N, H, W, C) to a BatchNorm2d. An
     axis whose means run smoothly is one of positions: centred pictures, series with a trend.
+
+    Not behind a convolution, which puts channels along axis 1 itself, unless axes are moved after it; and not
+    of pictures that are the network's own inputs. There, positions do have means of their own.
     """
     for norm in observation.norms:
         shares = norm.inputs.axis_shares if norm.inputs is not None else ()
@@ -49,7 +60,7 @@ def wrong_axis(observation: Observation) -> Iterator[Finding]:
         most = _RAW_SHARE if _reads_inputs(observation, norm) else _OTHER_SHARE
         rough = norm.inputs.axis_roughness if norm.inputs is not None else ()
         other = max((share for share, ratio in zip(shares[1:], rough[1:]) if ratio > _ROUGH), default=0.0)
-        if other > most and other > _TIMES * shares[0]:
+        if other > most and other > _TIMES * shares[0] and not _has_channels_first(observation, norm):
             yield _axis_finding(norm, shares, shares.index(other, 1), other / most)
 
 
@@ -60,7 +71,35 @@ def _reads_inputs(observation: Observation, norm: NormCall) -> bool:
     if tape is None or not isinstance(call, OperatorCall):
         return False
     value = call.tensor("input")
-    return value is not None and tape.values[value].storage in {tape.values[i].storage for i in tape.inputs}
+    return value is not None and _is_input(tape, value)
+
+
+def _has_channels_first(observation: Observation, norm: NormCall) -> bool:
+    """Whether what makes the inputs says that axis 1 is that of channels: a convolution, or a picture."""
+    tape = observation.tape
+    call = None if tape is None or norm.operator is None else tape.find(norm.operator)
+    value = call.tensor("input") if isinstance(call, OperatorCall) else None
+    while tape is not None and value is not None:
+        made = tape.values[value]
+        maker = tape.producer(value)
+        if maker is None:
+            pictures = len(made.shape) == _PICTURE_AXES and made.shape[1] in _PICTURE_CHANNELS
+            return pictures and min(made.shape[2:]) > made.shape[1] and _is_input(tape, value)
+        if maker.op == "convolution":
+            return True
+        before = max(maker.inputs, key=lambda index: tape.values[index].numel, default=None)
+        value = before if before is not None and _keeps_axes(tape, maker, before, value) else None
+    return False
+
+
+def _keeps_axes(tape: Tape, maker: OperatorCall, before: int, after: int) -> bool:
+    """Whether an operator leaves samples, channels and positions where they were."""
+    one, other = tape.values[before].shape, tape.values[after].shape
+    return maker.op not in _MOVES_AXES and len(one) == len(other) and one[0] == other[0]
+
+
+def _is_input(tape: Tape, value: int) -> bool:
+    return tape.values[value].storage in {tape.values[index].storage for index in tape.inputs}
 
 
 def _padding_finding(effect: float, norm: NormCall, padded: PaddedInputs) -> Finding:

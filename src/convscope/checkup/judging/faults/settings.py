@@ -4,24 +4,29 @@ from collections.abc import Iterator
 
 from convscope.checkup.judging.age import starting_weight
 from convscope.checkup.judging.faults.registry import fault
-from convscope.checkup.judging.residuals import residuals
+from convscope.checkup.judging.residuals import shown_right
 from convscope.checkup.judging.start import has_moved
 from convscope.checkup.observed import NormCall, Observation
 from convscope.core.finding import Evidence, Finding
 
 _STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
-_FEWEST_IMAGES = 16
-_MOST_MOMENTUM = 0.5
+_MOST_MOMENTUM, _USUAL_MOMENTUM = 0.5, 0.1
 
 
 @fault("momentum-convention")
 def momentum_convention(observation: Observation) -> Iterator[Finding]:
     """A momentum of at least 0.5: the running averages are about those of the last batch.
 
+    Outside [0, 1] it is none: the old value's weight, 1 − momentum, is negative or above 1.
+
     Effect: the batches that momentum 0.5 averages over those that this one does.
     """
     for norm in _modules(observation):
-        if norm.momentum is not None and norm.momentum >= _MOST_MOMENTUM and norm.tracks and not norm.frozen:
+        if norm.momentum is None or not norm.tracks or norm.frozen:
+            continue
+        if not 0 <= norm.momentum <= 1:
+            yield _no_average(norm, norm.momentum)
+        elif norm.momentum >= _MOST_MOMENTUM:
             averaged = (2 - norm.momentum) / norm.momentum
             yield Finding(
                 "momentum-convention",
@@ -33,8 +38,7 @@ def momentum_convention(observation: Observation) -> Iterator[Finding]:
                 ),
                 f"momentum {norm.momentum:g} weighs the newest batch: the running averages hold "
                 f"{averaged:.1f} batches. In TensorFlow's convention the same number weighs the old value",
-                f"set momentum={1 - norm.momentum if norm.momentum < 1 else 0.1:.3g}, then "
-                "cs.norm.recalibrate(model, loader)",
+                f"set momentum={_meant(norm.momentum):.3g}, then cs.norm.recalibrate(model, loader)",
                 "torch.nn.BatchNorm2d documentation, note on momentum; torchvision issue 8250",
                 effect=(2 - _MOST_MOMENTUM) / _MOST_MOMENTUM / averaged,
             )
@@ -76,7 +80,7 @@ def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
                 ),
                 "gamma and beta have requires_grad=False, but in training mode the layer uses batch "
                 "statistics and moves its running ones: what it computes drifts",
-                f'cs.norm.freeze(model, only="{norm.path}"), which holds through every model.train()',
+                f"{_freeze(norm)}, which holds through every model.train()",
                 "torch.nn.BatchNorm2d documentation: requires_grad has no effect on buffers",
             )
 
@@ -130,7 +134,7 @@ def decayed_gains(observation: Observation) -> Iterator[Finding]:
 
 
 def static_dummy_forwards(observation: Observation) -> Iterator[Finding]:
-    """Running statistics have moved before the optimizer's first step: by forwards that weren't training.
+    """Running statistics have moved before the optimizer's first step: by forwards that it didn't train on.
 
     Only while those batches are so few that the starting values still count; more were training of old.
     Yields ``"dummy-forwards"``, at the first such layer.
@@ -159,9 +163,9 @@ def static_dummy_forwards(observation: Observation) -> Iterator[Finding]:
         ),
         f"{facts.kind} hasn't made a step, but {norm.num_batches_tracked} batches have moved the running "
         f"statistics and make up {weight:.0%} of them: a summary, a profiler or a dummy forward in training "
-        "mode",
-        "reset_running_stats() of these layers, or load the checkpoint again, before the first step; and "
-        "model.eval() before summaries and dummy forwards",
+        "mode; or a short training with another optimizer",
+        "cs.norm.recalibrate(model, loader) before the first step, right in either case (or load the "
+        "checkpoint again, if it was a dummy forward); and model.eval() before summaries and dummy forwards",
         "in training mode every forward moves the running statistics, under torch.no_grad() too",
         effect=weight / _STARTING_WEIGHT,
     )
@@ -172,9 +176,36 @@ def _weight_of_batches(norm: NormCall) -> float | None:
     weight = starting_weight(norm)
     if norm.frozen or not norm.num_batches_tracked or weight is None or not has_moved(norm):
         return None
-    found = residuals(norm, norm.population)
-    shown_right = found is not None and found.num_images >= _FEWEST_IMAGES and found.size == 0
-    return None if shown_right or weight <= _STARTING_WEIGHT else 1 - weight
+    return None if shown_right(norm) or weight <= _STARTING_WEIGHT else 1 - weight
+
+
+def _meant(momentum: float) -> float:
+    """The weight of the new batch, if ``momentum`` is the old value's; else PyTorch's default."""
+    return 1 - momentum if _MOST_MOMENTUM < momentum < 1 else _USUAL_MOMENTUM
+
+
+def _no_average(norm: NormCall, momentum: float) -> Finding:
+    old = 1 - momentum
+    fate = "grow without bound" if abs(old) > 1 else "change sign from batch to batch"
+    return Finding(
+        "momentum-convention",
+        "error",
+        norm.address,
+        (
+            Evidence("momentum", momentum, "1", "weight of the new batch"),
+            Evidence("weight of the old value", old, "1", "1 − momentum"),
+        ),
+        f"momentum {momentum:g} isn't between 0 and 1: the old value has the weight {old:g}, so that running "
+        f"averages are none, and variances may be negative: what they started from will {fate}",
+        f"set momentum={_USUAL_MOMENTUM} there and call its reset_running_stats(), then "
+        "cs.norm.recalibrate(model, loader)",
+        "torch.nn.BatchNorm2d documentation: new = (1 − momentum) · old + momentum · batch",
+    )
+
+
+def _freeze(norm: NormCall) -> str:
+    """The call that freezes this layer; one that is the whole model has no name in it."""
+    return "cs.norm.freeze(model)" if norm.path == "self" else f'cs.norm.freeze(model, only="{norm.path}")'
 
 
 def _never_moves(norm: NormCall, setting: str, evidence: Evidence) -> Finding:
@@ -184,8 +215,8 @@ def _never_moves(norm: NormCall, setting: str, evidence: Evidence) -> Finding:
         norm.address,
         (evidence,),
         f"with {setting} training uses batch statistics and test time old ones: this doesn't freeze",
-        f'cs.norm.freeze(model, only="{norm.path}") to freeze it, or momentum=0.1 and '
-        "track_running_stats=True",
+        f"{_freeze(norm)} to freeze it; or set its momentum to 0.1 and its track_running_stats to True, then "
+        "cs.norm.recalibrate(model, loader)",
         "torch.nn.BatchNorm2d documentation: training mode normalises by the batch",
     )
 

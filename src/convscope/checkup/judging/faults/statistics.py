@@ -1,13 +1,18 @@
-"""Faults of the running statistics: wrong, too young, not numbers, and what they cost at test time."""
+"""Faults of the running statistics: wrong, not numbers, and what they cost at test time."""
 
+import math
 from collections.abc import Iterator
 
 import torch
 
-from convscope.checkup.judging.age import starting_share, starting_weight, without_start
 from convscope.checkup.judging.faults.registry import fault
-from convscope.checkup.judging.misled import if_stale, stale_calls, to_blame
-from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE, Residuals, residuals
+from convscope.checkup.judging.faults.young import is_only_young
+from convscope.checkup.judging.misled import stale_calls, to_blame
+from convscope.checkup.judging.residuals import (
+    MEAN_TOLERANCE,
+    VARIANCE_TOLERANCE,
+    Residuals,
+)
 from convscope.checkup.observed import NormCall, Observation
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding, Severity
@@ -17,11 +22,11 @@ _ESTIMATE_ANEW = (
     "what is left; then check again"
 )
 _GAP_SHARE, _GAP = 0.1, 0.05  # of the loss, and in its own unit: what a gap may be without a word
-_STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
-_FEWEST_IMAGES = 16
+_FEWEST_IMAGES = 8  # of fewer, Student's t makes a doubt of 5 standard errors one of 23 and more
+# What images that a sample has missed explain: of 300 images fewer than 5 / 300 would be missed (e⁻⁵), and
+# being 30 times as loud as the others they make the variance up to 1 + 5 / 300 · 30² = 16 times as large.
+_ENOUGH_IMAGES, _MISSED, _LOUD = 300, 5.0, 30.0
 _CHANNELS_PER_RARE = 100  # of which one may be off by rare images
-# How far a layer's middle channel may be from the starting values 0 and 1 (a logarithm) and count as there.
-_NEAR_ZERO, _NEAR_ONE = 0.25, 0.4
 _RETHINKING = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 3"
 
 
@@ -37,7 +42,7 @@ def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
     if gap.error is None:
         yield Unchecked("train-eval-gap", "one batch with a mean loss leaves no standard error; give several")
         return
-    if gap.difference - 4 * gap.error <= max(_GAP_SHARE * gap.batch_loss, _GAP):
+    if gap.certain <= max(_GAP_SHARE * gap.batch_loss, _GAP):
         return
     yield Finding(
         "train-eval-gap",
@@ -73,7 +78,7 @@ def _where(observation: Observation, gap: float) -> str:
 
 
 @fault("stale-statistics")
-def stale_statistics(observation: Observation) -> Iterator[Finding]:
+def stale_statistics(observation: Observation) -> Iterator[Finding | Unchecked]:
     """Running statistics beside those of the layer's inputs; only layers that are wrong themselves.
 
     A layer that is off at test time but right while the layers before it use batch statistics is misled, not
@@ -84,30 +89,12 @@ def stale_statistics(observation: Observation) -> Iterator[Finding]:
     """
     off = [(norm, found, own) for norm, found, own in stale_calls(observation) if found]
     if not off:
+        yield from _too_few(observation)
         return
     own = [(norm, own) for norm, _, own in off if own] or [off[0][:2]]
-    origins = [(norm, found) for norm, found in own if not _only_young(norm)]
+    origins = [(norm, found) for norm, found in own if not is_only_young(norm)]
     for norm, found in sorted(origins, key=lambda pair: -pair[1].size):
         yield _stale_finding(observation, norm, found, len(off) - len(own))
-
-
-@fault("young-statistics")
-def young_statistics(observation: Observation) -> Iterator[Finding]:
-    """The starting values 0 and 1 are over 1 % of the averages, or make up most of what is wrong with them.
-
-    Not if data shows the statistics to be right all the same.
-
-    Effect: the starting values' weight over 1 %.
-    """
-    young = []
-    for norm in observation.norms:
-        weight = starting_weight(norm)
-        if norm.frozen or weight is None or _shown_right(norm):
-            continue
-        if weight > _STARTING_WEIGHT or (_is_stale(norm) and _only_young(norm)):
-            young.append((weight, norm))
-    for weight, norm in sorted(young, key=lambda pair: -pair[0]):
-        yield _young_finding(norm, weight)
 
 
 @fault("non-finite-statistics")
@@ -170,75 +157,42 @@ def _stale_finding(observation: Observation, norm: NormCall, found: Residuals, n
 def _severity(observation: Observation, found: Residuals) -> Severity:
     """An error if it shows in the loss, or, without losses, if it is several times the tolerance.
 
-    Advice if it doesn't, and concerns no more than one channel in a hundred: a few rare images that one side
-    has seen, and the other hasn't, do that to single channels, and no sample of theirs tells how often.
+    Advice if it doesn't, and rare images explain it, which one side has seen and the other hasn't: they do
+    that to single channels, one in a hundred; and, if they are loud, to the variances of all of them.
     """
     gap = observation.gap
     single = int(found.stale.sum()) * _CHANNELS_PER_RARE <= len(found.stale)
+    rare = single or _is_louder_before(found)
     if gap is None or gap.error is None:
-        return "advice" if single else "error" if found.size > 4 else "warning"
+        return "advice" if rare else "error" if found.size > 4 else "warning"
     shows = gap.difference - 2 * gap.error > 0.05 * gap.batch_loss
-    return "error" if shows else "advice" if single else "warning"
+    return "error" if shows else "advice" if rare else "warning"
+
+
+def _is_louder_before(found: Residuals) -> bool:
+    """Whether means agree, running variances are larger, and rare images that aren't here may be why."""
+    most = math.log(1 + _MISSED / found.num_images * _LOUD**2)
+    smaller_C = (found.variance < 0) & (found.variance >= -most)
+    agree = found.mean.abs() <= MEAN_TOLERANCE
+    return found.num_images < _ENOUGH_IMAGES and bool((agree & smaller_C)[found.stale].all())
+
+
+def _too_few(observation: Observation) -> Iterator[Unchecked]:
+    """Say that so few images could hardly have shown anything."""
+    judged = [
+        norm.population.num_images
+        for norm in observation.norms
+        if not norm.frozen and norm.population is not None and norm.running_mean is not None
+    ]
+    if judged and max(judged) < _FEWEST_IMAGES:
+        images = "1 image shows" if max(judged) == 1 else f"{max(judged)} images show"
+        yield Unchecked(
+            "stale-statistics",
+            f"{images} nothing surely: give at least {_FEWEST_IMAGES}, better {_ENOUGH_IMAGES}",
+        )
 
 
 def _worst(value_C: torch.Tensor, error_C: torch.Tensor, among_C: torch.Tensor) -> tuple[float, float]:
     values, errors = value_C[among_C], error_C[among_C]
     index = int(values.abs().argmax())
     return float(values[index]), float(errors[index])
-
-
-def _young_finding(norm: NormCall, weight: float) -> Finding:
-    share_C = starting_share(norm)
-    share = 0.0 if share_C is None else float(share_C.max())
-    doubt = _counter_in_doubt(norm)
-    caveat = (
-        "; they are far from 0 and 1, though: if the counter was reset (fine-tuning, an old checkpoint), "
-        "they are older than it says, and data would tell"
-    )
-    return Finding(
-        "young-statistics",
-        "warning" if weight > _STARTING_WEIGHT and not doubt else "advice",
-        norm.address,
-        (
-            Evidence("weight of the starting values", weight, "1", "(1 − momentum)^batches"),
-            Evidence("their share of a running variance", share, "1", "largest over channels"),
-            Evidence("batches tracked", norm.num_batches_tracked or 0, "batches"),
-            Evidence("momentum", norm.momentum or 0.0, "1"),
-        ),
-        f"after {norm.num_batches_tracked} batches the starting values (mean 0, variance 1) still have a "
-        f"weight of {weight:.2g} in the running averages and are up to {share:.0%} of a running variance"
-        + (caveat if doubt else ""),
-        ("run the check-up on data; if it confirms this, " if doubt else "") + _ESTIMATE_ANEW,
-        "the weight of an exponential average's start; under 1 % after 44 batches at momentum 0.1",
-        effect=weight / _STARTING_WEIGHT,
-    )
-
-
-def _only_young(norm: NormCall) -> bool:
-    """Whether the statistics would be right without their starting values."""
-    grown = without_start(norm)
-    if grown is None:
-        return False
-    found = residuals(grown, norm.batch_population or norm.population)
-    return found is not None and not bool(found.stale.any())
-
-
-def _is_stale(norm: NormCall) -> bool:
-    return if_stale(norm, norm.batch_population or norm.population) is not None
-
-
-def _shown_right(norm: NormCall) -> bool:
-    """Whether data has shown the running statistics to be right."""
-    found = residuals(norm, norm.population)
-    return found is not None and found.num_images >= _FEWEST_IMAGES and not bool(found.stale.any())
-
-
-def _counter_in_doubt(norm: NormCall) -> bool:
-    """Whether nothing but the counter speaks for youth: far from 0 and 1, and no data to show more."""
-    mean_C, variance_C = norm.running_mean, norm.running_variance
-    if mean_C is None or variance_C is None or not norm.num_batches_tracked:
-        return False
-    if norm.population is not None and norm.population.num_images >= _FEWEST_IMAGES:
-        return False
-    off_mean, off_variance = mean_C.abs().median(), variance_C.log().abs().median()
-    return bool((off_mean > _NEAR_ZERO) | (off_variance > _NEAR_ONE))

@@ -11,33 +11,63 @@ from convscope.core.address import ROOT
 from convscope.core.finding import Evidence, Finding
 
 _FEWEST_STEPS = 2
+_LONG_ROW, _MANY_PASSES = 3, 5
 _FORGOTTEN = 0.01  # weight of what old batches have left in the running averages
 _MOVES = "torch.nn.BatchNorm2d documentation: a forward pass in training mode moves the running statistics"
 
 
 @fault("evaluating-in-training-mode")
 def evaluating_in_training_mode(observation: Observation) -> Iterator[Finding]:
-    """Forward passes without gradients, once training has begun, that use batch statistics and move others.
+    """Forward passes that use batch statistics and move others, but train nothing, once training has begun.
 
-    Effect: how far they moved the running statistics, over the tolerance of stale ones.
+    An error between stretches of training, if gradients are off, or if there are several such passes in a
+    row, time and again or five in all; otherwise advice, as where they come along with the steps. Effect: how
+    far they moved the running statistics, over the tolerance of stale ones.
     """
     run = observation.run
-    if run is None or not run.evaluations.count:
+    if run is None:
         return
-    stray = run.evaluations
-    yield Finding(
+    if run.evaluations.count:
+        yield _evaluations(run.evaluations)
+    if run.interleaved.count:
+        stray = run.interleaved
+        yield Finding(
+            "evaluating-in-training-mode",
+            "advice",
+            ROOT,
+            _stray_evidence(stray),
+            f"{stray.count} forward passes from which no gradient came moved the running statistics, "
+            f"interleaved with the steps: the averages are of these inputs too (a mean moved by up to "
+            f"{stray.shift:.2g} σ)",
+            "nothing, if the network is to be evaluated on such inputs as well; otherwise keep the averages "
+            "from moving in these passes: model.eval(), or momentum 0",
+            _MOVES,
+            effect=_effect(stray),
+        )
+
+
+def _evaluations(stray: StrayCalls) -> Finding:
+    return Finding(
         "evaluating-in-training-mode",
-        "error",
+        "error" if _is_evaluation(stray) else "advice",
         ROOT,
         _stray_evidence(stray),
-        f"{stray.count} forward passes without gradients ran in training mode: what they measured depends on "
-        f"who shares a batch, and they moved running means by up to {stray.shift:.2g} σ, at {stray.worst}, "
-        "with data that isn't trained on",
+        f"{stray.count} forward passes from which no gradient came ran in training mode: what they measured "
+        f"depends on who shares a batch, and they moved running means by up to {stray.shift:.2g} σ, furthest "
+        f"at {stray.worst}",
         "model.eval() before the evaluation and model.train() after it; on purpose, as for Monte-Carlo "
         'dropout: with cs.expected("evaluating-in-training-mode") around it',
         _MOVES,
         effect=_effect(stray),
     )
+
+
+def _is_evaluation(stray: StrayCalls) -> bool:
+    """Whether passes are more than a single forgotten result: gradients are off, or they come in rows."""
+    if stray.with_gradients < stray.count:
+        return True
+    recurs = stray.longest >= _LONG_ROW and stray.blocks > 1
+    return recurs or (stray.longest > 1 and stray.count >= _MANY_PASSES)
 
 
 @fault("dummy-forwards")
@@ -60,8 +90,9 @@ def dummy_forwards(observation: Observation) -> Iterator[Finding]:
             stray.worst,
             (*_stray_evidence(stray), Evidence("their weight by now", left, "1", "(1 − momentum)^steps")),
             f"{stray.count} forward passes in training mode before the first step{constant} moved the "
-            f"running statistics of {len(stray.layers)} batch norms, a mean by up to {stray.shift:.2g} σ; "
-            f"{left:.0%} of that is left after {run.num_steps} steps",
+            f"running statistics of {len(stray.layers)} batch norms, a mean by up to {stray.shift:.2g} σ, "
+            f"|log| of a variance by up to {stray.log_variance:.2g}; {left:.0%} of that is left after "
+            f"{run.num_steps} steps",
             "model.eval() and torch.no_grad() for summaries and dummy forwards, then model.train(); "
             "load the statistics again, or cs.norm.recalibrate(model, loader)",
             _MOVES + "; torchsummary issue 67",
@@ -138,7 +169,8 @@ def _stray_evidence(stray: StrayCalls) -> tuple[Evidence, ...]:
     return (
         Evidence("forward passes", stray.count, "calls", "in training mode, without a backward pass"),
         Evidence("batch norms that they moved", len(stray.layers), "layers"),
-        Evidence("shift of a running mean", stray.shift, "σ", f"all together, largest: {stray.worst}"),
+        Evidence("shift of a running mean", stray.shift, "σ", "all together, largest"),
+        Evidence("passes with gradients enabled", stray.with_gradients, "calls"),
         Evidence("change of a running variance", stray.log_variance, "1", "|log(after / before)|, largest"),
         Evidence("inputs of one value", stray.constant, "calls"),
         Evidence("steps before the first of them", stray.before_steps, "steps"),
