@@ -107,7 +107,7 @@ def _stale(subject: Subject, name: str) -> None:
 
 def _other_domain(subject: Subject, _: str) -> None:
     """The test data are brighter and of more contrast than what the network was trained on."""
-    subject.data = [(4 * pictures + 3, labels) for pictures, labels in loader()]
+    subject.data = [(4 * pictures + 3, labels) for pictures, labels in loader(512)]
 
 
 def _adapt(subject: Subject, _: str) -> None:

@@ -8,7 +8,8 @@ one by one, their error came out 1.16 to 1.53 times too small (60 draws each of 
 the error is that between batches, each with its samples' weight. A few batches may agree by chance; there the
 error between samples is added (squares, the latter times 3 / (B − 1), at most 1), which left the spread
 of gaps at 0.86 to 1.11 such errors. How sure an error is of itself shows in the doubt: four of them by
-Student's t with B − 1 degrees of freedom, three more where the samples' error helps, and then twelve at most.
+Student's t with B − 1 degrees of freedom; with a few batches whose samples are known, what is as unlikely as
+three by three degrees more, four at least; and never more than twelve where samples are known.
 """
 
 import math
@@ -32,6 +33,7 @@ Loss = Callable[[Any, Any], Tensor]
 _IGNORED = -100  # the label that PyTorch's cross-entropy leaves out
 _FEW_BATCHES = 10  # whose spread is known to no better than a quarter of itself
 _PRIOR = 3.0  # degrees of freedom that the error between samples counts for beside few batches
+_RARE = 3.0  # standard deviations that a chance of one in seven hundred is
 _MOST = 12.0  # standard errors: three times the usual, which is more than common statistics were seen to add
 
 
@@ -200,7 +202,8 @@ class GapMeter:
         if of_batches is not None:
             helped = of_samples is not None and self.num_batches < _FEW_BATCHES
             free = self.num_batches - 1 + (int(_PRIOR) if helped else 0)
-            bounds.append(student(SURE, free) * error)
+            sure = max(SURE, student(_RARE, free)) if helped else student(SURE, free)
+            bounds.append(sure * error)
         return error, min(bounds)
 
 
