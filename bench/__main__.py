@@ -11,9 +11,9 @@ from types import ModuleType
 
 import torch
 
-from bench import accuracy, checkup, cpu_memory, flops, folding, gpu_truth, normalisation, recording
+from bench import accuracy, checkup, cpu_memory, flops, folding, gpu_truth, normalisation, recording, watching
 
-BENCHMARKS = (recording, flops, cpu_memory, gpu_truth, normalisation, accuracy, folding, checkup)
+BENCHMARKS = (recording, flops, cpu_memory, gpu_truth, normalisation, accuracy, folding, checkup, watching)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
