@@ -8,6 +8,7 @@ from rich.padding import Padding
 
 from convscope.checkup import Checkup, NormHealth
 from convscope.checkup.observed import LayerGap
+from convscope.checkup.result import StateProof
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Finding
 from convscope.core.result import renders
@@ -36,7 +37,7 @@ def render_checkup(checkup: Checkup) -> RenderableType:
         table(_COLUMNS, map(_row, checkup.layers)) if checkup.layers else None,
         _lines(f"expected: {fault} at {places}" for fault, places in _declared(checkup.expected)),
         _lines(f"not checked: {what}: {reason}" for what, reason in _unchecked(checkup.unchecked)),
-        _state(checkup),
+        unchanged(checkup.state, "the check-up"),
     )
 
 
@@ -99,15 +100,22 @@ def _lines(texts: Iterable[str]) -> RenderableType | None:
     return Group(*lines) if lines else None
 
 
-def _state(checkup: Checkup) -> RenderableType | None:
-    if checkup.state is None:
+def unchanged(state: StateProof | None, during: str, after: str = "after") -> RenderableType | None:
+    """Return the line which says what a model's hashes from before and after say; None without them.
+
+    Args:
+        state: the hashes.
+        during: what was done in between.
+        after: until when.
+    """
+    if state is None:
         return None
-    names = [field.name for field in fields(checkup.state.before)]
-    changed = [n for n in names if getattr(checkup.state.before, n) != getattr(checkup.state.after, n)]
+    names = [field.name for field in fields(state.before)]
+    changed = [name for name in names if getattr(state.before, name) != getattr(state.after, name)]
     if changed:
-        return label(f"your model has changed during the check-up: {', '.join(changed)}", "bold red")
+        return label(f"your model has changed during {during}: {', '.join(changed)}", "bold red")
     what = f"{', '.join(names[:-1])} and random generators"
-    return label(f"your model is unchanged: {what} have the same hashes before and after", "dim")
+    return label(f"your model is unchanged: {what} have the same hashes before and {after}", "dim")
 
 
 def _share(share: LayerGap) -> tuple[object, ...]:

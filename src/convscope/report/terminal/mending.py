@@ -1,13 +1,13 @@
 """A mending in the terminal: what was done, the findings before and after, and what was left."""
 
 from collections.abc import Callable
-from dataclasses import fields
 
 from rich.console import Group, RenderableType
 
 from convscope.checkup import Checkup, Mended, Mending
 from convscope.core.result import renders
 from convscope.report.formats import counted, number, write
+from convscope.report.terminal.checkup import unchanged
 from convscope.report.terminal.tables import label, sections, table, title
 
 _REPAIRS = ("Repair", "For", "Outputs changed by#")
@@ -31,20 +31,8 @@ def render_mending(found: Mending) -> RenderableType:
         Group(*(label(f"left: {each.fault} at {each.address}: {each.reason}") for each in found.left))
         if found.left
         else None,
-        _state(found),
+        unchanged(found.state, "the mending", "after all repairs"),
     )
-
-
-def _state(found: Mending) -> RenderableType | None:
-    """What the hashes of the given model say, from before everything and after everything."""
-    if found.state is None:
-        return None
-    names = [field.name for field in fields(found.state.before)]
-    changed = [n for n in names if getattr(found.state.before, n) != getattr(found.state.after, n)]
-    if changed:
-        return label(f"your model has changed during the mending: {', '.join(changed)}", "bold red")
-    what = f"{', '.join(names[:-1])} and random generators"
-    return label(f"your model is unchanged: {what} have the same hashes before and after all repairs", "dim")
 
 
 def _repair(repair: Mended) -> tuple[object, ...]:

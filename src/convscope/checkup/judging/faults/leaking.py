@@ -8,7 +8,6 @@ from convscope.checkup.observed import Gap, NormCall, Observation
 from convscope.core.finding import Evidence, Finding
 
 _COUPLED = 1e-3  # rounding turns a gradient in float32 by 1e-6
-_SURE = 4.0  # standard errors
 _TOLERATED = 0.05  # of the loss
 
 
@@ -33,7 +32,7 @@ def leaking_batch(observation: Observation) -> Iterator[Finding]:
 def _effect(gap: Gap | None) -> float:
     if gap is None or gap.error is None:
         return 0.0
-    return (gap.difference - _SURE * gap.error) / max(_TOLERATED * abs(gap.batch_loss), 1e-12)
+    return gap.certain / max(_TOLERATED * abs(gap.batch_loss), 1e-12)
 
 
 def _finding(norm: NormCall, coupling: float, gap: Gap | None, effect: float | None) -> Finding:
