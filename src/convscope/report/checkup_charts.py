@@ -14,6 +14,8 @@ _ERRORS = 2  # standard errors that a bar reaches to either side
 _FLATTENED = ("number", "mean", "running_mean", "mean_error", "variance", "running_variance",
               "variance_error")  # fmt: skip
 _MEANS, _DEVIATIONS = "means", "standard deviations"
+_LOOSE = {"zero": False, "nice": True, "padding": 10}
+_LAYERS = field("checkup.layers")
 
 
 def checkup_charts(checkup: Mapping[str, Any]) -> dict[str, Spec]:
@@ -49,50 +51,18 @@ def statistics_chart(addresses: Sequence[str], first: str) -> Spec:
         addresses: batch norms to choose from.
         first: the one that is shown at first.
     """
-    flat = {"flatten": [f"single.{name}" for name in _FLATTENED], "as": list(_FLATTENED)}
-    error = f"{_ERRORS} * datum.mean_error"
-    factor = f"exp({_ERRORS / 2} * datum.variance_error)"
-    is_mean = f"statistic === '{_MEANS}'"
-    numbers: list[Spec] = [
-        {"filter": "datum.address === layer && isValid(datum.single) && isValid(datum.single.mean)"},
-        flat,
-        {"calculate": f"{is_mean} ? datum.running_mean : sqrt(datum.running_variance)", "as": "running"},
-        {"calculate": f"{is_mean} ? datum.mean : sqrt(datum.variance)", "as": "measured"},
-        {"calculate": f"{is_mean} ? datum.mean - {error} : datum.measured / {factor}", "as": "low"},
-        {"calculate": f"{is_mean} ? datum.mean + {error} : datum.measured * {factor}", "as": "high"},
-    ]
-    x = {
-        "field": "running",
-        "type": "quantitative",
-        "title": "running, as used at test time",
-        "scale": _LOOSE,
-    }
-    y = {"field": "measured", "type": "quantitative", "title": "measured on the data", "scale": _LOOSE}
-    ends: list[Spec] = [
-        *numbers,
-        {"aggregate": [{"op": "min", "field": "running", "as": "least"},
-                       {"op": "max", "field": "running", "as": "most"}]},
-    ]  # fmt: skip
-    diagonal = {
-        "data": _LAYERS,
-        "transform": ends,
-        "mark": {"type": "rule", "color": QUIET, "strokeDash": [4, 3]},
-        "encoding": {
-            "x": {**x, "field": "least"},
-            "x2": {"field": "most"},
-            "y": {**y, "field": "least"},
-            "y2": {"field": "most"},
-        },
-    }
+    channels = _channels()
+    x = _quantity("running", "running, as used at test time")
+    y = _quantity("measured", "measured on the data")
     bars = {
         "data": _LAYERS,
-        "transform": numbers,
+        "transform": channels,
         "mark": {"type": "rule", "color": ACCENT, "opacity": 0.55},
         "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
     }
     points = {
         "data": _LAYERS,
-        "transform": numbers,
+        "transform": channels,
         "mark": {"type": "point", "filled": True, "size": 34, "opacity": 0.9, "color": ACCENT},
         "encoding": {
             "x": x,
@@ -107,11 +77,50 @@ def statistics_chart(addresses: Sequence[str], first: str) -> Spec:
         },
     }
     return frame(
-        [diagonal, bars, points],
+        [_diagonal(channels, x, y), bars, points],
         300,
         [choice("layer", first, addresses, "Batch norm "),
          choice("statistic", _MEANS, (_MEANS, _DEVIATIONS), "Statistic ")],
     )  # fmt: skip
+
+
+def _channels() -> list[Spec]:
+    """Rows of the chosen batch norm, one a channel: the statistic running, measured, and how surely."""
+    flat = {"flatten": [f"single.{name}" for name in _FLATTENED], "as": list(_FLATTENED)}
+    error = f"{_ERRORS} * datum.mean_error"
+    factor = f"exp({_ERRORS / 2} * datum.variance_error)"  # of a logarithm of the variance, halved by √
+    is_mean = f"statistic === '{_MEANS}'"
+    return [
+        {"filter": "datum.address === layer && isValid(datum.single) && isValid(datum.single.mean)"},
+        flat,
+        {"calculate": f"{is_mean} ? datum.running_mean : sqrt(datum.running_variance)", "as": "running"},
+        {"calculate": f"{is_mean} ? datum.mean : sqrt(datum.variance)", "as": "measured"},
+        {"calculate": f"{is_mean} ? datum.mean - {error} : datum.measured / {factor}", "as": "low"},
+        {"calculate": f"{is_mean} ? datum.mean + {error} : datum.measured * {factor}", "as": "high"},
+    ]
+
+
+def _diagonal(rows: list[Spec], x: Spec, y: Spec) -> Spec:
+    """Where running and measured statistics are the same."""
+    ends = [
+        {"op": "min", "field": "running", "as": "least"},
+        {"op": "max", "field": "running", "as": "most"},
+    ]
+    return {
+        "data": _LAYERS,
+        "transform": [*rows, {"aggregate": ends}],
+        "mark": {"type": "rule", "color": QUIET, "strokeDash": [4, 3]},
+        "encoding": {
+            "x": {**x, "field": "least"},
+            "x2": {"field": "most"},
+            "y": {**y, "field": "least"},
+            "y2": {"field": "most"},
+        },
+    }
+
+
+def _quantity(name: str, title: str) -> Spec:
+    return {"field": name, "type": "quantitative", "title": title, "scale": _LOOSE}
 
 
 def gains_chart(addresses: Sequence[str], unknown: bool = False) -> Spec:
@@ -134,8 +143,8 @@ def gains_chart(addresses: Sequence[str], unknown: bool = False) -> Spec:
         ],
         "mark": {"type": "point", "filled": True, "opacity": 0.7},
         "encoding": {
-            "x": {"field": "gamma", "type": "quantitative", "title": "γ", "scale": _LOOSE},
-            "y": {"field": "beta", "type": "quantitative", "title": "β", "scale": _LOOSE},
+            "x": _quantity("gamma", "γ"),
+            "y": _quantity("beta", "β"),
             "color": {
                 "field": "state",
                 "type": "nominal",
@@ -268,12 +277,6 @@ def percentiles_chart(
         260,
         [choice("watched", paths[0], paths, "Layer "), choice("side", sides[0], sides, "Side ")],
     )  # fmt: skip
-
-
-_LOOSE = {"zero": False, "nice": True, "padding": 10}
-
-
-_LAYERS = field("checkup.layers")
 
 
 def _first(checkup: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
