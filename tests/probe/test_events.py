@@ -1,6 +1,7 @@
 import copy
 import gc
 import pickle
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -49,9 +50,12 @@ class Diary:
     def layer_ends(self, call, output):
         self.lines.append(f"layer {call.path}" + (" again" if call.recomputed else ""))
 
-    def reached(self, run, gradient, backward, create_graph):
+    def reached(self, run, gradient, backward):
         assert not gradient.requires_grad
-        self.lines.append(f"reached {run.path}" + (" twice" if create_graph else ""))
+        self.lines.append(f"reached {run.path}")
+
+    def differentiated(self, run):
+        self.lines.append(f"differentiated {run.path}")
 
     def step_begins(self, optimizer):
         self.lines.append("step")
@@ -120,7 +124,13 @@ def test_second_derivatives():
         slope.sum().backward()
         assert set(diary.told()) <= {"reached self"}
         (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
-    assert diary.told() == ["begin self train input", "layer 1", "end self", "reached self twice"]
+    assert diary.told() == [
+        "begin self train input",
+        "layer 1",
+        "end self",
+        "reached self",
+        "differentiated self",
+    ]
 
 
 def test_parts_that_are_called_on_their_own():
@@ -132,6 +142,52 @@ def test_parts_that_are_called_on_their_own():
     assert diary.told() == [
         "begin stem train", "layer stem.1", "end stem", "begin bn1 train", "layer bn1", "end bn1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("between", "passes"),
+    [
+        (lambda net, x: None, 1),
+        (lambda net, x: net.bn1(torch.randn(2, 8, 3, 3)), 2),  # a layer comes twice
+        (lambda net, x: x.sum().backward(), 2),
+        (lambda net, x: net(torch.randn(2, 3, 9, 9)), 3),
+        (lambda net, x: net.eval(), 2),
+    ],
+)
+def test_parts_that_follow_one_another_are_one_pass(between, passes):
+    net, numbers = ResidualNet(), []
+
+    class Numbers(Diary):
+        def begins(self, run):
+            numbers.append(run.number)
+
+    with listening(net, [], NORMS, Numbers()):
+        x = net.stem(torch.randn(2, 3, 9, 9))
+        net.bn1(torch.randn(2, 8, 3, 3))
+        between(net, x)
+        net.bn2(torch.randn(2, 8, 3, 3))
+    assert len(set(numbers)) == passes
+    assert numbers == sorted(numbers)
+
+
+def test_inputs_that_are_differentiated_begin_a_pass():
+    net, diary = nn.ModuleList([small()[:2], nn.BatchNorm2d(4)]), Diary()
+    with listening(net, [], NORMS, diary):
+        z = net[0](images()).detach().requires_grad_()
+        torch.autograd.grad(net[1](z).square().sum(), z, create_graph=True)
+    assert [line for line in diary.told() if not line.startswith("layer")] == [
+        "begin 0 train", "end 0", "begin 1 train input", "end 1", "reached 1", "differentiated 1",
+    ]  # fmt: skip
+
+
+def test_gradients_of_parameters_are_none_of_inputs():
+    net, diary = small(), Diary()
+    with listening(net, [], NORMS, diary):
+        x = images().requires_grad_()
+        torch.autograd.grad(net(x).square().sum(), list(net.parameters()), create_graph=True)
+    assert "reached self" in diary.told()
+    assert "differentiated self" not in diary.told()
+    assert not x._backward_hooks
 
 
 def test_a_network_that_fails_in_the_middle():
@@ -155,6 +211,66 @@ def test_an_interrupt_leaves_nothing_open():
             with pytest.raises(KeyboardInterrupt):
                 net(images())
     assert diary.told() == ["begin self train", "layer 0"] * 2
+
+
+def test_an_interrupt_in_a_part_leaves_nothing_open():
+    net = nn.ModuleDict({"one": nn.Sequential(nn.BatchNorm2d(3), Interrupting()), "two": nn.BatchNorm2d(3)})
+    diary = Diary()
+    with listening(net, [], NORMS, diary):
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                net["one"](images())
+        net["two"](images())
+    interrupted = ["begin one train", "layer one.0"]
+    assert diary.told() == [*interrupted, *interrupted, "begin two train", "layer two", "end two"]
+
+
+class Borrowing(nn.Module):
+    """Runs a module that it holds no part of."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.bn, self.others = nn.BatchNorm2d(3), [other]
+
+    def forward(self, x):
+        return self.bn(self.others[0](x))
+
+
+def test_a_module_that_runs_within_another_one_is_part_of_its_pass():
+    net = nn.ModuleDict({"other": nn.Sequential(nn.BatchNorm2d(3))})
+    net["borrower"] = Borrowing(net["other"])
+    diary = Diary()
+    with listening(net, [], NORMS, diary):
+        net["borrower"](images())
+    assert diary.told() == ["begin borrower train", "layer other.0", "layer borrower.bn", "end borrower"]
+
+
+@pytest.mark.parametrize("compiled", ["part", "in place", "copy", "foreign"])
+def test_compiled_code_runs_as_without_us(compiled):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    net, other, diary, x = nn.Sequential(small(), small()[1:2]), small(), Diary(), torch.randn(4, 3, 5, 5)
+    net[1] = nn.Identity()
+    run = net
+    if compiled == "part":
+        net[0] = torch.compile(net[0], backend="eager")
+    elif compiled == "in place":
+        net[0].compile(backend="eager")
+    elif compiled == "copy":
+        run = torch.compile(net, backend="eager")
+    else:
+        run = torch.compile(other, backend="eager")
+    expected = copy.deepcopy(other if compiled == "foreign" else net)(x)
+    filters = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with listening(net, [], NORMS, diary) as hearing:
+            torch.testing.assert_close(run(x), expected)
+            run(x).sum().backward()
+        assert len(warnings.filters) == len(filters) + 1
+    assert hearing.ended_by is None
+    assert [str(one.message) for one in told if "global hooks" in str(one.message)] == []
+    assert not any(line.startswith("layer") for line in diary.told())
 
 
 @dataclass

@@ -4,16 +4,17 @@ Answers: what runs when, in which mode, and does a gradient come back? Made to c
 sees modules and not operators, and it is the user's loop that calls the network, not we.
 
 The hooks are PyTorch's global ones for modules: the network itself carries none, so that copies, checkpoints
-and comparisons of it within the loop are what they would be without us. The optimizer carries two; outputs
-carry one each for as long as their graph lives.
+and comparisons of it within the loop are what they would be without us. The optimizer carries two; outputs,
+and inputs that require gradients, carry one each for as long as their graph lives.
 
 Limits: the modules of the network itself, not replicas that DataParallel makes of it; nothing within compiled
 or traced code, within transforms of torch.func, nor within runs of a probe or a recording. Batched backward
 passes, such as those of a Jacobian, are no events: no training is made of them.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -27,10 +28,12 @@ from torch.utils.hooks import unserializable_hook
 from convscope.core.address import ROOT
 from convscope.probe.passes import NO_BACKWARD, ForwardPass, Guarded, Hearing, LayerCall, Listener
 from convscope.probe.surroundings import (
+    is_compiled,
     is_in_function,
     is_of_many,
     is_ours,
     is_transformed,
+    num_running,
     tensors_in,
     trains_as_input,
 )
@@ -87,10 +90,15 @@ def listening(
         handles.append(optimizer.register_step_pre_hook(Guarded(events.before_step, events.hearing)))
         handles.append(optimizer.register_step_post_hook(Guarded(events.after_step, events.hearing)))
         handles.append(optimizer.register_step_post_hook(then))
+    # It says that hooks fire twice on what torch.compile returns; ours pass over that.
+    warnings.filterwarnings("ignore", ".*when there are global hooks on modules", UserWarning)
+    told = warnings.filters[0]
     try:
         yield events.hearing
     finally:
-        for handle in (*handles, *events.on_outputs):
+        with suppress(ValueError):  # whoever has put back filters of before
+            warnings.filters.remove(told)  # type: ignore[attr-defined]
+        for handle in (*handles, *events.on_tensors):
             handle.remove()
 
 
@@ -99,16 +107,21 @@ class _Events:
 
     def __init__(self, model: nn.Module, layers: tuple[type[nn.Module], ...], listener: Listener) -> None:
         self.hearing = Hearing()
-        self.on_outputs: list[Any] = []
+        self.on_tensors: list[Any] = []
         self._on_gradient = Guarded(self._reached, self.hearing)
+        self._on_input = Guarded(self._came_through, self.hearing)
         self._model, self._layers, self._listener = model, layers, listener
+        self._can_run = type(model).forward is not nn.Module.forward  # a ModuleList can't: its parts do
         self._open: list[tuple[nn.Module, LayerCall | None]] = []
         self._run: ForwardPass | None = None
+        self._unfinished: ForwardPass | None = None  # the last one, until a backward pass or a step
         self._number = 0
         self._foreign: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
         self._scan()
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if is_compiled(module):
+            return
         path = self._paths.get(id(module))
         if path is None and self._open and isinstance(module, self._layers):
             path = self._found(module)
@@ -118,10 +131,10 @@ class _Events:
             self.hearing.transformed += module is self._model
             return
         backward = torch._C._current_graph_task_id()
-        if module is self._model and backward == NO_BACKWARD:
-            self._open.clear()  # whatever an interrupt has left open
+        if self._open and self._is_left_open(module, path, backward):
+            self._open.clear()
         if not self._open:
-            self._run = self._begin(path, args, backward)
+            self._run = self._begin(module, path, args, backward)
         assert self._run is not None
         call = None
         if isinstance(module, self._layers):
@@ -142,50 +155,83 @@ class _Events:
             self._await_gradients(run, output)
         if not self._open:
             run.inputs = ()
+            self._unfinished = run
             self._listener.ends(run)
 
     def before_step(self, optimizer: Optimizer, *_: Any) -> None:
+        self._unfinished = None
         self._listener.step_begins(optimizer)
 
     def after_step(self, optimizer: Optimizer, *_: Any) -> None:
         self._listener.step_ends(optimizer)
 
-    def _begin(self, path: str, args: tuple[Any, ...], backward: int) -> ForwardPass:
+    def _begin(self, module: nn.Module, path: str, args: tuple[Any, ...], backward: int) -> ForwardPass:
+        inputs = [
+            tensor
+            for tensor in tensors_in(args)
+            if tensor.requires_grad
+            if backward != NO_BACKWARD or trains_as_input(tensor, self._model)
+        ]
         run = ForwardPass(
             number=self._number,
-            path=path,
-            training=self._model.training,
+            parts=[path],
+            training=(self._model if self._can_run else module).training,
             has_gradients=torch.is_grad_enabled(),
             backward=backward,
             will_be_recomputed=not torch.is_grad_enabled() and is_in_function(),
-            input_trains=any(
-                tensor.requires_grad and (backward != NO_BACKWARD or trains_as_input(tensor, self._model))
-                for tensor in tensors_in(args)
-            ),
+            input_trains=bool(inputs),
             inputs=args,
         )
-        self._number += 1
+        if self._unfinished is not None and self._unfinished.goes_on_with(run):
+            run, self._unfinished.inputs = self._unfinished, args
+            run.parts.append(path)
+        else:
+            self._number += 1
+        if run.has_gradients and not run.recomputed:
+            self._await(inputs, partial(self._on_input, run))
         self._listener.begins(run)
         return run
 
+    def _is_left_open(self, module: nn.Module, path: str, backward: int) -> bool:
+        """Whether the modules that seem to be running aren't any more: an interrupt has ended them."""
+        if module is self._model and backward == NO_BACKWARD:
+            return True
+        outer = self._open[-1][0]
+        within = self._paths.get(id(outer), ROOT)
+        if within == ROOT or path.startswith(f"{within}."):
+            return False
+        return num_running(outer) <= (outer is module)  # this call is running itself
+
     def _await_gradients(self, run: ForwardPass, output: Any) -> None:
-        for tensor in tensors_in(output):
-            if tensor.grad_fn is not None:
-                run.can_be_reached = True
-                # Marked, so that saving an output doesn't warn that our hook isn't saved with it.
-                hook = unserializable_hook(partial(self._on_gradient, run))  # type: ignore[no-untyped-call]
-                self.on_outputs.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
-        if len(self.on_outputs) > _MANY_HANDLES:
-            self.on_outputs = [handle for handle in self.on_outputs if handle.hooks_dict_ref() is not None]
+        made = [tensor for tensor in tensors_in(output) if tensor.grad_fn is not None]
+        run.can_be_reached |= bool(made)
+        self._await(made, partial(self._on_gradient, run))
+
+    def _await(self, tensors: list[Tensor], hook: Callable[[Tensor], None]) -> None:
+        for tensor in tensors:
+            # Marked, so that saving a tensor doesn't warn that our hook isn't saved with it.
+            marked = unserializable_hook(partial(hook))  # type: ignore[no-untyped-call]
+            self.on_tensors.append(tensor.register_hook(marked))  # type: ignore[no-untyped-call]
+        if len(self.on_tensors) > _MANY_HANDLES:
+            self.on_tensors = [handle for handle in self.on_tensors if handle.hooks_dict_ref() is not None]
 
     def _reached(self, run: ForwardPass, gradient: Tensor) -> None:
-        # Autograd enables gradients within a backward pass exactly if it is to make a graph of it.
-        create_graph, backward = torch.is_grad_enabled(), torch._C._current_graph_task_id()
+        backward = torch._C._current_graph_task_id()
         if backward == run.reached_by or is_of_many(gradient) or is_transformed():
             return
-        run.reached_by = backward
+        run.reached_by, self._unfinished = backward, None
         with torch.no_grad():
-            self._listener.reached(run, gradient.detach(), backward, create_graph)
+            self._listener.reached(run, gradient.detach(), backward)
+
+    def _came_through(self, run: ForwardPass, gradient: Tensor) -> None:
+        backward = torch._C._current_graph_task_id()
+        if backward != run.reached_by or backward == run.differentiated_by:
+            return  # it has come by another use of the input, or is known already
+        # Autograd enables gradients within a backward pass exactly if it is to make a graph of it.
+        if torch.is_grad_enabled() and not is_of_many(gradient) and not is_transformed():
+            run.differentiated_by = backward
+            with torch.no_grad():
+                self._listener.differentiated(run)
 
     def _scan(self) -> None:
         """Take down the layers, and the modules that hold some: those whose calls are forward passes."""

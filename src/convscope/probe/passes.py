@@ -4,20 +4,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from convscope.core.address import ROOT
 
 NO_BACKWARD = -1  # PyTorch's own number for it
 
 
 @dataclass(eq=False)
 class ForwardPass:
-    """A run of the network, or of a part of it that was called on its own.
+    """A run of the network, or of parts of it that were called on their own, one after another.
 
     Attributes:
         number: from 0, in order of their beginning.
-        path: of the outermost module that was called.
-        training: the mode of the whole network.
+        parts: paths of the outermost modules that were called, in order: the network's own, or those of parts
+            of it, none of which holds another.
+        training: the mode of the whole network; where that can't be called itself, as a list of parts, the
+            part's.
         has_gradients: whether gradients were enabled when it began.
         backward: number of the backward pass that it runs within, as activation checkpointing has it; −1 in a
             forward pass.
@@ -27,10 +32,12 @@ class ForwardPass:
         inputs: its positional arguments; empty again when it is over.
         can_be_reached: whether an output, or a layer's, could be told from which backward would be seen.
         reached_by: number of the last backward pass that has come to it; −1 if none has.
+        differentiated_by: number of the last one that has come to its inputs to make a graph of it, as a
+            penalty on gradients of the inputs does; −1 if none has.
     """
 
     number: int
-    path: str
+    parts: list[str]
     training: bool
     has_gradients: bool
     backward: int
@@ -39,6 +46,12 @@ class ForwardPass:
     inputs: tuple[Any, ...] = ()
     can_be_reached: bool = False
     reached_by: int = NO_BACKWARD
+    differentiated_by: int = NO_BACKWARD
+
+    @property
+    def path(self) -> str:
+        """Path of the part that runs now, or ran last."""
+        return self.parts[-1]
 
     @property
     def recomputed(self) -> bool:
@@ -49,6 +62,20 @@ class ForwardPass:
     def trains(self) -> bool:
         """Whether gradients may come of it."""
         return self.has_gradients or self.will_be_recomputed
+
+    def goes_on_with(self, part: "ForwardPass") -> bool:
+        """Return whether a call of a part belongs to this pass: run in the same way, through other layers."""
+        if part.input_trains or self.recomputed or part.recomputed or ROOT in (self.path, part.path):
+            return False
+        if self.training != part.training or self.has_gradients != part.has_gradients:
+            return False
+        if self.will_be_recomputed != part.will_be_recomputed:
+            return False
+        return not any(_overlap(known, part.path) for known in self.parts)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 @dataclass(eq=False)
@@ -74,7 +101,7 @@ class Listener(Protocol):
     """Is told what happens, in order."""
 
     def begins(self, run: ForwardPass) -> None:
-        """A forward pass begins."""
+        """A forward pass begins, or the next part of one."""
 
     def layer_begins(self, call: LayerCall) -> None:
         """A layer is about to run."""
@@ -83,10 +110,13 @@ class Listener(Protocol):
         """A layer has run; its output may be changed in place later on."""
 
     def ends(self, run: ForwardPass) -> None:
-        """A forward pass is over, also by an exception."""
+        """A forward pass is over, also by an exception; the call of another part may still go on with it."""
 
-    def reached(self, run: ForwardPass, gradient: Tensor, backward: int, create_graph: bool) -> None:
+    def reached(self, run: ForwardPass, gradient: Tensor, backward: int) -> None:
         """A backward pass, known by its number, has come to an output of a forward pass, or to a layer's."""
+
+    def differentiated(self, run: ForwardPass) -> None:
+        """A backward pass has come to an input of a forward pass, and its gradient has a graph of its own."""
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step: gradients are final."""
@@ -121,7 +151,9 @@ class Guarded:
         self._hook, self._hearing = hook, hearing
 
     def __call__(self, *args: Any) -> None:
-        """Call it, unless listening has ended."""
+        """Call it, unless listening has ended, or a compiler reads this to make code of it."""
+        if torch.compiler.is_compiling():
+            return
         if self._hearing.ended_by is not None:
             return
         try:

@@ -26,6 +26,20 @@ def is_in_function() -> bool:
     return False
 
 
+def num_running(module: nn.Module) -> int:
+    """Return how many calls of a module we are in.
+
+    Example:
+        >>> num_running(nn.ReLU())
+        0
+    """
+    number, frame = 0, inspect.currentframe()
+    while frame is not None:
+        number += frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is module
+        frame = frame.f_back
+    return number
+
+
 def tensors_in(values: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested containers, and those which objects in them have, in containers or not.
 
@@ -55,6 +69,11 @@ def is_ours() -> bool:
     if not torch._C._len_torch_dispatch_stack():
         return False
     return any(isinstance(mode, _NOT_THE_USERS) for mode in _get_current_dispatch_mode_stack())
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether a module is one that ``torch.compile`` returned, or that ``compile()`` was called on."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def is_transformed() -> bool:

@@ -12,6 +12,8 @@ from torch.optim import SGD, Optimizer
 import convscope as cs
 from checkup.grown import images
 from checkup.watching.loops import batch, found, setting, step
+from convscope.checkup.watching import ledger as ledger_module
+from convscope.checkup.watching import strays as strays_module
 from convscope.checkup.watching import watch
 from convscope.checkup.watching.ledger import Ledger
 from convscope.core.errors import ConvscopeError
@@ -94,21 +96,22 @@ def test_second_derivatives_of_a_network_that_is_called_in_parts():
     net = nn.ModuleDict({"encoder": encoder, "head": head})
     optimizer = SGD(net.parameters(), 0.01)
 
-    def loop(x):
+    def loop(x, of):
         for _ in range(3):
-            slopes = torch.autograd.grad(
-                head(encoder(x)).square().mean(), list(net.parameters()), create_graph=True
-            )
+            slopes = torch.autograd.grad(head(encoder(x)).square().mean(), of, create_graph=True)
             optimizer.zero_grad()
             sum(slope.square().sum() for slope in slopes).backward()
             optimizer.step()
 
+    x = nn.Conv2d(3, 3, 1)(images(8)).detach().requires_grad_()
+    for inputs, of in ((images(8), list(net.parameters())), (x, list(net.parameters()))):
+        with watch(net, optimizer) as log:  # slopes of parameters, as for synthetic images to be learnt
+            loop(inputs, of)
+        assert found(log) == set()
     with watch(net, optimizer) as log:
-        loop(images(8))
-    assert found(log) == set()
-    with watch(net, optimizer) as log:
-        loop(nn.Conv2d(3, 3, 1)(images(8)).detach().requires_grad_())
+        loop(x, [x])
     assert found(log) == {"per-sample-gradients"}
+    assert log.run.input_gradients == 3
 
 
 def test_layers_that_are_handed_to_the_optimizer_are_unfrozen_on_purpose():
@@ -178,7 +181,9 @@ def test_declarations_around_the_whole_loop_hold_for_its_check_up():
     assert [finding.fault for finding in log.checkup().expected] == ["accumulated-batches"]
 
 
-def test_without_steps_nothing_piles_up():
+def test_without_steps_nothing_piles_up(monkeypatch):
+    for module in (ledger_module, strays_module):
+        monkeypatch.setattr(module, "_MOST", 64)
     net, _ = setting()
     with watch(net) as log:
         for _ in range(300):
@@ -186,7 +191,8 @@ def test_without_steps_nothing_piles_up():
     ledger = log.ledger
     assert len(ledger._by_batch) <= 64
     assert len(ledger._modes._by_batch) <= 64
-    assert len(ledger._sequence._letters) <= 64
+    assert len(ledger._strays._candidates) <= 65
+    assert len(ledger._sequence._letters) <= 600
     assert not ledger.sampled or ledger._passes % 10 == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.checkup.watching.updates import NormUpdates, read_statistics
+from convscope.checkup.watching.updates import NormUpdates, _size, read_statistics
 from convscope.norm import BatchNorm2d
 from convscope.probe.passes import ForwardPass, LayerCall
 
@@ -44,7 +44,7 @@ def test_a_batch_without_weight_can_not_be_read():
 def updates_of(batches, momentum=0.1):
     """What is known of a layer that is called with some batches in each step."""
     layer, updates = nn.BatchNorm2d(5, momentum=momentum).double(), NormUpdates("bn")
-    run = ForwardPass(0, "self", True, True, -1, False, False)
+    run = ForwardPass(0, ["self"], True, True, -1, False, False)
     for step in batches:
         for x in step:
             call = LayerCall("bn", layer, x, run, recomputed=False)
@@ -115,3 +115,23 @@ def test_what_a_call_is_worth():
 def test_constant_inputs_are_no_shift():
     shift = updates_of([(torch.ones(4, 5, 2, 2), torch.ones(4, 5, 2, 2))] * 4).shift()
     assert (shift.shift, shift.log_variance) == (0.0, 0.0)
+
+
+def test_the_jackknife_leaves_out_one_step_after_another():
+    apart_SC = torch.randn(7, 3, dtype=torch.float64) + 1.0
+    size, error = (float(value) for value in _size(apart_SC[:, None]))
+
+    def square(rows):
+        means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+        spreads = [
+            sum((value - mean) ** 2 for value in column) / (len(rows) - 1)
+            for column, mean in zip(zip(*rows, strict=True), means, strict=True)
+        ]
+        return sum(m**2 - v / len(rows) for m, v in zip(means, spreads, strict=True)) / len(means)
+
+    rows = apart_SC.tolist()
+    left_out = [square(rows[:step] + rows[step + 1 :]) for step in range(7)]
+    centre = sum(left_out) / 7
+    expected = math.sqrt(6 / 7 * sum((value - centre) ** 2 for value in left_out))
+    assert size == pytest.approx(math.sqrt(square(rows)))
+    assert error == pytest.approx(min(expected / (2 * size), math.sqrt(expected)))

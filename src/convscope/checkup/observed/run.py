@@ -26,6 +26,7 @@ class NormRun:
             requires_grad; None if that hasn't happened.
         undone_shift: how far its running mean has moved since then, in standard deviations (largest of the
             channels).
+        refrozen: how often it was in evaluation mode again after ``undone_at``, for a step or more.
     """
 
     path: str
@@ -37,6 +38,7 @@ class NormRun:
     frozen_steps: int = 0
     undone_at: int | None = None
     undone_shift: float = 0.0
+    refrozen: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ class TrainingRun:
         weights: those that batch norms read.
         percentiles: of values over training, for pictures.
         non_finite: sampled steps whose gradients at the network's outputs were NaN or infinite.
+        moved: paths of the batch norms whose γ or β have changed, by whomever.
     """
 
     num_steps: int
@@ -214,3 +217,4 @@ class TrainingRun:
     weights: tuple[WeightRun, ...] = ()
     percentiles: tuple[Percentiles, ...] = ()
     non_finite: int = 0
+    moved: frozenset[str] = frozenset()

@@ -1,10 +1,13 @@
-"""What a watched loop asks of a batch norm module: does it move its running statistics, and has it?"""
+"""What a watched loop asks of modules: does a batch norm move, has it moved, can it be seen at all?"""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from convscope.core.address import ROOT
+from convscope.probe.surroundings import is_compiled
 
 
 def uses_batch(norm: _BatchNorm) -> bool:
@@ -29,6 +32,12 @@ def copied_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor] | None:
     if norm.running_mean is None or norm.running_var is None:
         return None
     return norm.running_mean.clone(), norm.running_var.clone()
+
+
+@torch.no_grad()
+def copied_affine(norm: _BatchNorm) -> tuple[Tensor, ...]:
+    """Return copies of γ and β, (C,) each; of those that there are."""
+    return tuple(tensor.clone() for tensor in (norm.weight, norm.bias) if tensor is not None)
 
 
 def version(norm: Any) -> float:
@@ -61,3 +70,20 @@ def new_weight(norm: Any) -> float:
     batches = 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
     plain = 1 / batches if batches else 0.0
     return plain if momentum is None else max(plain, float(momentum))
+
+
+def compiled_parts(model: nn.Module) -> list[str]:
+    """Return the paths of a network's outermost compiled modules that hold batch norms.
+
+    Example:
+        >>> net = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+        >>> net[1].compile()
+        >>> compiled_parts(net)
+        ['1']
+    """
+    found: list[str] = []
+    for path, module in model.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in found)
+        if not inside and is_compiled(module) and any(isinstance(m, _BatchNorm) for m in module.modules()):
+            found.append(path or ROOT)
+    return found

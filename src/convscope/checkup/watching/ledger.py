@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 
 from convscope.checkup.expected import declarations, is_expected
 from convscope.checkup.observed.run import NormRun, TrainingRun
-from convscope.checkup.watching.layers import uses_batch
+from convscope.checkup.watching.layers import copied_affine, uses_batch
 from convscope.checkup.watching.modes import Modes
 from convscope.checkup.watching.percentiles import PercentileLog
-from convscope.checkup.watching.sequence import Sequence, accumulated
+from convscope.checkup.watching.sequence import Gauge, Sequence, accumulated
 from convscope.checkup.watching.strays import StrayFinder
 from convscope.checkup.watching.updates import NormUpdates
 from convscope.checkup.watching.weights import Weights
@@ -21,8 +21,8 @@ from convscope.core.address import ROOT
 from convscope.probe.passes import ForwardPass, LayerCall
 
 _WARM_UP = 10
-_MANY = 64  # passes without a step, after which no step is waited for
-_GAUGED = 6
+_MANY = 64  # passes without a step, after which few of them are looked at closely
+_MOST = 4096  # and after which no backward pass is waited for that would come to the first ones
 
 
 class Ledger:
@@ -48,6 +48,7 @@ class Ledger:
         self.sampled, self.has_sampled = True, False
         self._every, self._has_steps = every, has_steps
         self._norms = norms_of(model)
+        self._affine = {path: copied_affine(norm) for path, norm in self._norms.items()}
         self._sequence, self._strays = Sequence(), StrayFinder(self._norms)
         self._modes = Modes(model, self._norms)
         self._updates: dict[str, NormUpdates] = {}
@@ -59,7 +60,8 @@ class Ledger:
         self._by_batch: dict[int, list[str]] = {}
         self._last_backward = -1
         self._checked = False
-        self._gauge: tuple[Tensor, ...] = ()
+        self._gauge = Gauge()
+        self._groups: list[dict[str, Any]] = []
         self.percentiles, self.weights = PercentileLog(), Weights(model)
 
     @property
@@ -67,10 +69,11 @@ class Ledger:
         return self._sequence.closures
 
     def begins(self, run: ForwardPass) -> None:
-        """A forward pass begins."""
-        self._passes += 1
-        if self._passes > _MANY:
-            self._no_step_in_sight()
+        """A forward pass begins, or the next part of one."""
+        if len(run.parts) == 1:
+            self._passes += 1
+            if self._passes > _MANY:
+                self._no_step_in_sight()
         if run.will_be_recomputed:
             self._checkpointed[run.path] = run
         elif run.recomputed and run.path in self._checkpointed:
@@ -78,7 +81,7 @@ class Ledger:
         if is_expected("per-sample-gradients", run.path):
             self._declared.add(run.number)  # here, since backward runs in a thread of its own on accelerators
         fault = "evaluating-in-training-mode" if self._turns else "dummy-forwards"
-        if not is_expected(fault, run.path):
+        if not is_expected(fault, run.path) and not self._stands_at_average():
             self._strays.begins(run, self._norms, self._turns)
 
     def layer_begins(self, call: LayerCall) -> None:
@@ -88,7 +91,7 @@ class Ledger:
         norm = call.layer
         if not isinstance(norm, _BatchNorm):
             if norm.training and not call.recomputed:
-                self._sequence.forward(call.within.number, call.path, self._is_fresh)
+                self._sequence.forward(call.within.number, self._is_fresh)
             return
         self._norms[call.path] = norm
         if not call.recomputed:
@@ -96,7 +99,7 @@ class Ledger:
         if not uses_batch(norm):
             return
         if not call.recomputed:
-            self._sequence.forward(call.within.number, call.path, self._is_fresh)
+            self._sequence.forward(call.within.number, self._is_fresh)
             self._by_batch.setdefault(call.within.number, []).append(call.path)
         if self.sampled:
             self.weights.norm(call.path, call.input)
@@ -117,35 +120,38 @@ class Ledger:
                 self.percentiles.add(call.path, norm, "output", output)
 
     def ends(self, run: ForwardPass) -> None:
-        """A forward pass is over."""
+        """A forward pass is over, or a part of one."""
         self._strays.ends(run)
 
-    def reached(self, run: ForwardPass, gradient: Tensor, backward: int, create_graph: bool) -> None:
+    def reached(self, run: ForwardPass, gradient: Tensor, backward: int) -> None:
         """A backward pass has come to an output of a forward pass."""
-        norms = self._trains(run, backward)
-        if create_graph and run.input_trains and norms and run.number not in self._declared:
-            self._num_double += 1
-            self._double_norms.update(dict.fromkeys(norms))
+        self._trains(run, backward)
         if self.sampled and not self._checked:
             self._checked = True
             self._non_finite += not bool(gradient.sum(dtype=torch.float64).isfinite())
 
-    def _trains(self, run: ForwardPass, backward: int) -> list[str]:
-        """A backward pass has come to a forward pass; return its batch norms that used batch statistics."""
+    def differentiated(self, run: ForwardPass) -> None:
+        """A gradient of a forward pass's inputs is about to be trained on."""
+        norms = self._by_batch.get(run.number)
+        if norms and run.number not in self._declared:
+            self._num_double += 1
+            self._double_norms.update(dict.fromkeys(norms))
+
+    def _trains(self, run: ForwardPass, backward: int) -> None:
+        """A backward pass has come to a forward pass."""
         if not self._has_steps and backward != self._last_backward:
             self._last_backward = backward
             self._backwards += 1
             self._strays.step_ends(self._turns)
         self._strays.reached(run)
         self._modes.reached(run)
-        norms = self._by_batch.get(run.number, [])
-        if norms or not self._norms:
+        if run.number in self._by_batch or not self._norms:
             self._sequence.backward(backward)
-        return norms
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step, or to run the loop's closure."""
         self._sequence.step_begins()
+        self._groups = optimizer.param_groups
         if self.sampled:
             self.weights.step_begins(optimizer)
 
@@ -153,8 +159,11 @@ class Ledger:
         """Close the account of a step; a second optimizer's, with nothing run in between, is the same one."""
         if self.sampled:
             self.weights.step_ends()
-            self._gauge = _gauge(optimizer)
-        if self._sequence.is_empty and not self._modes.is_training:
+            self._gauge = Gauge(optimizer)
+        goes_on = self._sequence.is_empty and not self._modes.is_training
+        if not is_expected("training-in-evaluation-mode", ROOT):
+            self._modes.see_training(optimizer, self._norms, goes_on)
+        if goes_on:
             self.idle += 1
             return
         self.percentiles.step_ends(self.steps)
@@ -163,8 +172,6 @@ class Ledger:
         self._declarations.update(set(declarations()))
         self._strays.step_ends(self._turns)
         self._sequence.step_ends(self.sampled)
-        if not is_expected("training-in-evaluation-mode", ROOT):
-            self._modes.see_training(optimizer, self._norms)
         self._modes.step_ends(self.steps, optimizer)
         for updates in self._updates.values():
             updates.step_ends()
@@ -183,6 +190,7 @@ class Ledger:
         return TrainingRun(
             num_steps=self.steps,
             num_sampled=self._num_sampled,
+            moved=frozenset(path for path in self._affine if self._has_moved(path)),
             patterns=dict(self._sequence.patterns.most_common()),
             accumulated=accumulated(self._sequence.patterns),
             norms=tuple(self._norm_run(path) for path in (*self._updates, *self._asleep())),
@@ -197,6 +205,10 @@ class Ledger:
             percentiles=self.percentiles.found(),
             non_finite=self._non_finite,
         )
+
+    def _has_moved(self, path: str) -> bool:
+        now = copied_affine(self._norms[path])
+        return not all(map(torch.equal, self._affine[path], now)) or len(now) != len(self._affine[path])
 
     def _asleep(self) -> list[str]:
         return [path for path in self._modes.freezes if path not in self._updates]
@@ -215,6 +227,7 @@ class Ledger:
             effective_values=updates.effective_values(),
             frozen_steps=0 if freeze is None else freeze.steps,
             undone_at=None if freeze is None else freeze.undone_at,
+            refrozen=0 if freeze is None else freeze.returns,
             undone_shift=freeze.shift(self._norms[path]) if undone and freeze is not None else 0.0,
         )
 
@@ -226,11 +239,22 @@ class Ledger:
         """Steps so far; where none are seen, backward passes."""
         return self.steps if self._has_steps else self._backwards
 
+    def _stands_at_average(self) -> bool:
+        """Whether the optimizer has put averaged weights in place, as schedule-free ones do to evaluate.
+
+        Forward passes on training data give these weights statistics of their own.
+        """
+        return any(group.get("train_mode") is False for group in self._groups)
+
     def _no_step_in_sight(self) -> None:
         """Keep what lies about from growing, and look at few passes closely: maybe no step will come."""
-        if self._passes % _MANY == 1:
+        if self._passes % _MOST == 1:
             self._clear()
         self.sampled = self._passes % self._every == 0
+
+    def _is_fresh(self) -> bool:
+        """Whether gradients were set to zero; looked at in some steps."""
+        return self.sampled and self._gauge.is_fresh()
 
     def _clear(self) -> None:
         self._by_batch.clear()
@@ -239,20 +263,7 @@ class Ledger:
         self._modes.forget_passes()
         self._checked = False
 
-    def _is_fresh(self) -> bool:
-        """Whether gradients were set to zero, as far as some parameters show; looked at in some steps."""
-        if not self._gauge or not self.sampled:
-            return False
-        return not any(gauge.grad is not None and bool(gauge.grad.any()) for gauge in self._gauge)
-
 
 def norms_of(model: nn.Module) -> dict[str, _BatchNorm]:
     """Return a network's batch norm modules by path."""
     return {path or ROOT: m for path, m in model.named_modules() if isinstance(m, _BatchNorm)}
-
-
-def _gauge(optimizer: Optimizer) -> tuple[Tensor, ...]:
-    """Some small parameters whose gradients aren't zero now."""
-    parameters = (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
-    smallest = sorted(parameters, key=lambda parameter: parameter.numel())[:_GAUGED]
-    return tuple(p for p in smallest if p.grad is not None and bool(p.grad.any()))

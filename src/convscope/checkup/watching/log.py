@@ -14,7 +14,7 @@ from convscope.checkup.observed import Observation, TrainingRun
 from convscope.checkup.observed.run import Percentiles
 from convscope.checkup.result import Checkup
 from convscope.checkup.unchecked import Unchecked
-from convscope.checkup.watching.layers import copied_statistics
+from convscope.checkup.watching.layers import compiled_parts, copied_statistics
 from convscope.checkup.watching.ledger import Ledger, norms_of
 from convscope.checkup.watching.writing import Values, Writer
 from convscope.core.finding import Finding
@@ -142,6 +142,8 @@ class TrainingLog:
         if self.hearing.transformed:
             calls = f"{self.hearing.transformed} calls of the network within transforms of torch.func"
             yield Unchecked("training run", f"{calls} (vmap, grad, …) aren't followed")
+        for path in compiled_parts(self._model):
+            yield Unchecked("training run", f"{path} is compiled, so that batch norms in it aren't seen")
         if not has_norms:
             yield Unchecked(
                 "batch norm", "this network has no batch norm module; one called as a function isn't seen"

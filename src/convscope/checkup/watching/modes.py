@@ -1,6 +1,6 @@
 """Training and evaluation mode of a network and of its batch norms, from step to step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from convscope.checkup.observed.run import EvaluationSteps
 from convscope.checkup.watching.layers import copied_statistics, uses_batch
+from convscope.norm.freezing.frozen import FrozenNorm
 from convscope.probe.passes import ForwardPass, LayerCall
 
 _NEARLY_ALL = 0.9
@@ -21,17 +22,12 @@ class _Signs:
     Attributes:
         setting: the layer's class, and whether γ and β require gradients.
         optimizer: whose step it was; 0 if it isn't known.
-        trained: whether that holds γ and β, and whether they have gradients.
+        trained: whether that holds γ and β, at a learning rate above 0, and whether they have gradients.
     """
 
     setting: tuple[object, ...]
     optimizer: int = 0
     trained: tuple[bool, ...] = ()
-
-    def agree(self, others: "_Signs") -> bool:
-        """Return whether nothing has changed, as far as both know."""
-        comparable = self.optimizer == others.optimizer != 0
-        return self.setting == others.setting and (not comparable or self.trained == others.trained)
 
 
 @dataclass(eq=False)
@@ -39,14 +35,51 @@ class Freeze:
     """A batch norm that was in evaluation mode while the network trained.
 
     Attributes:
+        statistics: copies of the running ones, from when it began.
         steps: how many such steps.
-        undone_at: the step, from 1, in which it trained again by itself.
+        undone_at: the step, from 1, in which it first trained again by itself.
+        returns: how often it has been put to evaluation mode again since.
     """
 
-    signs: _Signs
     statistics: tuple[Tensor, Tensor] | None
     steps: int = 0
     undone_at: int | None = None
+    returns: int = 0
+    _is_undone: bool = False
+    _setting: tuple[object, ...] = ()
+    _trained: dict[int, tuple[bool, ...]] = field(default_factory=dict)  # by optimizer
+
+    def note(self, signs: _Signs) -> None:
+        """Take down how things are while it lasts."""
+        self._setting = signs.setting
+        if signs.optimizer:
+            self._trained[signs.optimizer] = signs.trained
+
+    def agrees(self, signs: _Signs) -> bool:
+        """Return whether nothing has changed that goes with unfreezing on purpose, as far as is known.
+
+        An optimizer that is new to the loop agrees if it trains no more than those before it.
+        """
+        if self._setting and self._setting != signs.setting:
+            return False
+        if not signs.optimizer or not self._trained:
+            return True
+        if signs.optimizer in self._trained:
+            return self._trained[signs.optimizer] == signs.trained
+        before = [any(flags) for flags in zip(*self._trained.values(), strict=True)]
+        return all(known or not now for known, now in zip(before, signs.trained, strict=True))
+
+    def holds(self, signs: _Signs) -> None:
+        """A step has left the layer in evaluation mode."""
+        self.returns += self._is_undone
+        self._is_undone = False
+        self.note(signs)
+        self.steps += 1
+
+    def is_undone(self, step: int) -> None:
+        """A step has found it in training mode, though nothing else has changed."""
+        self.undone_at = self.undone_at or step
+        self._is_undone = True
 
     def shift(self, norm: _BatchNorm) -> float:
         """Return how far the running mean has moved since, in standard deviations; largest of channels."""
@@ -71,11 +104,15 @@ class Modes:
     def __init__(self, model: nn.Module, norms: dict[str, _BatchNorm]) -> None:
         self._model = model
         asleep = {path: norm for path, norm in norms.items() if model.training and not uses_batch(norm)}
-        self.freezes = {path: _freeze(norm) for path, norm in asleep.items()}
+        self.freezes = {path: Freeze(copied_statistics(norm)) for path, norm in asleep.items()}
+        for path, norm in asleep.items():
+            self.freezes[path].note(_signs(norm, None))
         self._in_step: dict[str, tuple[_BatchNorm, bool]] = {}
         self._modes: set[bool] = set()  # of the network, in the passes that this step trains on
         self._by_batch: set[int] = set()  # passes in which a batch norm used batch statistics
-        self._evaluation: list[EvaluationSteps] = []
+        self._learnt: set[int] = set()  # parameters that the current step has trained in evaluation mode
+        self._evaluation = EvaluationSteps()
+        self._evaluates = self._is_counted = False
 
     @property
     def is_training(self) -> bool:
@@ -94,41 +131,47 @@ class Modes:
         """A forward pass is one that trains."""
         self._modes.add(run.training or run.number in self._by_batch)
 
-    def see_training(self, optimizer: Optimizer, norms: dict[str, _BatchNorm]) -> None:
-        """Look at what a step in evaluation mode has trained: what has a gradient now."""
-        if self._modes != {False} or not norms:
+    def see_training(self, optimizer: Optimizer, norms: dict[str, _BatchNorm], goes_on: bool = False) -> None:
+        """Look at what a step in evaluation mode has trained: what has a gradient now.
+
+        Args:
+            optimizer: which has stepped.
+            norms: the network's batch norms by path; those that :func:`convscope.norm.freeze` has frozen are
+                meant not to move.
+            goes_on: whether this is another optimizer's part of the last step.
+        """
+        if not goes_on:
+            self._learnt.clear()
+            self._evaluates, self._is_counted = self._modes == {False}, False
+        live = [norm for norm in norms.values() if not isinstance(norm, FrozenNorm)]
+        if not self._evaluates or not live:
             return
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-
-        def learns(parameter: Tensor | None) -> bool:
-            return parameter is not None and parameter.grad is not None and id(parameter) in held
-
-        affine = sum(learns(norm.weight) or learns(norm.bias) for norm in norms.values())
+        held = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        self._learnt.update(id(parameter) for parameter in held if parameter.grad is not None)
+        affine = sum(id(norm.weight) in self._learnt or id(norm.bias) in self._learnt for norm in live)
         parameters = list(self._model.parameters())
         number = sum(parameter.numel() for parameter in parameters)
-        share = sum(parameter.numel() for parameter in parameters if learns(parameter)) / max(number, 1)
+        learnt = sum(parameter.numel() for parameter in parameters if id(parameter) in self._learnt)
+        share = learnt / max(number, 1)
         if affine or share > _NEARLY_ALL:
             dropouts = sum(isinstance(m, _DropoutNd) and m.p > 0 for m in self._model.modules())
-            count = self._evaluation[-1].count + 1 if self._evaluation else 1
-            self._evaluation = [EvaluationSteps(count, len(norms), affine, share, dropouts)]
+            count = self._evaluation.count + (not self._is_counted)
+            self._evaluation = EvaluationSteps(count, len(live), affine, share, dropouts)
+            self._is_counted = True
 
     def step_ends(self, steps: int, optimizer: Optimizer) -> None:
         """A step is over, number ``steps`` from 1."""
         for path, (norm, by_batch) in self._in_step.items():
-            freeze = self.freezes.get(path)
-            if by_batch and (freeze is None or freeze.undone_at is not None):
-                continue
-            signs = _signs(norm, optimizer)
-            if not by_batch and (freeze is None or freeze.undone_at is None):
-                if freeze is None or not freeze.signs.agree(signs):
-                    freeze = self.freezes[path] = _freeze(norm, optimizer)
-                freeze.signs = signs
-                freeze.steps += 1
-            elif by_batch and freeze is not None:
-                if freeze.signs.agree(signs):
-                    freeze.undone_at = steps
-                else:
-                    del self.freezes[path]  # it was unfrozen on purpose
+            freeze, signs = self.freezes.get(path), _signs(norm, optimizer)
+            agrees = freeze is not None and freeze.agrees(signs)
+            if not by_batch:
+                if freeze is None or not agrees:
+                    freeze = self.freezes[path] = Freeze(copied_statistics(norm))
+                freeze.holds(signs)
+            elif freeze is not None and agrees:
+                freeze.is_undone(steps)
+            elif freeze is not None and freeze.undone_at is None:
+                del self.freezes[path]  # it was unfrozen on purpose
         self._in_step.clear()
         self._modes.clear()
 
@@ -138,11 +181,7 @@ class Modes:
 
     def evaluation_steps(self) -> EvaluationSteps:
         """Return the steps that trained the network in evaluation mode."""
-        return self._evaluation[-1] if self._evaluation else EvaluationSteps()
-
-
-def _freeze(norm: _BatchNorm, optimizer: Optimizer | None = None) -> Freeze:
-    return Freeze(_signs(norm, optimizer), copied_statistics(norm))
+        return self._evaluation
 
 
 def _signs(norm: _BatchNorm, optimizer: Optimizer | None) -> _Signs:
@@ -151,6 +190,11 @@ def _signs(norm: _BatchNorm, optimizer: Optimizer | None) -> _Signs:
     setting = type(norm), *(tensor.requires_grad for tensor in affine)
     if optimizer is None:
         return _Signs(setting)
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    held = {
+        id(parameter)
+        for group in optimizer.param_groups
+        if group.get("lr") != 0
+        for parameter in group["params"]
+    }
     trained = *(id(tensor) in held for tensor in affine), *(tensor.grad is not None for tensor in affine)
     return _Signs(setting, id(optimizer), trained)

@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from statistics import median_low
 
-_LONGEST = 64
+from torch.optim import Optimizer
+
+_LONGEST = 600
+_GAUGED = 6  # parameters
 _STEADY = 0.6  # share of the steps that have to accumulate; the last of an epoch often has fewer batches
 
 
@@ -25,29 +28,23 @@ class Sequence:
         self.patterns: Counter[str] = Counter()
         self.closures = self._in_step = 0
         self._letters: list[str] = []
-        self._layers: set[str] = set()
         self._run = self._backward = -1
-        self._open = self._stepping = False
+        self._stepping = False
 
-    def forward(self, run: int, path: str, is_fresh: Callable[[], bool]) -> None:
+    def forward(self, run: int, is_fresh: Callable[[], bool]) -> None:
         """Take down that a layer runs in a forward pass.
 
-        Parts of a network that are called one after another are one forward pass, until a layer comes twice.
-
         Args:
-            run: number of the call that the layer is in.
-            path: of the layer.
+            run: number of the pass.
             is_fresh: tells whether gradients are zero.
         """
-        if not self._open or (run != self._run and path in self._layers):
-            if "B" in self._letters and is_fresh():
-                self._letters.append("Z")
-            self._letters.append("F")
-            del self._letters[_LONGEST:]
-            self._in_step += self._stepping
-            self._layers.clear()
-            self._open = True
-        self._layers.add(path)
+        if run == self._run:
+            return
+        if "B" in self._letters and is_fresh():
+            self._letters.append("Z")
+        self._letters.append("F")
+        del self._letters[_LONGEST:]
+        self._in_step += self._stepping
         self._run = run
 
     def backward(self, number: int) -> None:
@@ -55,7 +52,7 @@ class Sequence:
         if number != self._backward:
             self._letters.append("B")
             del self._letters[_LONGEST:]
-            self._backward, self._open = number, False
+            self._backward = number
 
     def step_begins(self) -> None:
         """Tell apart what an optimizer's closure runs."""
@@ -68,15 +65,29 @@ class Sequence:
         elif keep and "F" in self._letters:
             self.patterns["".join(self._letters)] += 1
         self._letters.clear()
-        self._layers.clear()
         self._run = self._backward = -1
-        self._open = self._stepping = False
+        self._stepping = False
         self._in_step = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing has run in the current step."""
         return not self._letters
+
+
+class Gauge:
+    """Some small parameters, which tell whether gradients have been set to zero since an optimizer's step."""
+
+    def __init__(self, optimizer: Optimizer | None = None) -> None:
+        groups = optimizer.param_groups if optimizer is not None else []
+        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
+        smallest = sorted(parameters, key=lambda parameter: parameter.numel())[:_GAUGED]
+        self._parameters = [p for p in smallest if bool(p.grad.any())]
+
+    def is_fresh(self) -> bool:
+        """Return whether none of them has a gradient now, though they had; False if there are none."""
+        left = any(p.grad is not None and bool(p.grad.any()) for p in self._parameters)
+        return bool(self._parameters) and not left
 
 
 def accumulated(patterns: dict[str, int]) -> int:

@@ -15,8 +15,8 @@ from convscope.checkup.observed.run import StrayCalls
 Moves = dict[str, tuple[Tensor, Tensor]]
 """By layer: Δ running mean / σ and the logarithm of the running variance's growth, (C,) each, float64."""
 
-_FEW = 8  # passes per step that a training's own may be
-_STEADY = 0.5  # share of the steps that they have to come in
+_FEW = 8  # passes per step that a training's own may be, if they come in half of the steps
+_STEADY, _ALWAYS = 0.5, 0.9  # share of the steps that they have to come in; if there are many of them
 _FEWEST_STEPS = 3
 
 
@@ -134,6 +134,9 @@ class Timeline:
         """How many passes come with a step, steadily; 0 if they don't."""
         numbers = [number for number, strays in self._by_number.items() for _ in range(strays.blocks)]
         few = [number for number in numbers if number <= _FEW]
-        if len(few) < max(_FEWEST_STEPS, _STEADY * (self._last - self._first + 1)):
+        num_steps = self._last - self._first + 1
+        steady = few if len(few) >= _STEADY * num_steps else numbers
+        fewest = _STEADY if steady is few else _ALWAYS
+        if len(steady) < max(_FEWEST_STEPS, fewest * num_steps):
             return 0
-        return median_low(few)
+        return median_low(steady)

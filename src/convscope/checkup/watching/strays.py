@@ -6,7 +6,7 @@ A pass with gradients is known to be a stray one when two steps have been made w
 come to it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,20 +18,29 @@ from convscope.core.address import ROOT
 from convscope.probe.passes import ForwardPass
 from convscope.probe.surroundings import tensors_in
 
-_MANY = 64
+_MANY = 64  # passes whose moves are kept until it is known whether they train
+_MOST = 4096  # passes that are kept at all
+
+_ANEW = (None, 1.0)  # momentum with which the last statistics don't depend on those before
 
 _Before = dict[str, tuple[_BatchNorm, float, torch.Tensor, torch.Tensor]]
 
 
 @dataclass(eq=False)
 class _Candidate:
-    """A forward pass that may turn out to be a stray one; ``step`` is how many had been made before it."""
+    """A forward pass that may turn out to be a stray one.
 
-    before: _Before
+    Attributes:
+        step: how many had been made before it.
+        before: running statistics, until its part is over.
+        moves: of its parts that are over.
+    """
+
     constant: bool
     has_gradients: bool
     step: int
-    moves: Moves | None = None
+    before: _Before = field(default_factory=dict)
+    moves: Moves = field(default_factory=dict)
 
 
 class StrayFinder:
@@ -46,39 +55,53 @@ class StrayFinder:
         self._candidates: dict[int, _Candidate] = {}
         self._blocks: dict[int, Strays] = {}
         self._early, self._timeline = Strays(), Timeline()
+        self._unreachable: int | None = None  # the last pass, if gradients were off
+        self._refills = False
 
     def begins(self, run: ForwardPass, norms: dict[str, _BatchNorm], step: int) -> None:
-        """Take down running statistics before a forward pass that may be a stray one.
+        """Take down running statistics before a forward pass, or a part of one, that may be a stray one.
 
         Of passes with gradients, once training has begun, only those that follow one to which no gradient has
-        come yet: a usual loop costs nothing.
+        come yet: a usual loop costs nothing. Of very many that wait for a backward pass, the first ones.
         """
-        if run.recomputed or run.will_be_recomputed:
+        if run.recomputed or self._is_refilling(run, norms, step):
             return
-        follows = any(each.has_gradients and each.step == step for each in self._candidates.values())
-        before = {}
-        if not step or not run.has_gradients or follows:
-            before = {
+        if self._unreachable not in (None, run.number):
+            self._settle_unreachable()
+        moving = self._moving(run, norms)
+        if not moving:
+            return
+        known = self._candidates.get(run.number)
+        if known is None:
+            known = self._candidates[run.number] = _Candidate(
+                constant=not step and _is_constant(run), has_gradients=run.trains, step=step
+            )
+        follows = any(
+            each.has_gradients and each.step == step
+            for number, each in self._candidates.items()
+            if number != run.number
+        )
+        if (not step or not run.trains or follows) and len(self._candidates) <= _MANY:
+            known.before = {
                 path: (norm, version(norm), *copies)
-                for path, norm in self._moving(run, norms)
+                for path, norm in moving
                 if (copies := copied_statistics(norm)) is not None
             }
-        if before or (step and run.has_gradients and any(True for _ in self._moving(run, norms))):
-            constant = not step and _is_constant(run)
-            self._candidates[run.number] = _Candidate(before, constant, run.has_gradients, step)
 
     def ends(self, run: ForwardPass) -> None:
-        """See what a forward pass has moved."""
+        """See what a forward pass, or a part of one, has moved."""
         candidate = self._candidates.get(run.number)
-        if candidate is None or candidate.moves is not None:
+        if candidate is None:
             return
-        watched, candidate.moves = bool(candidate.before), _moves(candidate.before)
+        watched, moves = bool(candidate.before), _moves(candidate.before)
         candidate.before = {}
-        if (watched and not candidate.moves) or (run.has_gradients and not run.can_be_reached):
-            del self._candidates[run.number]  # it moves nothing, or we can't know whether it trains
-        elif not run.has_gradients:
-            self._settle(run.number)
-        if len(self._candidates) > _MANY:
+        candidate.moves.update(moves)
+        moves_nothing = watched and not candidate.moves
+        if moves_nothing or (run.has_gradients and not run.can_be_reached):
+            del self._candidates[run.number]  # or we can't know whether it trains
+        elif not run.trains:
+            self._unreachable = run.number
+        elif len(self._candidates) > _MOST:
             self._settle(next(iter(self._candidates)))
 
     def reached(self, run: ForwardPass) -> None:
@@ -87,6 +110,7 @@ class StrayFinder:
 
     def step_ends(self, steps: int) -> None:
         """Close the account of the step before the last one; ``steps`` have been made now."""
+        self._settle_unreachable()
         for number, candidate in tuple(self._candidates.items()):
             if candidate.step < steps - 1:
                 self._settle(number)
@@ -104,7 +128,7 @@ class StrayFinder:
         early.join(self._early)
         blocks = {step: _copy(block) for step, block in self._blocks.items()}
         for candidate in self._candidates.values():
-            if candidate.step < steps and candidate.moves is not None:
+            if candidate.step < steps or not candidate.has_gradients:
                 block = early if not candidate.step else blocks.setdefault(candidate.step, Strays())
                 block.add(candidate.moves, candidate.constant, candidate.has_gradients)
         for step, block in sorted(blocks.items()):
@@ -115,23 +139,38 @@ class StrayFinder:
             dummies = Strays()
         return evaluations.found(), own.found(), dummies.found()
 
+    def _is_refilling(self, run: ForwardPass, norms: dict[str, _BatchNorm], step: int) -> bool:
+        """Whether running statistics have been reset after some training, and are estimated anew since."""
+        if run.trains or not step:
+            self._refills = False
+        elif not self._refills:
+            counters = (norm.num_batches_tracked for _, norm in self._moving(run, norms))
+            self._refills = any(counter is not None and not int(counter) for counter in counters)
+        return self._refills
+
+    def _settle_unreachable(self) -> None:
+        """Close the account of the last pass that no gradient could come to: no part goes on with it."""
+        number, self._unreachable = self._unreachable, None
+        if number is not None and number in self._candidates:
+            self._settle(number)
+
     def _settle(self, number: int) -> None:
         candidate = self._candidates.pop(number)
         step = candidate.step
         block = self._blocks.setdefault(step, Strays()) if step else self._early
-        block.add(candidate.moves or {}, candidate.constant, candidate.has_gradients)
+        block.add(candidate.moves, candidate.constant, candidate.has_gradients)
 
     def _moving(self, run: ForwardPass, norms: dict[str, _BatchNorm]) -> list[tuple[str, _BatchNorm]]:
         """The batch norms in a forward pass that move; not those whose statistics are estimated anew.
 
-        For that ``torch.optim.swa_utils.update_bn`` sets momentum to None.
+        For that ``torch.optim.swa_utils.update_bn`` sets momentum to None, and fvcore's precise BN to 1.
         """
         return [
             (path, norm)
             for path, norm in norms.items()
             if run.path in (ROOT, path) or path.startswith(f"{run.path}.")
             if isinstance(norm, _BatchNorm) and is_moving(norm)  # its class may have been changed
-            if norm.momentum is not None or self._momenta.setdefault(path, None) is None
+            if norm.momentum not in _ANEW or self._momenta.setdefault(path, norm.momentum) in _ANEW
         ]
 
 

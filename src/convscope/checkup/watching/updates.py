@@ -24,11 +24,11 @@ from convscope.checkup.watching.layers import copied_statistics, new_weight, ver
 from convscope.probe.passes import LayerCall
 
 _FEWEST_STEPS = 3
-_MOST_STEPS = 128
+_MOST_STEPS = 64
 _MOST_CALLS = 8
 
 BatchStatistics = tuple[Tensor, Tensor]
-"""Mean and unbiased variance of a batch, (C,) each, float64."""
+"""Means and unbiased variances, float64; of one batch (C,) each."""
 
 
 @torch.no_grad()
@@ -77,6 +77,7 @@ class NormUpdates:
     _before: tuple[float, BatchStatistics | None] = (0, None)
     _calls: list[BatchStatistics] = field(default_factory=list)
     _steps: list[tuple[BatchStatistics, ...]] = field(default_factory=list)
+    _shift: tuple[int, CallShift | None] = (0, None)  # of so many steps
 
     def begins(self, call: LayerCall, norm: _BatchNorm, sampled: bool) -> None:
         """The layer is about to run in training mode."""
@@ -117,12 +118,28 @@ class NormUpdates:
 
     def shift(self) -> CallShift | None:
         """Return how the calls of a step differ; None with one call a step, or under 3 sampled steps."""
+        if self._shift[0] != len(self._steps):
+            self._shift = len(self._steps), self._measured_shift()
+        return self._shift[1]
+
+    def _measured_shift(self) -> CallShift | None:
         calls = Counter(len(step) for step in self._steps).most_common(1)
         if not calls or calls[0][1] < _FEWEST_STEPS:
             return None
         steps = [step for step in self._steps if len(step) == calls[0][0]]
-        pairs = [_between(self.path, steps, other) for other in range(1, calls[0][0])]
-        return max(pairs, key=lambda pair: pair.shift if math.isfinite(pair.shift) else 0.0)
+        means_SPC, variances_SPC = _differences(steps)
+        (shift_P, error_P), (growth_P, growth_error_P) = _size(means_SPC), _size(variances_SPC)
+        largest = int(shift_P.nan_to_num(nan=0.0, posinf=0.0).argmax())
+        return CallShift(
+            self.path,
+            float(shift_P[largest]),
+            float(error_P[largest]),
+            float(growth_P[largest]),
+            calls[0][0],
+            float(growth_error_P[largest]),
+            (1, largest + 2),
+            num_steps=len(steps),
+        )
 
     def effective_values(self) -> float | None:
         """Return how many independent values a call is worth; None if that can't be told."""
@@ -141,36 +158,45 @@ class NormUpdates:
         return 1 / share if share > 0 else None
 
 
-def _between(path: str, steps: list[tuple[BatchStatistics, ...]], other: int) -> CallShift:
-    apart = [_differences(step, other) for step in steps]
-    shift, error = _size(torch.stack([mean_C for mean_C, _ in apart]))
-    growth, growth_error = _size(torch.stack([variance_C for _, variance_C in apart]))
-    return CallShift(
-        path, shift, error, growth, len(steps[0]), growth_error, (1, other + 1), num_steps=len(steps)
+def _differences(steps: list[tuple[BatchStatistics, ...]]) -> BatchStatistics:
+    """Differences of each step's first call and its others, (S, P, C), P pairs.
+
+    Returns:
+        Of the means, in standard deviations, and of the logarithms of the variances.
+    """
+    means_SKC, variances_SKC = (
+        torch.stack([torch.stack([call[which] for call in step]) for step in steps]) for which in (0, 1)
     )
-
-
-def _differences(step: tuple[BatchStatistics, ...], other: int) -> BatchStatistics:
-    """Differences of two calls' means, in standard deviations, and of the logarithms of their variances."""
-    (mean_C, variance_C), (other_C, other_variance_C) = step[0], step[other]
     tiny = torch.finfo(torch.float32).tiny
-    scale_C = ((variance_C + other_variance_C) / 2).clamp_min(tiny).sqrt()
-    growth_C = other_variance_C.clamp_min(tiny).log() - variance_C.clamp_min(tiny).log()
-    apart_C = torch.where(variance_C + other_variance_C > 0, (other_C - mean_C) / scale_C, 0.0)
-    return apart_C, growth_C.where(variance_C + other_variance_C > 0, 0.0)
+    first_S1C, others_SPC = variances_SKC[:, :1], variances_SKC[:, 1:]
+    total_SPC = first_S1C + others_SPC
+    apart_SPC = (means_SKC[:, 1:] - means_SKC[:, :1]) / (total_SPC / 2).clamp_min(tiny).sqrt()
+    growth_SPC = others_SPC.clamp_min(tiny).log() - first_S1C.clamp_min(tiny).log()
+    return apart_SPC.where(total_SPC > 0, 0.0), growth_SPC.where(total_SPC > 0, 0.0)
 
 
-def _size(apart_SC: Tensor) -> tuple[float, float]:
-    """Root mean square over channels of means over steps, without chance, and its jackknife error."""
-    number = len(apart_SC)
-    whole = _square(apart_SC)
-    without = [_square(torch.cat([apart_SC[:step], apart_SC[step + 1 :]])) for step in range(number)]
-    left_out = torch.tensor(without, dtype=torch.float64)
-    error = math.sqrt((number - 1) * float(left_out.var(correction=0)))
-    size = math.sqrt(max(whole, 0.0))
+def _size(apart_SPC: Tensor) -> BatchStatistics:
+    """Root mean squares over channels of means over steps, without chance, and their jackknife errors; (P,)."""
+    number = len(apart_SPC)
+    whole_P = _square(apart_SPC.mean(0), apart_SPC.var(0), number)
+    left_out_SP = _square(*_without_each(apart_SPC), number - 1)
+    error_P = ((number - 1) * left_out_SP.var(0, correction=0)).sqrt()
+    size_P = whole_P.clamp_min(0).sqrt()
     # √ has no slope to carry the error over at 0.
-    return size, min(error / (2 * size), math.sqrt(error)) if size > 0 else math.sqrt(error)
+    slope_P = torch.where(size_P > 0, error_P / (2 * size_P), math.inf)
+    return size_P, torch.minimum(slope_P, error_P.sqrt())
 
 
-def _square(apart_SC: Tensor) -> float:
-    return float((apart_SC.mean(0).square() - apart_SC.var(0) / len(apart_SC)).mean())
+def _square(mean: Tensor, variance: Tensor, number: int) -> Tensor:
+    """Mean over channels, the last axis, of squared means without what chance contributes."""
+    return (mean.square() - variance / number).mean(-1)
+
+
+def _without_each(apart_SPC: Tensor) -> BatchStatistics:
+    """Means and unbiased variances over all steps but one, (S, P, C) each."""
+    number = len(apart_SPC)
+    from_mean_SPC = apart_SPC - apart_SPC.mean(0)
+    mean_SPC = -from_mean_SPC / (number - 1)
+    squares_SPC = from_mean_SPC.square()
+    rest_SPC = squares_SPC.sum(0) - squares_SPC - (number - 1) * mean_SPC.square()
+    return apart_SPC.mean(0) + mean_SPC, rest_SPC.clamp_min(0) / (number - 2)

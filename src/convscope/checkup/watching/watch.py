@@ -15,6 +15,7 @@ from convscope.checkup.watching.writing import writer_of
 from convscope.core.errors import ConvscopeError
 from convscope.core.modes import require_modes
 from convscope.probe.events import listening
+from convscope.probe.surroundings import is_compiled
 from convscope.tape import require_values
 from convscope.tape.accepted import require_eager
 
@@ -81,7 +82,7 @@ def _network(model: Any) -> nn.Module:
     require_modes(model)
     if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         return _network(model.module)
-    if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
+    if is_compiled(model):
         raise ConvscopeError(
             "a compiled network, in which batch norms can't be seen",
             "the network before torch.compile",

@@ -65,10 +65,14 @@ def statistics_never_move(observation: Observation) -> Iterator[Finding]:
 def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
     """Gamma and beta don't train, but the statistics move: the layer isn't frozen.
 
-    Only in a model that was given in training mode and of which another part trains.
+    Only in a model that was given in training mode and of which another part trains. Not where a watched loop
+    has moved them nevertheless, as it does a momentum encoder's or those of a critic that trains by turns.
     """
+    moved = observation.run.moved if observation.run is not None else frozenset()
     for norm in _modules(observation):
-        if observation.training and norm.training and norm.trains is False and norm.tracks:
+        if not observation.training or norm.path in moved:
+            continue
+        if norm.training and norm.trains is False and norm.tracks:
             yield Finding(
                 "frozen-but-tracking",
                 "warning",

@@ -12,6 +12,7 @@ from convscope.core.finding import Evidence, Finding
 
 _FEWEST_STEPS = 2
 _LONG_ROW, _MANY_PASSES = 3, 5
+_TIME_AND_AGAIN = 3
 _FORGOTTEN = 0.01  # weight of what old batches have left in the running averages
 _MOVES = "torch.nn.BatchNorm2d documentation: a forward pass in training mode moves the running statistics"
 
@@ -39,8 +40,8 @@ def evaluating_in_training_mode(observation: Observation) -> Iterator[Finding]:
             f"{stray.count} forward passes from which no gradient came moved the running statistics, "
             f"interleaved with the steps: the averages are of these inputs too (a mean moved by up to "
             f"{stray.shift:.2g} σ)",
-            "nothing, if the network is to be evaluated on such inputs as well; otherwise keep the averages "
-            "from moving in these passes: model.eval(), or momentum 0",
+            "if they are evaluations, model.eval() before them, model.train() after; if they belong to the "
+            "training, such as a momentum encoder's, nothing, or momentum 0 if the averages are for others",
             _MOVES,
             effect=_effect(stray),
         )
@@ -88,7 +89,7 @@ def dummy_forwards(observation: Observation) -> Iterator[Finding]:
             "dummy-forwards",
             "warning" if left > _FORGOTTEN else "advice",
             stray.worst,
-            (*_stray_evidence(stray), Evidence("their weight by now", left, "1", "(1 − momentum)^steps")),
+            (*_stray_evidence(stray), Evidence("their weight by now", left, "1", "(1 − momentum)^updates")),
             f"{stray.count} forward passes in training mode before the first step{constant} moved the "
             f"running statistics of {len(stray.layers)} batch norms, a mean by up to {stray.shift:.2g} σ, "
             f"|log| of a variance by up to {stray.log_variance:.2g}; {left:.0%} of that is left after "
@@ -137,10 +138,12 @@ def training_in_evaluation_mode(observation: Observation) -> Iterator[Finding]:
 def freeze_undone(observation: Observation) -> Iterator[Finding]:
     """Batch norms that were in evaluation mode while the network trained, and then train by themselves.
 
-    Not if requires_grad of γ or β has changed too, as in progressive unfreezing. Effect: how far a running
+    Not if requires_grad of γ or β or their place in an optimizer has changed too, as in progressive
+    unfreezing, nor where the loop itself goes to and fro, step by step. Effect: how far a running
     mean has moved since then, over the tolerance of stale ones.
     """
-    undone = [] if observation.run is None else [n for n in observation.run.norms if n.undone_at is not None]
+    norms = () if observation.run is None else observation.run.norms
+    undone = [norm for norm in norms if norm.undone_at is not None and not _alternates(norm)]
     if not undone:
         return
     first, worst = undone[0], max(undone, key=lambda norm: norm.undone_shift)
@@ -165,6 +168,11 @@ def freeze_undone(observation: Observation) -> Iterator[Finding]:
     )
 
 
+def _alternates(norm: NormRun) -> bool:
+    """Whether a layer is put into evaluation mode time and again, for about a step each."""
+    return norm.refrozen >= _TIME_AND_AGAIN and norm.frozen_steps < 2 * (norm.refrozen + 1)
+
+
 def _stray_evidence(stray: StrayCalls) -> tuple[Evidence, ...]:
     return (
         Evidence("forward passes", stray.count, "calls", "in training mode, without a backward pass"),
@@ -182,11 +190,13 @@ def _effect(stray: StrayCalls) -> float:
 
 
 def _left(observation: Observation, stray: StrayCalls, steps: int) -> float:
-    """What is left of the moves after some steps."""
+    """What is left of the moves after some steps, of one update or more each."""
     norm = next((norm for norm in observation.norms if norm.path == stray.worst), None)
     if norm is None or norm.momentum is None:
         return 1.0
-    return float((1 - norm.momentum) ** steps)
+    runs = () if observation.run is None else observation.run.norms
+    updates = next((run.updates + run.recomputed for run in runs if run.path == stray.worst), 1)
+    return float((1 - norm.momentum) ** (steps * max(updates, 1)))
 
 
 def _only(norms: list[NormRun], observation: Observation) -> str:

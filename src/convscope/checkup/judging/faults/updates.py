@@ -31,7 +31,8 @@ def accumulated_batches(observation: Observation) -> Iterator[Finding]:
     found = [
         norm
         for norm, declared in _updated(observation, run)
-        if norm.updates > 1 and declared not in (norm.updates, norm.updates + norm.recomputed)
+        if norm.updates > 1
+        if declared not in (norm.updates, norm.updates + norm.recomputed) or _worth(norm) < _FEWEST_VALUES
     ]
     if not found:
         return
@@ -39,7 +40,11 @@ def accumulated_batches(observation: Observation) -> Iterator[Finding]:
     small = _worth(worst) < _FEWEST_VALUES
     k = found[0].updates
     measured = worst.effective_values is not None
-    batches = f"larger batches, or cs.norm.convert(model, 'group'); and cs.norm.correct_momentum(model, {k})"
+    corrected = all(
+        declared >= norm.updates for norm, declared in _updated(observation, run) if norm in found
+    )
+    momentum = "" if corrected else f"; and cs.norm.correct_momentum(model, {k})"
+    batches = f"larger batches, or cs.norm.convert(model, 'group'){momentum}"
     yield Finding(
         "accumulated-batches",
         "warning" if small else "advice",
@@ -152,7 +157,7 @@ def scale_drift(observation: Observation) -> Iterator[Finding]:
     yield Finding(
         "scale-drift",
         "warning" if explodes else "advice",
-        drifting[0].norm,
+        worst.norm,
         (
             Evidence("relative step", worst.update, "1", f"‖Δw‖ / ‖w‖ of {worst.name}, median"),
             Evidence("‖w‖ at the start", worst.start, "1", worst.name),
@@ -166,7 +171,9 @@ def scale_drift(observation: Observation) -> Iterator[Finding]:
         "of what it could be), so that the step relative to the length is the learning rate that counts",
         "a smaller learning rate or weight decay: it is their product that the length settles by"
         if explodes
-        else "weight decay on these weights, or a larger learning rate: long weights learn little",
+        else "weight decay on these weights, which keeps their length: long ones learn little"
+        if worst.update >= _SMALLEST_UPDATE
+        else "weight decay on these weights, or a larger learning rate: steps are lost to rounding",
         "van Laarhoven, L2 Regularization versus Batch and Weight Normalization, arXiv 1706.05350, section 3",
         effect=_drift(worst),
     )
