@@ -64,6 +64,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
 
 
+@pytest.mark.slow
 def test_all_formats_at_once(run, tmp_path):
     outs = "--out a.onnx --out made/b.pt2 --out c.safetensors"
     code, out, err = run(f"fold alexnet --norm batch {SMALL} {outs} --json")

@@ -238,15 +238,21 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "program.pt2"
+    torch.export.save(torch.export.export(torch.nn.Conv2d(3, 2, 3), (torch.ones(1, 3, 8, 8),)), path)
+    return path
+
+
 @pytest.mark.parametrize("line", BAD)
-def test_bad_input_is_one_line_and_leaves_nothing(capsys, picture, in_tmp_path, line):
+def test_bad_input_is_one_line_and_leaves_nothing(capsys, picture, in_tmp_path, program, line):
     (in_tmp_path / "corrupt.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header")
     (in_tmp_path / "corrupt.pth").write_bytes(b"not a checkpoint")
     (in_tmp_path / "net.py").write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 2, 3)\n")
     (in_tmp_path / "empty.pt2").touch()
     torch.save({"weight": torch.ones(3)}, in_tmp_path / "weights.pt2")
-    program = torch.export.export(torch.nn.Conv2d(3, 2, 3), (torch.ones(1, 3, 8, 8),))
-    torch.export.save(program, in_tmp_path / "program.pt2")
+    (in_tmp_path / "program.pt2").write_bytes(program.read_bytes())
     (in_tmp_path / "empty").mkdir()
     (in_tmp_path / "unreadable").mkdir()
     (in_tmp_path / "unreadable" / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")

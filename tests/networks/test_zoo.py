@@ -102,14 +102,19 @@ def test_an_absent_library_is_named(monkeypatch, library):
         load(f"{prefix}:something")
 
 
-def test_a_library_that_breaks_while_importing_is_explained(monkeypatch):
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("operator torchvision::nms does not exist", r"no compiled operators for this PyTorch.*pip install"),
+        ("cannot import name 'x'", r"torchvision is installed and can't be imported \(cannot.*release"),
+    ],
+)
+def test_a_library_that_breaks_while_importing_is_explained(monkeypatch, message, words):
     def broken(name):
-        raise RuntimeError("operator torchvision::nms does not exist")
+        raise RuntimeError(message)
 
     monkeypatch.setattr("convscope.networks.zoo.import_module", broken)
-    with pytest.raises(
-        ConvscopeError, match=r"torchvision is installed and can't be imported \(operator.*release"
-    ):
+    with pytest.raises(ConvscopeError, match=words):
         load("torchvision:resnet18")
 
 

@@ -96,6 +96,37 @@ def test_gains_with_dead_channels_marked(data):
     assert _drawn(spec, data, shown="nothing") == []
 
 
+def _labels(spec, data):
+    """The texts of the axes' ticks, and of the legend."""
+    svg = vl_convert.vegalite_to_svg(json.dumps({**_filled(spec, data), "width": 400}))
+    texts = {}
+    for role in ("axis-label", "legend-label"):
+        groups = re.findall(rf'class="mark-text role-{role}"[^>]*>(.*?)</g>', svg, re.DOTALL)
+        texts[role] = [re.findall(r"<text[^>]*>([^<]*)</text>", group) for group in groups]
+    return texts
+
+
+def test_gains_that_are_all_alike_have_axes(checkup):
+    single = replace(checkup.layers[0].single, gamma=(1.0,) * 4, beta=(0.0,) * 4, dead=(False,) * 4)
+    data = {"checkup": replace(checkup, layers=(replace(checkup.layers[0], single=single),)).to_dict()}
+    spec = checkup_charts(data["checkup"])["checkup-gains"]
+    texts = _labels(spec, data)
+    assert [len(set(ticks)) >= 3 for ticks in texts["axis-label"]] == [True, True]
+    assert texts["legend-label"] == [["alive"]]
+    assert sum("γ: 1;" in label for _, label in _drawn(spec, data)) == 4
+
+
+def test_running_statistics_that_are_all_alike_have_a_line_to_lie_on(checkup):
+    single = replace(
+        checkup.layers[0].single, running_mean=(0.0,) * 4, mean=(-10.0, 0.0, 1.0, 5.0), mean_error=(0.0,) * 4
+    )
+    data = {"checkup": replace(checkup, layers=(replace(checkup.layers[0], single=single),)).to_dict()}
+    spec = checkup_charts(data["checkup"])["checkup-statistics"]
+    across, up = _labels(spec, data)["axis-label"]
+    assert across == up  # the same scale, so that the line goes from corner to corner
+    assert {"−10", "5"} <= set(up)
+
+
 def test_gains_of_which_it_is_not_known_what_reads_them(checkup):
     single = replace(checkup.layers[0].single, dead=None)
     data = {"checkup": replace(checkup, layers=(replace(checkup.layers[0], single=single),)).to_dict()}

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 import convscope as cs
+from convscope.checkup import Left, Mended, Mending
 from convscope.core.errors import ConvscopeError
 from convscope.report.checkup_page import checkup_html, write_checkup
 from convscope.report.fault_pages import fault_pages
@@ -41,6 +43,53 @@ def test_pages_have_no_links_and_no_title(checkup):
     assert "<h2" not in page
     assert "href" not in page
     assert "<h4>What it is</h4>" in page
+
+
+def test_what_is_the_same_elsewhere_is_in_its_findings_cell(checkup):
+    first = checkup.findings[0]
+    alike = replace(checkup, findings=(first, replace(first, address="bn7#1"), checkup.findings[1]))
+    html = checkup_html(alike)
+    (cell,) = re.findall(
+        r'<div class="kind">(?:(?!<div class="kind">).)*?The same at.*?</details></div>', html, re.DOTALL
+    )
+    assert "bn7#1" in cell
+    assert "The same at 1 more place<" in cell
+    falling = replace(alike, findings=(first, replace(first, effect=0.5)))
+    assert "1 more place, by falling effect" in checkup_html(falling)
+
+
+def test_a_network_without_batch_norm_is_said_to_have_none():
+    found = cs.checkup(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8))
+    assert "This network has no batch norm" in checkup_html(found)
+
+
+def test_a_mending_shows_repairs_numbers_and_what_is_left(checkup, hostile):
+    after = replace(checkup, findings=checkup.findings[1:], gap=0.01)
+    found = Mending(
+        checkup,
+        after,
+        (Mended(("stale-statistics",), ("bn1#1",), f"estimated anew {hostile}", 2e-7),),
+        (Left("dead-gamma", "bn2#1", "it needs a decision"),),
+        nn.ReLU(),
+        checkup.state,
+    )
+    html = checkup_html(found, "net")
+    body = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    words = " ".join(re.sub(r"<[^>]*>", " ", body).split())
+    assert hostile not in html
+    assert "The given network has the same hashes before and after all repairs" in words
+    assert re.search(r"gap between them, in the loss.{1,8}s unit 0\.11 ± 0\.02 0\.01 ± 0\.02", words)
+    assert "Gone: stale-statistics at bn1#1" in words
+    assert "dead-gamma at bn2#1 : it needs a decision" in words
+    assert "Check-up of the batch norms of the mended copy" in words
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+    assert data["checkup"] == json.loads(after.to_json())
+
+
+def test_the_page_says_when_and_with_what_it_was_made(checkup):
+    html = checkup_html(checkup)
+    assert "Written on" in html
+    assert torch.__version__ in html
 
 
 def test_files_are_whole_or_not_written(checkup, tmp_path):

@@ -15,6 +15,19 @@ def page_names() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
 
 
+def summary_of(fault: str) -> str:
+    """Return in a few words what a fault is.
+
+    Args:
+        fault: one of :func:`page_names`.
+
+    Example:
+        >>> summary_of("momentum-convention")
+        'the newest batch outweighs all others'
+    """
+    return page_of(fault).partition("\n")[0].partition(":")[2].strip()
+
+
 def page_of(fault: str) -> str:
     """Return the page about a fault, as Markdown.
 
@@ -33,7 +46,7 @@ def page_of(fault: str) -> str:
         near = get_close_matches(fault, names, n=1)
         raise ConvscopeError(
             f"no page about the fault {fault!r}",
-            f"one of {', '.join(names)}",
+            f"one of {len(names)} faults, which convscope checkup --explain lists",
             f"did you mean {near[0]!r}?" if near else "check the name",
         )
     return _PAGES.joinpath(fault + _SUFFIX).read_text(encoding="utf-8")

@@ -35,9 +35,11 @@ COMMANDS = {
         "checkup zfnet --weights run/final.safetensors --data photos",
         "checkup net.py:build --weights best.pth --data photos --batch 64 --max-batches 20 --json",
         "checkup zfnet --weights run/final.safetensors --data photos --fix --out mended.safetensors",
+        "checkup net.py:build --data pictures --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         "checkup net.py:build --data photos --page checkup.html",
         "checkup net.py:student --reference net.py:teacher",
         "checkup --explain stale-statistics",
+        "checkup --explain",
     ),
     "fold": (
         "Move test-time batch norm into the layers around it, prove it, and say where each one went. "

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from convscope.networks import Loaded
 
 _NAMED = "alexnet, zfnet, timm:NAME, torchvision:NAME, hf:FOLDER, module:callable"
-Network = Annotated[str, Parameter(help=f"{_NAMED}, file.py:callable or model.pt2.")]
-Modules = Annotated[str, Parameter(help=f"{_NAMED} or file.py:callable.")]
+_CALLED = (
+    "A callable is called without arguments, but for --num-classes, --norm, --width and --variant as "
+    "keywords where they are given; it returns a network, or a network and its inputs or their shape."
+)
+Network = Annotated[str, Parameter(help=f"{_NAMED}, file.py:callable or model.pt2. {_CALLED}")]
+Modules = Annotated[str, Parameter(help=f"{_NAMED} or file.py:callable. {_CALLED}")]
 """A network whose modules are still there, which those of an exported program aren't."""
 Norm = Annotated[
     str | None,
@@ -33,7 +37,8 @@ class NetworkOptions:
 
     Attributes:
         weights: Weights to load: safetensors, or a checkpoint that torch.load reads with weights_only.
-        input: Shape of one input, such as 3x224x224.
+        input: Shape of one input, such as 3x224x224. Without it: as the network or its weights say; for a
+            callable that says nothing, 3x224x224.
         batch: Number of inputs.
         classes: File with class names, one per line, or JSON.
         num_classes: Number of classes of a fresh network.
@@ -69,6 +74,10 @@ class NetworkOptions:
         """Return the network that the words name; ``defaults`` hold where the words say nothing."""
         from convscope.networks import load
 
+        if self.batch is not None and self.batch < 1:
+            raise ConvscopeError(
+                f"--batch {self.batch}", "a whole number from 1", "say how many inputs a batch has"
+            )
         words = {name: getattr(self, name) for name in ("num_classes", "norm", "width", "variant")}
         given = {**defaults, **{name: word for name, word in words.items() if word is not None}}
         shape = input_shape(self.input) if self.input else given.pop("input_shape", None)

@@ -18,9 +18,9 @@ def show(result: Result, *, as_json: bool) -> None:
     draw(result)
 
 
-def draw(rendering: RenderableType) -> None:
-    """Print a rendering to standard output; colours only on a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+def draw(rendering: RenderableType, file_width: int = _FILE_WIDTH) -> None:
+    """Print a rendering to standard output; colours only on a terminal, ``file_width`` cells elsewhere."""
+    console = Console(width=None if sys.stdout.isatty() else file_width)
     console.print(rendering)
 
 

@@ -75,3 +75,18 @@ def parse_bytes(text: str) -> int:
 def _three_figures(value: float) -> str:
     decimals = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
     return f"{value:.{decimals}f}"
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun.
+
+    Args:
+        count: how many.
+        singular: the noun of one.
+        plural: of several; with an s where it isn't given.
+
+    Example:
+        >>> counted(1, "forward pass", "forward passes"), counted(2000, "image")
+        ('1 forward pass', '2,000 images')
+    """
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"

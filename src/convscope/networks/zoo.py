@@ -115,6 +115,14 @@ def _library(module: str, package: str) -> Any:
             f"{package} can't be imported ({error})", f"{package} installed", f"pip install {package}"
         ) from error
     except (ImportError, RuntimeError, AttributeError) as error:
+        if "torchvision::" in str(error):
+            raise ConvscopeError(
+                f"{package} can't be imported: the torchvision that is installed has no compiled operators "
+                f"for this PyTorch ({error})",
+                "a torchvision that was built for the torch beside it",
+                "install both from one index, such as pip install torch torchvision --index-url "
+                "https://download.pytorch.org/whl/cpu",
+            ) from error
         raise ConvscopeError(
             f"{package} is installed and can't be imported ({error})",
             "builds of torch, torchvision and timm that belong together",

@@ -40,7 +40,7 @@ def frame(layers: Sequence[Spec], height: int, params: Sequence[Spec] = (), **le
             "view": {"stroke": None},
             "font": "system-ui, sans-serif",
             "axis": {"domain": False, "ticks": False, "labelPadding": 6, "titleFontWeight": "normal",
-                     "gridOpacity": 0.35, "tickCount": 5},
+                     "titlePadding": 10, "gridOpacity": 0.35, "tickCount": 5},
             "legend": {"orient": "top", "symbolStrokeWidth": 2.5, "labelFontSize": 12, **legend},
         },
     }  # fmt: skip

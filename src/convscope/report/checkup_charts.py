@@ -1,21 +1,18 @@
 """The check-up's pictures, as Vega-Lite specifications that take their data from the page's JSON.
 
-Running statistics against those of the data, channel by channel with error bars; gamma against beta with the
-dead channels marked; each layer's share of the gap; and percentiles of activations over a watched training.
+Running statistics against those of the data, and gamma against beta, channel by channel
+(:mod:`convscope.report.channel_charts`); each layer's share of the gap; and percentiles of activations over a
+watched training.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convscope.report.chart_frame import ACCENT, QUIET, WRONG, Spec, choice, field, frame
+from convscope.report.channel_charts import LOOSE, gains_chart, states_of, statistics_chart
+from convscope.report.chart_frame import ACCENT, WRONG, Spec, choice, field, frame
 
-_ALL = "all batch norms"
-_ERRORS = 2  # standard errors that a bar reaches to either side
-_FLATTENED = ("number", "mean", "running_mean", "mean_error", "variance", "running_variance",
-              "variance_error")  # fmt: skip
-_MEANS, _DEVIATIONS = "means", "standard deviations"
-_LOOSE = {"zero": False, "nice": True, "padding": 10}
-_LAYERS = field("checkup.layers")
+_LINES = ("#f4f1ec", 3.5), ("#22262a", 1.4)
+_ERRORS = 2  # standard errors that a line reaches to either side
 
 
 def checkup_charts(checkup: Mapping[str, Any]) -> dict[str, Spec]:
@@ -32,142 +29,13 @@ def checkup_charts(checkup: Mapping[str, Any]) -> dict[str, Spec]:
         addresses = [each["address"] for each in measured]
         specs["checkup-statistics"] = statistics_chart(addresses, _first(checkup, measured))
     if affine:
-        unknown = any(each["single"]["dead"] is None for each in affine)
-        specs["checkup-gains"] = gains_chart([each["address"] for each in affine], unknown)
+        specs["checkup-gains"] = gains_chart([each["address"] for each in affine], states_of(affine))
     if checkup["attribution"]:
         specs["checkup-gap"] = attribution_chart(len(checkup["attribution"]))
     if checkup["percentiles"]:
         paths = list(dict.fromkeys(each["path"] for each in checkup["percentiles"]))
         specs["checkup-percentiles"] = percentiles_chart(paths)
     return specs
-
-
-def statistics_chart(addresses: Sequence[str], first: str) -> Spec:
-    """Return the chart of measured against running statistics, a point a channel, for a chosen batch norm.
-
-    A point is off the diagonal by what the layer has wrong; bars are two standard errors.
-
-    Args:
-        addresses: batch norms to choose from.
-        first: the one that is shown at first.
-    """
-    channels = _channels()
-    x = _quantity("running", "running, as used at test time")
-    y = _quantity("measured", "measured on the data")
-    bars = {
-        "data": _LAYERS,
-        "transform": channels,
-        "mark": {"type": "rule", "color": ACCENT, "opacity": 0.55},
-        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
-    }
-    points = {
-        "data": _LAYERS,
-        "transform": channels,
-        "mark": {"type": "point", "filled": True, "size": 34, "opacity": 0.9, "color": ACCENT},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "tooltip": [
-                {"field": "number", "title": "channel"},
-                {"field": "running", "title": "running", "format": ".4~g"},
-                {"field": "measured", "title": "measured", "format": ".4~g"},
-                {"field": "low", "title": "− 2 standard errors", "format": ".4~g"},
-                {"field": "high", "title": "+ 2 standard errors", "format": ".4~g"},
-            ],
-        },
-    }
-    return frame(
-        [_diagonal(channels, x, y), bars, points],
-        300,
-        [choice("layer", first, addresses, "Batch norm "),
-         choice("statistic", _MEANS, (_MEANS, _DEVIATIONS), "Statistic ")],
-    )  # fmt: skip
-
-
-def _channels() -> list[Spec]:
-    """Rows of the chosen batch norm, one a channel: the statistic running, measured, and how surely."""
-    flat = {"flatten": [f"single.{name}" for name in _FLATTENED], "as": list(_FLATTENED)}
-    error = f"{_ERRORS} * datum.mean_error"
-    factor = f"exp({_ERRORS / 2} * datum.variance_error)"  # of a logarithm of the variance, halved by √
-    is_mean = f"statistic === '{_MEANS}'"
-    return [
-        {"filter": "datum.address === layer && isValid(datum.single) && isValid(datum.single.mean)"},
-        flat,
-        {"calculate": f"{is_mean} ? datum.running_mean : sqrt(datum.running_variance)", "as": "running"},
-        {"calculate": f"{is_mean} ? datum.mean : sqrt(datum.variance)", "as": "measured"},
-        {"calculate": f"{is_mean} ? datum.mean - {error} : datum.measured / {factor}", "as": "low"},
-        {"calculate": f"{is_mean} ? datum.mean + {error} : datum.measured * {factor}", "as": "high"},
-    ]
-
-
-def _diagonal(rows: list[Spec], x: Spec, y: Spec) -> Spec:
-    """Where running and measured statistics are the same."""
-    ends = [
-        {"op": "min", "field": "running", "as": "least"},
-        {"op": "max", "field": "running", "as": "most"},
-    ]
-    return {
-        "data": _LAYERS,
-        "transform": [*rows, {"aggregate": ends}],
-        "mark": {"type": "rule", "color": QUIET, "strokeDash": [4, 3]},
-        "encoding": {
-            "x": {**x, "field": "least"},
-            "x2": {"field": "most"},
-            "y": {**y, "field": "least"},
-            "y2": {"field": "most"},
-        },
-    }
-
-
-def _quantity(name: str, title: str) -> Spec:
-    return {"field": name, "type": "quantitative", "title": title, "scale": _LOOSE}
-
-
-def gains_chart(addresses: Sequence[str], unknown: bool = False) -> Spec:
-    """Return the chart of γ against β, a point a channel, for all batch norms or a chosen one.
-
-    Args:
-        addresses: batch norms to choose from.
-        unknown: whether it isn't known of every batch norm which channels are dead.
-    """
-    states = ("alive", "dead", "not known")[: 3 if unknown else 2]
-    dead = "datum.dead === true ? 'dead' : datum.dead === false ? 'alive' : 'not known'"
-    points = {
-        "data": _LAYERS,
-        "transform": [
-            {"filter": f"(shown === '{_ALL}' || datum.address === shown) && isValid(datum.single.gamma)"},
-            {"calculate": "isValid(datum.single.dead) ? datum.single.dead : []", "as": "known"},
-            {"flatten": ["single.number", "single.gamma", "single.beta", "known"],
-             "as": ["number", "gamma", "beta", "dead"]},
-            {"calculate": dead, "as": "state"},
-        ],
-        "mark": {"type": "point", "filled": True, "opacity": 0.7},
-        "encoding": {
-            "x": _quantity("gamma", "γ"),
-            "y": _quantity("beta", "β"),
-            "color": {
-                "field": "state",
-                "type": "nominal",
-                "scale": {"domain": list(states), "range": [ACCENT, WRONG, QUIET][: len(states)]},
-                "legend": {"title": None, "symbolSize": 60},
-            },
-            "shape": {
-                "field": "state",
-                "type": "nominal",
-                "scale": {"domain": list(states), "range": ["circle", "cross", "circle"][: len(states)]},
-                "legend": {"title": None, "symbolSize": 60},
-            },
-            "size": {"condition": {"test": "datum.state === 'dead'", "value": 90}, "value": 26},
-            "tooltip": [
-                {"field": "address", "title": "batch norm"},
-                {"field": "number", "title": "channel"},
-                {"field": "gamma", "title": "γ", "format": ".4~g"},
-                {"field": "beta", "title": "β", "format": ".4~g"},
-                {"field": "state", "title": "after the ReLU"},
-            ],
-        },
-    }  # fmt: skip
-    return frame([points], 280, [choice("shown", _ALL, (_ALL, *addresses), "Batch norm ")])
 
 
 def attribution_chart(num_layers: int) -> Spec:
@@ -216,13 +84,11 @@ def attribution_chart(num_layers: int) -> Spec:
             ],
         },
     }
-    errors = {
-        "data": data,
-        "transform": rows,
-        "mark": {"type": "rule", "color": QUIET},
-        "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-    }
-    return frame([bars, errors], max(60, 22 * shown), [])
+    # Light below dark, so that the line shows on bars and on pages of any colour.
+    halo, line = ({"type": "rule", "color": color, "strokeWidth": width} for color, width in _LINES)
+    encoding = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    errors = [{"data": data, "transform": rows, "mark": mark, "encoding": encoding} for mark in (halo, line)]
+    return frame([bars, *errors], max(60, 22 * shown), [])
 
 
 def percentiles_chart(
@@ -244,7 +110,7 @@ def percentiles_chart(
         {"flatten": ["steps", "low", "median", "high"], "as": ["step", "p15", "p50", "p85"]},
     ]
     x = {"field": "step", "type": "quantitative", "title": "optimizer steps", "axis": {"grid": False}}
-    y = {"type": "quantitative", "title": "value of the channel", "scale": _LOOSE}
+    y = {"type": "quantitative", "title": "value of the channel", "scale": LOOSE}
     tooltip = [
         {"field": "step", "title": "steps"},
         {"field": "channel", "title": "channel"},

@@ -5,9 +5,11 @@ page carries that name beside each number, so that anybody can write the number 
 A number that isn't there is written as a dash, never as zero.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from convscope.core import units
 from convscope.core.units import format_bytes, format_count, format_percent
 
 MISSING = "–"
@@ -35,6 +37,32 @@ def number(value: float) -> str:
     if abs(value) >= 1e4:
         return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
     return f"{value:.4g}"
+
+
+def doubt(value: float) -> str:
+    """Return a standard error with two significant figures.
+
+    Example:
+        >>> doubt(0.06682), doubt(math.inf)
+        ('0.067', 'inf')
+    """
+    return f"{value:.2g}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Return a number with its standard error, no more digits than that leaves it; a dash for None.
+
+    Example:
+        >>> with_error(0.9543, 0.06682), with_error(2.25713, 0.0075), with_error(0.1, 0.02)
+        ('0.954 ± 0.067', '2.257 ± 0.0075', '0.1 ± 0.02')
+        >>> with_error(0.5, None), with_error(None, None)
+        ('0.5', '–')
+    """
+    if value is None or error is None:
+        return write("number", value)
+    known = value and error and math.isfinite(value) and math.isfinite(error)
+    places = 1 - math.floor(math.log10(error)) if known else 0
+    return f"{number(round(value, places) if known else value)} ± {doubt(error)}"
 
 
 percent = format_percent
@@ -120,6 +148,7 @@ def joined(value: Sequence[Any]) -> str:
 FORMATS: dict[str, Callable[[Any], str]] = {
     "bytes": format_bytes,
     "count": format_count,
+    "doubt": doubt,
     "error": error,
     "exact": exact,
     "joined": joined,
@@ -198,7 +227,7 @@ def counted(count: int, plural: str) -> str:
         >>> counted(1, "batches"), counted(2000, "images")
         ('1 batch', '2,000 images')
     """
-    return f"{exact(count)} {singular(plural) if count == 1 else plural}"
+    return units.counted(count, singular(plural), plural)
 
 
 def evidence(value: Any, unit: str, name: str = "") -> str:

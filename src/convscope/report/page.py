@@ -111,6 +111,7 @@ def page_environment(fields: Fields) -> Environment:
     )
     environment.globals.update(
         get=fields.get,
+        has=fields.has,
         items=fields.items,
         num=fields.number,
         txt=fields.text,

@@ -1,24 +1,26 @@
 """The check-up in the terminal."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 
-from convscope.checkup import Checkup, NormHealth
+from convscope.checkup import Checkup
 from convscope.checkup.observed import LayerGap
 from convscope.checkup.result import StateProof
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Finding
 from convscope.core.result import renders
-from convscope.report.formats import counted, exact, number, write
+from convscope.report.cost_grid import Grid
+from convscope.report.formats import counted, with_error, write
+from convscope.report.given import given_facts
+from convscope.report.norms_grid import OPTIONAL, norms_grid
+from convscope.report.terminal.fitting import Fitting
 from convscope.report.terminal.tables import facts, finding, label, sections, table, title
 
 _NAMED = 6  # places that are named one by one
-_COLUMNS = ("Batch norm", "Channels#", "Values#", "worth#", "Mean off by σ#", "Variance off by log#",
-            "Stale#", "Dead#", "Median γ#", "Momentum#")  # fmt: skip
-
 
 _OVERLAP = "loss in evaluation mode minus that with this layer switched; shares overlap and don't add up"
 _SHARES = ("Batch norm on batch statistics", "takes of the gap#", "")
@@ -26,15 +28,16 @@ _SHARES = ("Batch norm on batch statistics", "takes of the gap#", "")
 
 @renders(Checkup)
 def render_checkup(checkup: Checkup) -> RenderableType:
-    """Return the findings, the gap, the table of batch norms, what couldn't be checked, and the proof."""
+    """Return the gap, the findings, the table of batch norms, what couldn't be checked, and the proof."""
     nothing = "nothing to say: no fault was found" if checkup.layers else "there is nothing to check"
     return sections(
         title(_heading(checkup)),
+        facts(given_facts(checkup)) if checkup.given else None,
+        _gap(checkup),
         _findings(checkup.findings) if checkup.findings else label(nothing, "dim"),
         _more(checkup),
-        _gap(checkup),
         table(_SHARES, map(_share, checkup.attribution), note=_OVERLAP) if checkup.attribution else None,
-        table(_COLUMNS, map(_row, checkup.layers)) if checkup.layers else None,
+        _layers(checkup),
         _lines(f"expected: {fault} at {places}" for fault, places in _declared(checkup.expected)),
         _lines(f"not checked: {what}: {reason}" for what, reason in _unchecked(checkup.unchecked)),
         unchanged(checkup.state, "the check-up"),
@@ -58,11 +61,16 @@ def _findings(found: tuple[Finding, ...]) -> RenderableType:
     for each in found:
         alike.setdefault((each.fault, each.severity), []).append(each)
     parts: list[RenderableType] = []
+    remedies: set[tuple[str, str]] = set()
     for first, *others in alike.values():
-        parts.append(finding(first))
+        told = (first.fault, first.remedy) in remedies
+        remedies.add((first.fault, first.remedy))
+        parts.append(finding(replace(first, remedy="the same as above") if told else first))
         if others:
+            ordered = len({each.effect for each in (first, *others)}) > 1
             places = _places([each.address for each in others])
-            parts.append(Padding(label(f"The same, by falling effect, at {places}", "dim"), (0, 0, 0, 3)))
+            same = f"The same{', by falling effect,' if ordered else ''} at {places}"
+            parts.append(Padding(label(same, "dim"), (0, 0, 0, 3)))
     return Group(*parts)
 
 
@@ -121,7 +129,7 @@ def unchanged(state: StateProof | None, during: str, after: str = "after") -> Re
 def _share(share: LayerGap) -> tuple[object, ...]:
     return (
         share.path,
-        _with_error(share.difference, share.error),
+        with_error(share.difference, share.error),
         "misled by a layer before it" if share.misled else "",
     )
 
@@ -129,31 +137,22 @@ def _share(share: LayerGap) -> tuple[object, ...]:
 def _gap(checkup: Checkup) -> RenderableType | None:
     if checkup.gap is None:
         return None
-    error = f" ± {number(checkup.gap_error)}" if checkup.gap_error is not None else ""
     return facts(
         (
             ("loss with running statistics", write("number", checkup.eval_loss)),
             ("loss with batch statistics", write("number", checkup.batch_loss)),
-            ("gap", number(checkup.gap) + error),
+            ("gap, the first minus the second", with_error(checkup.gap, checkup.gap_error)),
         )
     )
 
 
-def _row(layer: NormHealth) -> tuple[object, ...]:
-    gamma = layer.gamma_range[1] if layer.gamma_range else None
-    return (
-        layer.address + (" (frozen)" if layer.frozen else ""),
-        exact(layer.channels),
-        write("exact", layer.num_values),
-        write("number", layer.effective_values),
-        _with_error(layer.mean_residual, layer.mean_error),
-        _with_error(layer.variance_residual, layer.variance_error),
-        write("exact", layer.stale_channels),
-        write("exact", layer.dead_channels),
-        write("number", gamma),
-        write("number", layer.momentum),
-    )
+def _layers(checkup: Checkup) -> RenderableType | None:
+    """The table of batch norms, with as many of its columns as there is room for."""
+    if not checkup.layers:
+        return None
+    ways = range(len(OPTIONAL) + 1)
+    return Fitting([partial(_grids, checkup, OPTIONAL[:number]) for number in ways])
 
 
-def _with_error(value: float | None, error: float | None) -> str:
-    return write("number", value) + (f" ± {error:.2g}" if value is not None and error is not None else "")
+def _grids(checkup: Checkup, hidden: Sequence[str]) -> list[Grid]:
+    return [norms_grid(checkup.layers, hidden)]

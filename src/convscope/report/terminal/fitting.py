@@ -7,15 +7,14 @@ from rich.table import Table
 
 from convscope.report.cost_grid import Grid
 from convscope.report.terminal.names import Name
-from convscope.report.terminal.tables import label, table
-
-_GAP = 2  # between two columns
+from convscope.report.terminal.tables import GAP, label, table
 
 
 class Fitting:
     """The first of several ways to show the same that fits into the terminal.
 
-    If none fits, the last one is shown with its names broken; numbers never are.
+    If none fits, the last one is shown with its names broken; if that doesn't fit either, row by row. Numbers
+    are never broken.
 
     Args:
         ways: each makes the grids to be shown below one another, the widest way first.
@@ -75,9 +74,10 @@ def _widths(grid: Grid) -> list[int]:
 
 
 def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + _GAP * (len(widths) - 1)
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def _cell(cell: str, place: int, grid: Grid) -> object:
-    text = label(cell, "dim" if place == 1 or cell in ("0", "0 B") else "")
-    return text if grid.columns[place].endswith("#") else Name(text)
+    numeric = grid.columns[place].endswith("#")
+    text = label(cell, "dim" if (place == 1 and not numeric) or cell in ("0", "0 B") else "")
+    return text if numeric else Name(text)

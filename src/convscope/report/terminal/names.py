@@ -22,6 +22,9 @@ class Name:
     def __init__(self, text: Text) -> None:
         self._text = text
 
+    def __str__(self) -> str:
+        return self._text.plain
+
     @property
     def width(self) -> int:
         """Cells of the whole name on one line."""

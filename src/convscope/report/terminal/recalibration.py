@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.norm.recalibration import HeldOut, RecalibratedLayer, Recalibration, Residual
-from convscope.report.formats import counted, exact, number, signed
+from convscope.report.formats import counted, exact, number, signed, with_error
 from convscope.report.terminal.tables import facts, label, sections, table, title
 
 _COLUMNS = ("Batch norm", "Values#", "Mean off by σ#", "after#", "Variance off by log#", "after#")
@@ -65,12 +65,8 @@ def _row(layer: RecalibratedLayer, num_batches: int) -> tuple[object, ...]:
 
 
 def _mean(found: Residual | None) -> str:
-    return "" if found is None else _with_error(found.mean, found.mean_error)
+    return "" if found is None else with_error(found.mean, found.mean_error)
 
 
 def _variance(found: Residual | None) -> str:
-    return "" if found is None else _with_error(found.variance, found.variance_error)
-
-
-def _with_error(value: float, error: float | None) -> str:
-    return number(value) + ("" if error is None else f" ± {error:.2g}")
+    return "" if found is None else with_error(found.variance, found.variance_error)

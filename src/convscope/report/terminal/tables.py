@@ -4,12 +4,13 @@ Names come from networks, files and folders, so they are never read as mark-up, 
 them are written out instead of being sent to the terminal.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from convscope.core.finding import Finding
@@ -18,6 +19,12 @@ from convscope.report.terminal.names import Name
 
 UNITS_NOTE = "1 MAC = 2 FLOPs; 1 MiB = 1,048,576 B; all numbers are for the whole batch"
 
+WHOLE = ("", "self", "self#1")
+"""Addresses of the whole network, which needs no place."""
+
+GAP = 2
+"""Cells between two columns."""
+_TEXT = 12  # cells below which a column of text isn't folded
 _STYLES = {"error": "bold red", "warning": "yellow", "advice": "blue", "info": "dim"}
 
 
@@ -35,10 +42,51 @@ def label(value: Any, style: str = "") -> Text:
     return Text(text, style=style, overflow="fold")
 
 
+class WholeTable(Table):
+    """A table whose numbers are whole: where there is no room for that, each row is told in lines."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or its rows one below the other."""
+        least = [_least_width(column) for column in self.columns]
+        if sum(least) + GAP * (len(least) - 1) <= options.max_width:
+            yield from super().__rich_console__(console, options)
+        else:
+            yield Group(*self._told())
+
+    def _told(self) -> Iterator[RenderableType]:
+        """Each row as its first cell, and below it the others with their titles; then the note."""
+        titles = [str(column.header) for column in self.columns]
+        rows = list(zip(*(column.cells for column in self.columns), strict=True))
+        if self.show_footer:
+            feet = [str(column.footer).split("\n") for column in self.columns]
+            rows += zip(*(map(label, foot) for foot in feet), strict=True)
+        for first, *others in rows:
+            named = zip(titles[1:], map(str, others), strict=True)
+            texts = (f"{title}: {cell}" if title else cell for title, cell in named if cell)
+            yield Name(label(first))
+            yield Padding(label("; ".join(texts)), (0, 0, 0, 3))
+        if self.caption:
+            yield label(self.caption, "dim")
+
+
+def _least_width(column: Column) -> int:
+    """Cells that a column can't do without: those of whole numbers, of a fixed width, or of a little text."""
+    if column.width is not None:
+        return column.width
+    cells = [label(column.header), label(column.footer), *column.cells]
+    widths = [max(map(cell_len, str(cell).split("\n"))) for cell in cells]
+    if column.no_wrap:
+        return max(widths)
+    parts = [cell.part_width for cell in cells if isinstance(cell, Name)]
+    return max(min(max(widths), _TEXT), *parts, 0)
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, footer: Sequence[str] = (), note: str = ""
-) -> Table:
+) -> WholeTable:
     """Return a table; columns whose title ends with ``#`` hold numbers and are aligned to the right.
+
+    In a terminal that is too narrow for its numbers it tells each row in lines instead of cutting them.
 
     Args:
         columns: their titles.
@@ -46,7 +94,7 @@ def table(
         footer: cells of a last row, apart from the others.
         note: a line below the table.
     """
-    made = Table(
+    made = WholeTable(
         box=None,
         header_style="dim",
         pad_edge=False,
@@ -92,7 +140,7 @@ def finding(found: Finding, rank: int | None = None) -> RenderableType:
     """Return one finding; ``rank`` is its place in a list."""
     place = f"{rank}. " if rank is not None else ""
     head = Text.assemble(place, (found.severity, _STYLES[found.severity]), "  ", (found.fault, "bold"))
-    if found.address not in ("", "self", "self#1"):
+    if found.address not in WHOLE:
         head.append_text(label(f"  at {found.address}", "dim"))
     lines: list[RenderableType] = [label(found.why)]
     numbers = "; ".join(
