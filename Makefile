@@ -40,7 +40,7 @@ format: $(VENV)/.lint ## rewrite the sources in the house's format
 	$(BIN)/ruff check --fix $(SOURCES)
 
 .PHONY: zoo
-zoo: $(VENV)/.test ## fold 90 networks, and count the FLOPs of all of timm and torchvision twice, in hours
+zoo: $(VENV)/.test ## record 46 networks, fold 90, and count the FLOPs of all of timm and torchvision twice, in hours
 	$(BIN)/python -m pytest -n 2 -m whole_zoo
 	$(BIN)/python -m bench.flops
 

@@ -1,5 +1,8 @@
 """Networks of timm and torchvision: hundreds chosen by rule; a fixed sample, one per family, made small."""
 
+from collections.abc import Iterable
+
+import pytest
 import torch
 from torch import nn
 
@@ -18,6 +21,14 @@ TORCHVISION = {
     "mobilenet_v3_small": 64, "resnet18": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_1": 64, "vit_b_16": 224,
 }  # fmt: skip
 SAMPLE = [f"timm:{name}" for name in TIMM] + [f"torchvision:{name}" for name in TORCHVISION]
+# Together these have every operator of each phase of a training step, and every kind of convolution and of
+# batch norm, that the sample has: tests/tape/test_zoo.py proves it. `make test-slow` runs over these.
+BRIEF = [
+    "timm:convmixer_768_32", "timm:convnext_atto", "timm:cspresnet50", "timm:dpn48b",
+    "timm:efficientformer_l1", "timm:efficientnet_lite0", "timm:hrnet_w18_small", "timm:lambda_resnet26t",
+    "timm:levit_128s", "timm:rexnet_100", "timm:skresnet18", "timm:swin_tiny_patch4_window7_224",
+    "timm:volo_d1_224", "torchvision:alexnet", "torchvision:inception_v3", "torchvision:mobilenet_v3_small",
+]  # fmt: skip
 # What is unlike in their arithmetic: every kind of convolution, attention and recurrence.
 DIVERSE = [
     "timm:coat_lite_tiny", "timm:convit_tiny", "timm:convnext_atto", "timm:crossvit_tiny_240",
@@ -46,6 +57,14 @@ def make(reference: str) -> tuple[nn.Module, tuple[int, ...]]:
     size = TORCHVISION[name]
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, **options), (2, 3, size, size)
+
+
+def staged(references: Iterable[str], brief: Iterable[str]) -> list:
+    """Parameters of a test: the brief ones in the stage `zoo`, the others in `make zoo`."""
+    return [
+        pytest.param(reference, marks=pytest.mark.zoo if reference in brief else pytest.mark.whole_zoo)
+        for reference in references
+    ]
 
 
 def chosen_networks() -> list[str]:

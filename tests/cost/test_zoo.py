@@ -7,17 +7,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convscope.cost import cost
 from cost.independent_count import count
-from zoo import DIVERSE, make_default
+from zoo import DIVERSE, make_default, staged
+
+# One of every kind of convolution, attention and recurrence; `make zoo` runs over the others, too.
+BRIEF = [
+    "timm:convit_tiny", "timm:focalnet_tiny_srf", "timm:halonet26t", "timm:lambda_resnet26t",
+    "timm:levit_128s", "timm:mixnet_s", "timm:resnest14d", "timm:sequencer2d_s", "timm:swinv2_cr_tiny_224",
+    "timm:tf_efficientnet_cc_b0_4e", "timm:tnt_s_patch16_224", "timm:volo_d1_224",
+    "timm:xcit_nano_12_p16_224", "torchvision:lraspp_mobilenet_v3_large", "torchvision:raft_small",
+    "torchvision:retinanet_resnet50_fpn", "torchvision:s3d",
+]  # fmt: skip
 
 # PyTorch 2.13's counter leaves groups out of the weight gradient and attention out of everything on CPU.
 RIGHT_BACKWARD = ["resnet26", "densenet121", "inception_v3", "swin_tiny_patch4_window7_224"]
 OTHERS = ["mobilenetv3_small_100", "efficientnet_b0", "resnext50_32x4d", "nfnet_l0", "convnext_atto"]
 
 
-@pytest.mark.slow
-@pytest.mark.zoo
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("reference", DIVERSE)
+@pytest.mark.parametrize("reference", staged(DIVERSE, BRIEF))
 def test_functions_and_autograds_graph_agree_with_the_table(reference):
     """``python -m bench.flops`` does the same for hundreds of networks."""
     pytest.importorskip("timm")

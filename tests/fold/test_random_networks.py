@@ -58,7 +58,7 @@ def test_random_networks_keep_their_function(drawn, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=250, suppress_health_check=QUIET)
+@settings(max_examples=150, suppress_health_check=QUIET)
 @given(drawn=networks(most_steps=14), seed=st.integers(0, 2**16))
 def test_many_random_networks_keep_their_function(drawn, seed):
     check(*drawn, seed)

@@ -193,6 +193,7 @@ assert listed()[0] == before[0] and listed()[1] != before[1]
 """
 
 
+@pytest.mark.slow
 def test_plain_recordings_leave_the_dispatcher_alone():
     subprocess.run([sys.executable, "-W", "ignore", "-c", ENTRIES], check=True)
 

@@ -2,15 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 import convscope.tape.recorder as recorder
 from convscope.tape import TrainingPlan, forms, record
 from dispatched import DispatchedNames
-from zoo import SAMPLE, make
+from zoo import BRIEF, SAMPLE, make, staged
 
 
-@pytest.mark.zoo
-@pytest.mark.parametrize("reference", SAMPLE)
+@pytest.mark.parametrize("reference", staged(SAMPLE, BRIEF))
 def test_a_network_is_recorded_as_it_runs_and_left_as_it_was(reference):
     model, shape = make(reference)
     before = {name: (id(tensor), tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
@@ -42,9 +44,8 @@ def test_a_network_is_recorded_as_it_runs_and_left_as_it_was(reference):
     assert [call.op for call in tape.calls] == real.names
 
 
-@pytest.mark.zoo
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("reference", SAMPLE)
+@pytest.mark.parametrize("reference", staged(SAMPLE, BRIEF))
 def test_memory_of_forms_and_real_runs_give_the_same_tape(reference, monkeypatch):
     """Storages, too: births, deaths and sizes of a step that runs with real tensors."""
     model, shape = make(reference)
@@ -59,6 +60,26 @@ def test_memory_of_forms_and_real_runs_give_the_same_tape(reference, monkeypatch
         real = record(model, shape, TrainingPlan(), device="cpu", real=True)
         assert [call.op for call in real.calls] == [call.op for call in first.calls]
         assert real.storages == first.storages
+
+
+@pytest.mark.whole_zoo
+def test_the_brief_sample_has_all_that_the_sample_has():
+    kinds = {reference: _kinds(*make(reference)) for reference in SAMPLE}
+    assert set().union(*(kinds[reference] for reference in BRIEF)) == set().union(*kinds.values())
+
+
+def _kinds(model, shape):
+    """Operators by phase, in training and in inference, and kinds of convolutions and batch norms."""
+    step, tape = record(model, shape, TrainingPlan()), record(model, shape, device="cpu")
+    kinds = {(call.phase, call.op) for call in step.calls} | {call.op for call in tape.calls}
+    for module in model.modules():
+        if isinstance(module, _ConvNd):
+            groups = "depthwise" if module.groups == module.in_channels > 1 else module.groups > 1
+            strided, dilated = max(module.stride) > 1, max(module.dilation) > 1
+            kinds.add((type(module), groups, strided, dilated, isinstance(module.padding, str)))
+        elif isinstance(module, _BatchNorm):
+            kinds.add((type(module), isinstance(getattr(module, "act", nn.Identity()), nn.Identity)))
+    return kinds
 
 
 def _cached(tape):

@@ -139,7 +139,13 @@ def _every_batch(net, rest, memory, plan, gpu, most):
     "room", [40, pytest.param(75, marks=pytest.mark.slow), pytest.param(110, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize(
-    ("plan", "gpu"), [(TrainingPlan("adamw"), "T4"), (TrainingPlan("sgd"), "A100"), (None, "T4")], ids=str
+    ("plan", "gpu"),
+    [
+        pytest.param(TrainingPlan("adamw"), "T4", marks=pytest.mark.slow),
+        (TrainingPlan("sgd"), "A100"),
+        (None, "T4"),
+    ],
+    ids=str,
 )
 def test_against_every_batch(plan, gpu, room):
     net, rest = Small(), (3, 64, 64)

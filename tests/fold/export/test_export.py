@@ -14,6 +14,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.fold import Folded, fold
 from convscope.fold.export import Exported, export
+from zoo import staged
 
 ENDINGS = (".safetensors", ".pt2", ".onnx")
 PROGRAMS = ENDINGS[1:]
@@ -237,9 +238,13 @@ def test_tied_weights_and_inference_mode(tmp_path, randomised):
             assert export(folded, original, SHAPE, tmp_path / f"folded{ending}").max_error < 1e-5
 
 
-@pytest.mark.zoo
+# Gates, merged branches, attention; resnet18 has no operator of its own, and densenet121 121 batch norms.
 @pytest.mark.parametrize(
-    "name", ["resnet18", "densenet121", "mobilenetv3_small_050", "repvgg_a0", "levit_128s"]
+    "name",
+    staged(
+        ["resnet18", "densenet121", "mobilenetv3_small_050", "repvgg_a0", "levit_128s"],
+        brief=["mobilenetv3_small_050", "repvgg_a0", "levit_128s"],
+    ),
 )
 def test_networks_of_the_zoo(name, tmp_path, randomised):
     import timm

@@ -104,6 +104,7 @@ def test_copies_and_pickles(case):
                 parameter.zero_()
 
 
+@pytest.mark.slow
 def test_unpickles_in_a_fresh_process(randomised, tmp_path):
     _, folded, x = done("without_bias", randomised)
     torch.save((folded.model, x, folded.model(x)), tmp_path / "net.pt")

@@ -11,9 +11,15 @@ from torch.utils._pytree import tree_leaves
 from convscope.core.errors import ConvscopeError
 from convscope.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convscope.norm.conversion.convert import convert
-from zoo import SAMPLE, make
+from zoo import SAMPLE, make, staged
 
-FEW = ["timm:efficientnet_lite0", "timm:resnetv2_50d", "timm:levit_128s", "torchvision:resnet18"]
+FEW = ["timm:levit_128s", "torchvision:resnet18"]
+# Together these have every class, activation and setting of batch norms that the sample has; one has none.
+BRIEF = [
+    "timm:coatnet_bn_0_rw_224", "timm:cspresnet50", "timm:dpn48b", "timm:efficientnet_lite0",
+    "timm:levit_128s", "timm:mobilenetv3_small_050", "timm:resnetv2_50d", "torchvision:googlenet",
+    "torchvision:mobilenet_v3_small", "torchvision:squeezenet1_1",
+]  # fmt: skip
 OURS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 CHAIN = ("sync", "renorm", "torch-sync", "ghost", "batch", "torch")
 
@@ -86,14 +92,13 @@ def test_state_dicts_swap_both_ways(reference):
     swapped_both_ways(*make(reference))
 
 
-@pytest.mark.parametrize("reference", ["timm:efficientnet_lite0", "torchvision:resnet18"])
+@pytest.mark.parametrize("reference", ["timm:mobilenetv3_small_050", "torchvision:resnet18"])
 def test_a_network_goes_through_every_kind_and_back(reference):
     made, shape = make(reference)
     through_every_kind(unlike_new(made, 1), shape)
 
 
-@pytest.mark.zoo
-@pytest.mark.parametrize("reference", SAMPLE)
+@pytest.mark.parametrize("reference", staged(SAMPLE, BRIEF))
 def test_state_dicts_swap_both_ways_over_the_zoo(reference):
     made, shape = make(reference)
     if any(isinstance(module, _BatchNorm) for module in made.modules()):
@@ -101,6 +106,21 @@ def test_state_dicts_swap_both_ways_over_the_zoo(reference):
     else:
         with pytest.raises(ConvscopeError, match="without a batch norm"):
             convert(made, "batch")
+
+
+@pytest.mark.whole_zoo
+def test_the_brief_sample_has_all_that_the_sample_has():
+    kinds = {reference: _kinds(make(reference)[0]) for reference in SAMPLE}
+    assert set().union(*(kinds[reference] for reference in BRIEF)) == set().union(*kinds.values())
+    assert not all(kinds[reference] for reference in BRIEF)
+
+
+def _kinds(net):
+    return {
+        (type(layer), type(getattr(layer, "act", None)), layer.eps, layer.momentum, layer.affine)
+        for layer in net.modules()
+        if isinstance(layer, _BatchNorm)
+    }
 
 
 def test_timms_activations_survive_every_kind():

@@ -67,7 +67,7 @@ def test_outputs_gradients_and_running_averages_by_loops(name, mask_shape, layou
 @pytest.mark.parametrize(
     "name", ["batch", "batch of volumes", "renorm", "ghost", "instance", "group", "layer"]
 )
-@pytest.mark.parametrize("whole_mask", [False, True])
+@pytest.mark.parametrize("whole_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_blocks(name, whole_mask):
     case = CASES[name]
     shape = case.shape if whole_mask else (case.shape[0], 1, *case.shape[2:])

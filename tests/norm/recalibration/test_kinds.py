@@ -60,6 +60,7 @@ def test_frozen_layers_of_every_kind_stay(kind):
     assert torch.allclose(net[3].running_var, two_pass(net[:3].eval()(x).detach())[1], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_networks_of_timm():
     net = timm.create_model("mobilenetv3_small_050", num_classes=4)
     x = torch.randn(12, 3, 64, 64)

@@ -127,6 +127,7 @@ def test_residuals_are_those_of_evaluation_mode(method):
     assert found.residual_after < 0.2 * found.residual_before
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_independent_samples():
     """Over many data sets, the mean's residual scatters by as much as its error says, maps or not."""
     net = nn.Sequential(nn.BatchNorm2d(1))
