@@ -35,7 +35,8 @@ class Loop:
         batches: how many batches' gradients are accumulated in a step.
         size: images in a batch.
         loss: of a model, pictures and labels.
-        decay: weight decay of SGD at learning rate 0.1 if it is above 0; 0.02 otherwise.
+        decay: weight decay of the first convolution if it is above 0, with SGD at learning rate 0.1, of
+            weights alone; otherwise there is none, and the rate is 0.02.
     """
 
     first: Prepare = nn.Module.train
@@ -67,8 +68,9 @@ def looped(network: str, loop: Loop) -> Looped:
     """Return a network with mature statistics and a loop that trains it."""
     model = grown(network)
     rate = 0.1 if loop.decay else 0.02
-    parameters = [p for name, p in model.named_parameters() if p.dim() > 1 or not loop.decay]
-    optimizer = torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=loop.decay)
+    first, *others = [p for p in model.parameters() if p.dim() > 1 or not loop.decay]
+    groups = [{"params": [first], "weight_decay": loop.decay}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, rate, momentum=0.9)
     loop.first(model)
     subject = Looped(model, optimizer=optimizer, network=network, loop=loop)
     subject.train = partial(_train, subject)

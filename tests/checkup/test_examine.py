@@ -141,7 +141,14 @@ def test_one_batch_says_what_its_error_leaves_out():
     (note,) = (note for note in found.unchecked if note.what == "standard error of the gap")
     assert "one batch doesn't show how batches differ" in note.reason
     assert found.gap_error > 0
-    assert checkup(model, [batch] * 2).unchecked == ()
+    assert checkup(model, [batch, (images(32), batch[1])]).unchecked == ()
+
+
+def test_a_batch_that_is_repeated_tells_nothing_of_others():
+    batch = images(32), torch.randint(0, 4, (32,))
+    (note,) = checkup(grow(Small()), [batch] * 8).unchecked
+    assert note.what == "sorted-batches"
+    assert note.reason == "there aren't two batches of one size that differ; give several"
 
 
 def test_ignored_labels_weigh_nothing():

@@ -4,6 +4,12 @@ import pytest
 from bench.checkup_suite import deliberate, healthy
 from bench.checkup_suite.planted import examine
 
+# One of every family, for evaluation mode; `make zoo` checks all of them in it.
+_IN_BOTH_MODES = {
+    "resnet18", "resnetv2_18", "skresnet18", "vgg11_bn", "darknet17", "ese_vovnet19b_slim", "regnety_002",
+    "repvgg_a0", "mobilenetv3_small_050", "mixnet_s", "ghostnet_050", "efficientnet_b0",
+    "tv/shufflenet_v2_x0_5", "levit_128s", "mobilevit_xxs", "efficientvit_b0", "swiftformer_xs",
+}  # fmt: skip
 _FEWEST_NETWORKS, _FEWEST_UPDATES, _FEWEST_VALUES = 60, 44, 16
 
 
@@ -22,6 +28,17 @@ def test_networks(case):
         layer.effective_values is None or layer.effective_values >= _FEWEST_VALUES for layer in found.layers
     )
     assert _alarms(found) == []
+    if case.name in _IN_BOTH_MODES:
+        _assert_healthy_in_evaluation_mode(subject)
+
+
+@pytest.mark.whole_zoo
+@pytest.mark.parametrize("case", healthy.CASES, ids=str)
+def test_networks_in_evaluation_mode(case):
+    _assert_healthy_in_evaluation_mode(case.make())
+
+
+def _assert_healthy_in_evaluation_mode(subject):
     subject.model.eval()
     subject.data = subject.data[:1]
     assert _alarms(examine(subject)) == []
@@ -34,3 +51,4 @@ def test_deliberate_uses(case):
 
 def test_there_are_enough_networks_with_batch_norm():
     assert len(set(healthy.NETWORKS)) >= _FEWEST_NETWORKS
+    assert set(healthy.NETWORKS) >= _IN_BOTH_MODES

@@ -62,11 +62,7 @@ def test_every_call_has_its_row():
         ("self#1:batch_norm.1", "self"),
     ]
     assert found.layers[0].num_batches_tracked == 240
-    assert sorted(faults(found)) == [
-        ("shared-over-domains", "bn#2"),
-        ("stale-statistics", "bn#1"),
-        ("stale-statistics", "bn#2"),
-    ]
+    assert faults(found) == [("shared-over-domains", "bn#2")]  # they are a mixture, and rightly so
 
 
 def test_frozen_layers_are_not_judged_by_their_statistics():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import convscope as cs
 from checkup.grown import Small, bits_of, images
 from convscope import checkup
 from convscope.core.errors import ConvscopeError
@@ -22,6 +23,26 @@ def test_torchscript_is_one_clear_line(make, data):
 def test_a_plan_is_a_plan(plan):
     with pytest.raises(ConvscopeError, match="expected a CheckupPlan"):
         checkup(Small(), plan=plan)
+
+
+def test_mending_takes_a_network_and_a_plan():
+    with pytest.raises(ConvscopeError, match="expected a CheckupPlan"):
+        checkup.mend(Small(), plan=3)
+    with pytest.raises(ConvscopeError, match="'x' as the network"):
+        checkup.mend("x", torch.zeros(2, 3, 11, 9))
+    with pytest.raises(ConvscopeError, match="kept_bytes='x'"):
+        checkup.CheckupPlan(kept_bytes="x")
+
+
+@pytest.mark.parametrize("data", [None, torch.zeros(2, 3, 11, 9)])
+def test_a_batch_norm_that_cannot_be_is_one_clear_line(data):
+    wrong, other = Small(), Small()
+    wrong.bn1.momentum = "x"
+    other.bn1.running_mean = torch.zeros(4)
+    with pytest.raises(ConvscopeError, match="momentum='x' in bn1"):
+        checkup(wrong, data)
+    with pytest.raises(ConvscopeError, match=r"bn1.running_mean of shape \(4,\) for 8 channels"):
+        checkup(other, data)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +81,10 @@ def test_a_model_without_numbers_is_refused(data):
         model = Small()
     with pytest.raises(ConvscopeError, match="meta device"):
         checkup(model, data)
+
+
+@pytest.mark.parametrize("call", [cs.checkup, cs.checkup.mend])
+@pytest.mark.parametrize("loss", [3, torch.optim.SGD(Small().parameters(), 0.1)])
+def test_a_loss_that_is_none(call, loss):
+    with pytest.raises(ConvscopeError, match="the optimizer as optimizer="):
+        call(Small(), images(8), loss)

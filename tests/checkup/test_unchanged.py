@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.modules import module as nn_module
 
 from cases import FunctionalNet, ResidualNet
@@ -49,3 +50,48 @@ def test_an_exception_in_the_data_leaves_no_trace(good):
         checkup(model, batches())
     assert bits_of(model) == before
     assert _global_state() == hooks
+
+
+class _InPlace(nn.Module):
+    """Normalises its images in place, as scripts do that own what they load."""
+
+    def __init__(self, in_place, added=None):
+        super().__init__()
+        self.net, self.in_place, self.outside = Small(bias=True), in_place, [added]
+
+    def forward(self, x):
+        x = x.sub_(0.3).div_(0.4) if self.in_place else (x - 0.3) / 0.4
+        return self.net(x if self.outside[0] is None else x + self.outside[0])
+
+
+def test_a_network_that_works_in_place_is_given_copies():
+    data = [(images(16), torch.randint(0, 4, (16,))) for _ in range(6)]
+    before = [pictures.clone() for pictures, _ in data]
+    plain, model = _InPlace(False), _InPlace(True)
+    grow(plain.net, make=lambda: (images(16) - 0.3) / 0.4)
+    model.load_state_dict(plain.state_dict())
+    found, expected = checkup(model, data), checkup(plain, data)
+    assert all(torch.equal(pictures, kept) for (pictures, _), kept in zip(data, before, strict=True))
+    assert (found.eval_loss, found.batch_loss) == pytest.approx((expected.eval_loss, expected.batch_loss))
+    assert [f.fault for f in found.findings] == [f.fault for f in expected.findings]
+    mended = checkup.mend(model, data, reference=plain)
+    assert all(torch.equal(pictures, kept) for (pictures, _), kept in zip(data, before, strict=True))
+    assert mended.before.eval_loss == pytest.approx(expected.eval_loss)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_gradients_outside_the_model_stay_as_they_are(reentrant):
+    outside, fresh = (nn.Parameter(torch.zeros(1, 3, 1, 1)) for _ in range(2))
+    outside.grad = torch.ones_like(outside)
+    model = grow(_InPlace(False, outside).train())
+    if reentrant:
+        inner = model.net.forward
+        model.net.forward = lambda x: torch.utils.checkpoint.checkpoint(inner, x + fresh, use_reentrant=True)
+    batch = images(16).requires_grad_(), torch.randint(0, 4, (16,))
+    stepped = []
+    model.net.conv1.weight.register_post_accumulate_grad_hook(lambda _: stepped.append(1))
+    found = checkup(model, batch)
+    assert ("redundant-bias", "net.conv1#1") in [(f.fault, f.address) for f in found.findings]
+    assert (outside.grad.flatten().tolist(), fresh.grad, batch[0].grad) == ([1, 1, 1], None, None)
+    assert len(stepped) == reentrant

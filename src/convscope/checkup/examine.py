@@ -11,14 +11,16 @@ from convscope.checkup.health import rows_of
 from convscope.checkup.judging.faults import judge
 from convscope.checkup.judging.misled import by_blame
 from convscope.checkup.measuring.batches import preserved_order
-from convscope.checkup.measuring.losses import Loss
-from convscope.checkup.measuring.observe import Subject, observe_data, observe_modules
+from convscope.checkup.measuring.criterion import Loss
+from convscope.checkup.measuring.loss_state import preserved_loss, with_loss
+from convscope.checkup.measuring.observe import observe_data, observe_modules
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.observed import Observation
-from convscope.checkup.plan import CheckupPlan
+from convscope.checkup.plan import CheckupPlan, checked
 from convscope.checkup.result import Checkup, Depth, StateProof
-from convscope.core.errors import ConvscopeError
 from convscope.core.fingerprint import fingerprint
 from convscope.core.inference import outside_inference_mode
+from convscope.probe.forms import settled
 from convscope.tape import require_values
 from convscope.tape.accepted import require_eager
 
@@ -45,7 +47,10 @@ def checkup(
         data: a batch (images, or ``(images, labels)``, or a dict with ``"labels"``), or an iterable of
             batches as they are trained on; an input shape such as ``(2, 3, 224, 224)``, or None, for what
             can be told without data.
-        loss: ``loss(outputs, labels)`` → scalar tensor; cross-entropy if labels are integers.
+        loss: ``loss(outputs, labels)`` → scalar tensor, a mean over the batch (what says that it is a sum, as
+            ``reduction="sum"`` does, is divided by the number of samples); without it cross-entropy if labels
+            are integers, or what a network that is given the labels returns as ``"loss"``. One that is or
+            holds a module comes back as it was, too.
         optimizer: the one that trains the model, if its groups are to be checked too.
         reference: what the model was made from, if that is to be checked too: the network before its layers
             were converted, the one whose weights the model averages, the student of a teacher, or the
@@ -65,11 +70,7 @@ def checkup(
         >>> [finding.fault for finding in found.findings if finding.address == "0#1"]
         ['redundant-bias']
     """
-    if plan is not None and not isinstance(plan, CheckupPlan):
-        raise ConvscopeError(
-            f"plan={plan!r}"[:80], "a CheckupPlan", "pass plan=CheckupPlan(max_batches=...), or none"
-        )
-    observation, state = measure(Subject(model, loss, optimizer, reference, plan or CheckupPlan()), data)
+    observation, state = measure(Subject(model, loss, optimizer, reference, checked(plan)), data)
     return assemble(observation, depth_of(data), state)
 
 
@@ -85,11 +86,13 @@ def measure(subject: Subject, data: Any) -> tuple[Observation, StateProof]:
     """
     require_values(subject.model)
     require_eager(subject.model)
+    proved = with_loss(subject.model, subject.loss)
     with outside_inference_mode(), preserved_order(data):
-        before = fingerprint(subject.model)
+        before = fingerprint(proved)
         observe = observe_modules if depth_of(data) == "static" else observe_data
-        observation = observe(subject, data)
-        after = fingerprint(subject.model)
+        with preserved_loss(subject.loss):
+            observation = observe(subject, settled(subject.model, data, has_loss=subject.loss is not None))
+        after = fingerprint(proved)
     return observation, StateProof(before, after, before == after)
 
 

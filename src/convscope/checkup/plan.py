@@ -39,8 +39,27 @@ class CheckupPlan:
     progress: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
+        if type(self.kept_bytes) is not int or self.kept_bytes < 0:
+            raise ConvscopeError(
+                f"kept_bytes={self.kept_bytes!r}",
+                "a whole number of bytes from 0",
+                "leave it out for 256 MiB",
+            )
         value = self.max_batches
         if value is not None and (type(value) is not int or value < 1):
             raise ConvscopeError(
                 f"max_batches={value!r}", "a whole number from 1", "leave it out for all batches"
             )
+
+
+def checked(plan: CheckupPlan | None) -> CheckupPlan:
+    """Return the plan, or the usual one.
+
+    Raises:
+        ConvscopeError: it isn't a plan.
+    """
+    if plan is not None and not isinstance(plan, CheckupPlan):
+        raise ConvscopeError(
+            f"plan={plan!r}"[:80], "a CheckupPlan", "pass plan=CheckupPlan(max_batches=...), or none"
+        )
+    return plan or CheckupPlan()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from convscope.checkup.given import Given
 from convscope.checkup.observed.gap import LayerGap
 from convscope.checkup.observed.run import Percentiles
 from convscope.checkup.unchecked import Unchecked
@@ -134,6 +135,7 @@ class Checkup(Result):
             layers to blame before those that are only misled, or whose share may be chance.
         state: hashes of the model before and after; None for a watched training run, which changes it.
         percentiles: of values over a watched training run.
+        given: what was checked, and on which images; None where only objects were given, as in Python.
     """
 
     findings: tuple[Finding, ...]
@@ -150,3 +152,4 @@ class Checkup(Result):
     attribution: tuple[LayerGap, ...] = ()
     state: StateProof | None = None
     percentiles: tuple[Percentiles, ...] = ()
+    given: Given | None = None

@@ -1,15 +1,9 @@
 """A user's data as batches for a real run: what the model is called with, and which are the labels.
 
-A batch is a tensor; a tuple or list whose first element the model takes and whose second is the labels (a
-tuple of tensors where the model takes several, a list of images of different sizes where it takes that); or a
-dict whose entries are the model's arguments by name, but for one such as ``"label"``. Data is one batch or an
-iterable of batches. Two tensors beside each other could be either: they are inputs and labels if the second
-holds whole numbers or has fewer axes than the first, and two batches if not, as ``images.split(16)`` gives.
+The forms that data and batches come in are those of :mod:`convscope.probe.forms`.
 """
 
-import inspect
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +13,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import Dataset, IterableDataset
 
 from convscope.core.errors import ConvscopeError
+from convscope.probe.forms import is_batch, is_tensors, labels_in, taken_apart
 
 FORMS = "a batch (a tensor, (inputs, labels), or a dict), or an iterable of batches such as a DataLoader"
 """What data may be, for messages."""
-
-_LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +27,14 @@ class Batch:
         args, kwargs: the model's arguments, on its device.
         labels: whatever came with the inputs, tensors on the model's device; None if nothing did.
         num_samples: length of the first input tensor, or of the list of images.
+        has_given_labels: whether the labels are among the model's arguments, too.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     labels: Any
     num_samples: int
+    has_given_labels: bool = False
 
     @property
     def inputs(self) -> Any:
@@ -51,6 +46,20 @@ class Batch:
         """The shapes of the input tensors, for messages."""
         return ", ".join(str(tuple(tensor.shape)) for tensor in _tensors((self.args, self.kwargs)))
 
+    def run(self, model: Callable[..., Any]) -> Any:
+        """Call ``model`` with the batch and return what it returns.
+
+        Every call gets copies that no gradient flows into: a network whose first operation works in place,
+        such as ``x.sub_(mean)``, changes neither the user's data nor what the next run sees.
+
+        Example:
+            >>> batch = Batch((torch.tensor([1.0, 2.0]),), {}, None, 2)
+            >>> [batch.run(lambda x: x.mul_(2)).tolist() for _ in range(2)]
+            [[2.0, 4.0], [2.0, 4.0]]
+        """
+        args, kwargs = tree_map(_copied, (self.args, self.kwargs))
+        return model(*args, **kwargs)
+
     def first(self, num_samples: int) -> "Batch":
         """Return the batch's first samples, without labels."""
 
@@ -61,7 +70,7 @@ class Batch:
             return leaf[:num_samples] if whole else leaf
 
         args, kwargs = tree_map(cut, (self.args, self.kwargs), is_leaf=_is_list_of_images)
-        return Batch(args, kwargs, None, min(num_samples, self.num_samples))
+        return Batch(args, kwargs, None, min(num_samples, self.num_samples), self.has_given_labels)
 
 
 def batches_of(model: nn.Module, data: Any, forms: str = FORMS) -> Iterator[Batch]:
@@ -69,7 +78,7 @@ def batches_of(model: nn.Module, data: Any, forms: str = FORMS) -> Iterator[Batc
 
     Args:
         model: who will run them.
-        data: see the module's words.
+        data: in any form of :mod:`convscope.probe.forms`.
         forms: what data may be, for messages.
 
     Raises:
@@ -94,7 +103,7 @@ def items_of(data: Any, forms: str = FORMS) -> Iterable[Any]:
     Raises:
         ConvscopeError: ``data`` is neither a batch nor an iterable of batches.
     """
-    if _is_batch(data):
+    if is_batch(data):
         return [data]
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise ConvscopeError(
@@ -120,14 +129,15 @@ def batch_of(
     Raises:
         ConvscopeError: it has no tensor or no sample, or inputs hold NaN or infinity.
     """
-    args, kwargs, labels = _on_device_of(model, _taken_apart(model, item))
+    parts = taken_apart(model, item)
+    args, kwargs, labels = _on_device_of(model, (parts.args, parts.kwargs, parts.labels))
     tensors = _tensors((args, kwargs))
     num_samples = _num_samples(tensors, item, number, forms, remedy)
     if args and _is_list_of_images(args[0]):
         num_samples = len(args[0])
     if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point()):
         raise ConvscopeError(f"batch {number} with NaN or infinite values", "finite inputs", "clean the data")
-    return Batch(args, kwargs, labels, num_samples)
+    return Batch(args, kwargs, labels, num_samples, parts.has_given_labels)
 
 
 def whole_batch_of(model: nn.Module, item: Any, number: int) -> Batch:
@@ -136,8 +146,7 @@ def whole_batch_of(model: nn.Module, item: Any, number: int) -> Batch:
     Raises:
         ConvscopeError: it has no tensor or no sample.
     """
-    _, _, labels = _taken_apart(model, item)
-    item, labels = _on_device_of(model, (item, labels))
+    item, labels = _on_device_of(model, (item, labels_in(item)))
     # A mapping of another kind, such as a tokenizer's, is a leaf to PyTorch.
     tensors = _tensors(dict(item) if isinstance(item, Mapping) else item)
     num_samples = _num_samples(tensors, item, number, FORMS, "check the data")
@@ -149,63 +158,13 @@ def no_batch() -> ConvscopeError:
     return ConvscopeError("data without a single batch", "at least one batch", "check the loader's length")
 
 
-def _is_batch(data: Any) -> bool:
-    if isinstance(data, Tensor | Mapping):
-        return True
-    if not isinstance(data, tuple | list) or len(data) < 2:
-        return False
-    second = data[1]
-    if _is_tensors(data[0]):
-        return isinstance(data, tuple) and isinstance(second, Tensor) and len(data) == 2
-    if not isinstance(data[0], Tensor):
-        return False
-    if second is None:
-        return True
-    return isinstance(second, Tensor) and (not second.is_floating_point() or second.dim() < data[0].dim())
-
-
-def _taken_apart(model: nn.Module, item: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """The model's arguments by position and by name, and the labels."""
-    if isinstance(item, Mapping):
-        label = next((key for key in _LABEL_KEYS if key in item), None)
-        rest = {str(key): value for key, value in item.items() if key != label}
-        labels = None if label is None else item[label]
-        parameters = inspect.signature(model.forward).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            return (), rest, labels
-        known = {key: value for key, value in rest.items() if key in parameters}
-        return ((), known, labels) if known else (tuple(rest.values())[:1], {}, labels)
-    if isinstance(item, tuple | list) and item:
-        return _positional(model, item[0]), {}, item[1] if len(item) > 1 else None
-    return (item,), {}, None
-
-
-def _positional(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
-    """A model's arguments: a tuple of tensors goes to a model that can't do with one argument in parts."""
-    if not _is_tensors(inputs):
-        return (inputs,)
-    parameters = inspect.signature(model.forward).parameters.values()
-    takes = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    needed = sum(each.default is each.empty for each in takes)
-    if needed < 2:
-        return (inputs,)
-    most = math.inf if any(each.kind is each.VAR_POSITIONAL for each in parameters) else len(takes)
-    if not needed <= len(inputs) <= most:
-        raise ConvscopeError(
-            f"a batch with {len(inputs)} input tensors for a network that takes {needed}",
-            "as many as its forward has arguments",
-            "pass a dict of them by the arguments' names, or as many as there are",
-        )
-    return tuple(inputs)
-
-
-def _is_tensors(tree: Any) -> bool:
-    return isinstance(tree, tuple | list) and bool(tree) and all(isinstance(each, Tensor) for each in tree)
-
-
 def _is_list_of_images(tree: Any) -> bool:
     """Images (C, H, W) one by one, as detectors take them."""
-    return isinstance(tree, list) and _is_tensors(tree) and all(image.dim() == 3 for image in tree)
+    return isinstance(tree, list) and is_tensors(tree) and all(image.dim() == 3 for image in tree)
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
 
 
 def _on_device_of(model: nn.Module, tree: Any) -> Any:

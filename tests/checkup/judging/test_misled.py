@@ -5,7 +5,8 @@ import torch
 
 from checkup.grown import Small, grow, loader
 from convscope.checkup.judging.misled import by_blame, misled_paths, to_blame
-from convscope.checkup.measuring.observe import Subject, observe_data
+from convscope.checkup.measuring.observe import observe_data
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.observed import LayerGap, Observation
 from convscope.checkup.plan import CheckupPlan
 

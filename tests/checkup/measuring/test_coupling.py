@@ -7,7 +7,8 @@ from torch import nn
 
 from checkup.grown import images
 from convscope.checkup.measuring.coupling import loss_coupling
-from convscope.checkup.measuring.observe import Subject, observe_data
+from convscope.checkup.measuring.observe import observe_data
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.plan import CheckupPlan
 
 _LABELS = torch.randint(0, 5, (12,), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,8 @@ from checkup.grown import images
 from convscope.checkup.measuring.batches import Batch
 from convscope.checkup.measuring.bias import training_step
 from convscope.checkup.measuring.dropout import dropout_shifts, dropout_sources, whole_spreads
-from convscope.checkup.measuring.observe import Subject, observe_data
+from convscope.checkup.measuring.observe import observe_data
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.plan import CheckupPlan
 
 

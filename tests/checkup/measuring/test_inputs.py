@@ -10,8 +10,9 @@ from torch import nn
 
 from checkup.grown import grow, images
 from convscope.checkup.measuring.inputs import Inputs
-from convscope.checkup.measuring.observe import Subject, observe_data
+from convscope.checkup.measuring.observe import observe_data
 from convscope.checkup.measuring.population import Moments, Pool
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.plan import CheckupPlan
 from convscope.norm import convert
 

@@ -9,14 +9,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from convscope.checkup.measuring.losses import (
-    GapMeter,
-    default_loss,
-    has_class_labels,
-    loss_of,
-    tensors_of,
-    weights_of,
-)
+from convscope.checkup.measuring.criterion import users_loss
+from convscope.checkup.measuring.gap_meter import GapMeter
+from convscope.checkup.measuring.losses import default_loss, has_class_labels, valid_positions
+from convscope.checkup.measuring.outputs import tensors_of
 from convscope.core.errors import ConvscopeError
 
 
@@ -127,7 +123,7 @@ def test_ignored_positions_weigh_nothing():
     """As in PyTorch's own loss, which is a mean over all positions that have a label."""
     logits, labels = torch.randn(6, 4, 3, 5), torch.randint(0, 4, (6, 3, 5))
     labels[:2, 1:], labels[3] = -100, -100
-    each, weights = default_loss(logits, labels), weights_of(None, labels, 6)
+    each, weights = default_loss(logits, labels), valid_positions(labels)
     assert weights.tolist() == [5, 5, 15, 0, 15, 15]
     assert float(each[0]) == pytest.approx(float(nn.CrossEntropyLoss()(logits[:1].double(), labels[:1])))
     gap = _meter((each, each * 0, weights)).gap()
@@ -144,7 +140,7 @@ def test_labels_may_be_a_list_or_an_array(make):
     logits, labels = torch.randn(4, 3), [0, 2, 1, -100]
     expected = default_loss(logits, torch.tensor(labels))
     assert torch.equal(default_loss(logits, make(labels)), expected)
-    assert weights_of(None, make(labels), 4).tolist() == [1, 1, 1, 0]
+    assert valid_positions(make(labels)).tolist() == [1, 1, 1, 0]
 
 
 def test_labels_of_another_length_are_told_beside_the_logits():
@@ -155,11 +151,11 @@ def test_labels_of_another_length_are_told_beside_the_logits():
 
 
 def test_a_users_loss():
-    assert float(loss_of(lambda outputs, labels: (outputs * labels).sum(), torch.ones(2), 3.0)) == 6
+    assert float(users_loss(lambda outputs, labels: (outputs * labels).sum(), torch.ones(2), 3.0)) == 6
     with pytest.raises(ConvscopeError, match=r"loss failed .*KeyError"):
-        loss_of(lambda outputs, labels: outputs[{}["logits"]], torch.ones(2), None)
+        users_loss(lambda outputs, labels: outputs[{}["logits"]], torch.ones(2), None)
     with pytest.raises(ConvscopeError, match="loss returned float"):
-        loss_of(lambda outputs, labels: 1.0, torch.ones(2), None)
+        users_loss(lambda outputs, labels: 1.0, torch.ones(2), None)
 
 
 def test_tensors_of_every_kind_of_output():

@@ -8,9 +8,10 @@ from torch import nn
 
 from checkup.grown import images
 from convscope.checkup.measuring.batches import Batch
-from convscope.checkup.measuring.observe import Subject, observe_data
+from convscope.checkup.measuring.observe import observe_data
 from convscope.checkup.measuring.padding import PaddedSums, content_of
 from convscope.checkup.measuring.population import Moments
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.plan import CheckupPlan
 
 

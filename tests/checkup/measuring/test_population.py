@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from convscope.checkup.judging.shuffling import sortedness
 from convscope.checkup.measuring import population
 from convscope.checkup.measuring.population import Pool
 
@@ -79,3 +80,33 @@ def test_one_image_says_nothing_about_images():
     assert found.effective_values is None
     assert found.image_variance.isnan().all()
     assert _pooled([torch.ones(4, 3, 2, 2)]).effective_values is None
+
+
+def test_batches_are_compared_with_others_of_their_size():
+    """Small images have other means than large ones; within a size, batches are drawn alike."""
+    pool, means = Pool(), {4: [], 9: []}
+    for number in range(12):
+        size = 4 if number % 2 else 9
+        x = torch.randn(16, 2, size, dtype=torch.float64) + (3.0 if size == 4 else 0.0)
+        pool.add(x, x)
+        means[size].append(x.mean((0, 2)))
+    found = pool.population()
+    apart = [torch.stack(each) - torch.stack(each).mean(0) for each in means.values()]
+    between = 16 * torch.cat(apart).square().sum(0)
+    assert torch.allclose(found.batch_variance, between / 10 / 16)
+    assert found.num_compared == 11
+    assert sortedness(found).ratio < 2
+    assert found.effective_values == pytest.approx(float(1 / (found.batch_variance / found.variance).mean()))
+
+
+def test_a_repeated_batch_counts_once():
+    batches = [torch.randn(16, 2, dtype=torch.float64) for _ in range(4)]
+    once, often = Pool(), Pool()
+    for x in batches:
+        once.add(x, x)
+    for x in batches * 10:
+        often.add(x, x)
+    one, many = once.population(), often.population()
+    assert torch.equal(one.batch_variance, many.batch_variance)
+    assert (many.num_compared, many.free_within) == (4, 60)
+    assert sortedness(many).chance == pytest.approx(sortedness(one).chance)

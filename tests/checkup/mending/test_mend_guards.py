@@ -1,5 +1,8 @@
 """What mending must not do: touch the given model, trust too little data, tell untruths, move a loader."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from bench.checkup_suite.networks import grown, images, labels_of
@@ -75,6 +78,20 @@ def test_the_proof_spans_everything_that_was_done(monkeypatch):
     assert "your model has changed during the mending: buffers" in " ".join(str(spoilt).split())
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_without_a_generator_leaves_the_global_ones_alone(shuffle):
+    model = grown("plain")
+    model[5].momentum = 0.9
+    pictures = images(64)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    found = mend(model, DataLoader(TensorDataset(pictures, labels_of(pictures)), 16, shuffle=shuffle))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+    assert found.mended
+    assert found.state.unchanged
+    assert "your model is unchanged" in " ".join(str(found).split())
+
+
 class _Keeping(nn.Module):
     def __init__(self):
         super().__init__()
@@ -140,7 +157,7 @@ def test_the_error_of_an_estimate_is_that_over_many_samples():
     norm = checkup(net, torch.randn(number, 1, generator=torch.Generator().manual_seed(1))).layers[0]
     assert norm.channels == 1
     from convscope.checkup.examine import measure
-    from convscope.checkup.measuring.observe import Subject
+    from convscope.checkup.measuring.subject import Subject
     from convscope.checkup.plan import CheckupPlan
 
     data = torch.randn(4096, 1, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam
 
 import convscope as cs
 from cases import state_of
-from checkup.grown import Small, images
+from checkup.grown import Small, images, loader
 from checkup.watching.loops import backward, batch, found, setting, step
 from convscope.checkup.watching import watch
 from convscope.core.errors import ConvscopeError
@@ -202,3 +202,15 @@ def test_copies_of_a_network_in_the_loop():
             with torch.no_grad():
                 teacher(images(8))
     assert found(log) == set()
+
+
+def test_a_loader_is_no_optimizer():
+    with pytest.raises(ConvscopeError, match="optimizer of type DataLoader"), watch(Small(), loader()):
+        pass
+
+
+def test_a_log_is_printed_as_its_check_up():
+    net = Small()
+    with watch(net) as log:
+        net(images(8))
+    assert "Check-up of 3 batch norms" in str(log)

@@ -7,6 +7,7 @@ by the batch as in training: they were right, and its inputs aren't. Mending it 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from convscope.checkup.judging.domains import calls_by_path, mixed_domains, mixtures
 from convscope.checkup.judging.residuals import Residuals, residuals
 from convscope.checkup.observed import LayerGap, NormCall, Observation, Population
 
@@ -14,10 +15,27 @@ from convscope.checkup.observed import LayerGap, NormCall, Observation, Populati
 def stale_calls(
     observation: Observation,
 ) -> Iterator[tuple[NormCall, Residuals | None, Residuals | None]]:
-    """Yield every training batch norm with its residuals at test time, if stale, and its own residuals."""
+    """Yield every training batch norm with its residuals at test time, if stale, and its own residuals.
+
+    A module whose calls differ comes once: its statistics are wrong only if they aren't the calls' mixture.
+    """
+    several, mixed = calls_by_path(observation), mixed_domains(observation)
     for norm in observation.norms:
-        if not norm.frozen:
+        if norm.frozen:
+            continue
+        if norm.training is None or norm.path not in mixed:
             yield norm, if_stale(norm, norm.population), if_stale(norm, norm.batch_population)
+        elif norm is several[norm.path][0]:
+            kinds = mixtures(several[norm.path])
+            at_test = [if_stale(each, each.population) for each in kinds]
+            own = [if_stale(each, each.batch_population) for each in kinds]
+            yield norm, _if_all(at_test), _if_all(own)
+
+
+def _if_all(found: list[Residuals | None]) -> Residuals | None:
+    """The smallest residuals, if the statistics are stale beside every kind of mixture."""
+    stale = [each for each in found if each is not None]
+    return min(stale, key=lambda each: each.size) if len(stale) == len(found) else None
 
 
 def if_stale(norm: NormCall, population: Population | None) -> Residuals | None:

@@ -60,14 +60,14 @@ def sorted_by(observation: Observation, norm: NormCall) -> Sorted | None:
 
 def sortedness(population: Population) -> Sorted | None:
     """Return how sorted batches are, and the chance of it; None with fewer than two, or of one image each."""
-    between, within = population.num_batches - 1, population.num_images - population.num_batches
+    between, within = population.num_compared - 1, population.free_within
     varies_C = (population.image_variance > 0) & (population.variance > 0)
-    if between < 1 or within < 1 or not bool(varies_C.any()):
+    if between < 1 or within < 1 or population.within is None or not bool(varies_C.any()):
         return None
     square_between_C = population.batch_variance[varies_C] * population.batch_images
-    image_C, variance_C = population.image_variance[varies_C], population.variance[varies_C]
-    total_C = image_C * (population.num_images - 1)
-    square_within_C = (total_C - square_between_C * between).clamp_min(0) / within
+    variance_C, square_within_C = population.variance[varies_C], population.within[varies_C]
+    # The variance between images, over all that are compared.
+    image_C = (square_between_C * between + square_within_C * within) / (between + within)
     ratio_C = square_between_C / square_within_C  # infinite where images of one batch are alike
     return Sorted(
         ratio=float((square_between_C / image_C).median()),

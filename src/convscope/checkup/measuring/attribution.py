@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import KeptBatch
-from convscope.checkup.measuring.losses import GapMeter, Loss, loss_of, weights_of
+from convscope.checkup.measuring.criterion import Criterion, Loss
+from convscope.checkup.measuring.gap_meter import GapMeter
 from convscope.checkup.observed import Gap, LayerGap, NormCall
 from convscope.checkup.plan import CheckupPlan, Progress
 from convscope.checkup.unchecked import Unchecked
@@ -47,13 +48,14 @@ def attribution(
     Returns:
         A row per layer, and the layers whose loss with batch statistics isn't a number.
     """
-    layers, pairs = _switchable(norms), _Pairs(batches, loss)
+    criterion = Criterion(loss)
+    layers, pairs = _switchable(norms), _Pairs(batches, criterion)
     shares, unchecked = [], []
     with probing(model) as probe:
         switch = _Switch(probe)
         for done, (path, calls) in enumerate(layers.items(), start=1):
             switch.on = {call.operator for call in calls}
-            losses = list(_losses(model, batches, loss))
+            losses = list(_losses(probe, batches, criterion))
             if all(bool(each.isfinite().all()) for each in losses):
                 shares.append(_share(calls[0], losses, pairs))
             else:
@@ -102,13 +104,10 @@ class _Pairs:
         before: the batches' losses in evaluation mode.
     """
 
-    def __init__(self, batches: list[KeptBatch], loss: Loss | None) -> None:
+    def __init__(self, batches: list[KeptBatch], criterion: Criterion) -> None:
         self.before = [kept.loss for kept in batches]
         self._samples = [kept.batch.num_samples for kept in batches]
-        self._weights = [
-            weights_of(loss, kept.batch.labels, samples)
-            for kept, samples in zip(batches, self._samples, strict=True)
-        ]
+        self._weights = [criterion.weights(kept.loss, kept.batch) for kept in batches]
 
     def gap(self, before: list[Tensor], after: list[Tensor]) -> Gap:
         """Return the mean difference of two losses of every batch, and its error."""
@@ -136,11 +135,13 @@ class _Switch:
         return (F.batch_norm(x, None, None, gamma, beta, True, 0.0, eps), *visit.run()[1:])
 
 
-def _losses(model: nn.Module, batches: list[KeptBatch], loss: Loss | None) -> Iterator[Tensor]:
+def _losses(probe: Probe, batches: list[KeptBatch], criterion: Criterion) -> Iterator[Tensor]:
     for kept in batches:
         with torch.no_grad():
-            outputs = model(*kept.batch.args, **kept.batch.kwargs)
-        yield loss_of(loss, outputs, kept.batch.labels)
+            outputs = kept.batch.run(probe.model)
+        with probe.paused():
+            loss = criterion.of(outputs, kept.batch)
+        yield loss
 
 
 def _switchable(norms: tuple[NormCall, ...]) -> dict[str, list[NormCall]]:

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from convscope.checkup.measuring.generators import draws_of
 from convscope.probe.batches import Batch, items_of
 from convscope.probe.batches import batches_of as _batches_of
 
@@ -17,7 +17,6 @@ __all__ = [
     "Kept",
     "KeptBatch",
     "batches_of",
-    "generators_of",
     "num_batches_of",
     "preserved_order",
 ]
@@ -30,7 +29,7 @@ def batches_of(model: nn.Module, data: Any) -> Iterator[Batch]:
 
     Args:
         model: who will run them.
-        data: in any form of :mod:`convscope.probe.batches`.
+        data: in any form of :mod:`convscope.probe.forms`.
 
     Raises:
         ConvscopeError: there is no batch, a batch has no images, or images hold NaN or infinity.
@@ -52,17 +51,6 @@ def num_batches_of(data: Any) -> int | None:
         return None
 
 
-def generators_of(data: Any) -> list[torch.Generator]:
-    """Return the generators of their own that a ``DataLoader`` and its samplers draw from, each once."""
-    holders = [data, getattr(data, "sampler", None)]
-    outer = getattr(data, "batch_sampler", None)
-    while outer is not None and all(outer is not each for each in holders):
-        holders.append(outer)
-        outer = getattr(outer, "sampler", None)
-    found = [getattr(each, "generator", None) for each in holders]
-    return list({id(each): each for each in found if isinstance(each, torch.Generator)}.values())
-
-
 @contextmanager
 def preserved_order(data: Any) -> Iterator[None]:
     """Run a block after which a loader's own generators are as they were, so that training shuffles alike.
@@ -71,6 +59,7 @@ def preserved_order(data: Any) -> Iterator[None]:
     :func:`convscope.core.preserved.preserved_rng`.
 
     Example:
+        >>> import torch
         >>> own = torch.Generator().manual_seed(0)
         >>> loader = torch.utils.data.DataLoader(torch.zeros(8, 3), shuffle=True, generator=own)
         >>> with preserved_order(loader):
@@ -78,12 +67,12 @@ def preserved_order(data: Any) -> Iterator[None]:
         >>> torch.equal(own.get_state(), torch.Generator().manual_seed(0).get_state())
         True
     """
-    states = [(generator, generator.get_state()) for generator in generators_of(data)]
+    draws = draws_of(data)
     try:
         yield
     finally:
-        for generator, state in states:
-            generator.set_state(state)
+        for each in draws:
+            each.restore()
 
 
 @dataclass(frozen=True, eq=False)

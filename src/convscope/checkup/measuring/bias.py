@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import Batch
 from convscope.checkup.measuring.flow import DROPS
-from convscope.checkup.measuring.losses import tensors_of
+from convscope.checkup.measuring.outputs import tensors_of
 from convscope.checkup.measuring.population import spread_of_images
 from convscope.core.address import Address
 from convscope.probe import Probe, Visit, probing
 
 # Forward operators that add a bias, and the position of that argument.
 _ADDS_BIAS = {"convolution": 2, "addmm": 0}
+_REENTRANT = "CheckpointFunction"  # PyTorch's, and those of libraries that are made like it
 # Backward operators whose first argument is the gradient of a forward operator's result, by that operator.
 _TELLS_GRADIENT = {"convolution_backward": "convolution", "sum": "addmm"}
 
@@ -79,7 +80,7 @@ def training_step(model: nn.Module, batch: Batch) -> TrainingStep:
     step = TrainingStep()
     with probing(model, training=True) as probe, torch.enable_grad():
         _listen(probe, model, step)
-        outputs = model(*batch.args, **batch.kwargs)
+        outputs = batch.run(model)
         generator = torch.Generator().manual_seed(0)
         terms = [
             (out * torch.randn(out.shape, generator=generator).to(out)).sum()
@@ -87,8 +88,45 @@ def training_step(model: nn.Module, batch: Batch) -> TrainingStep:
             if out.requires_grad
         ]
         if terms:
-            torch.stack([term.double() for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
+            _differentiate(torch.stack([term.double() for term in terms]).sum(), model)
     return step
+
+
+def _differentiate(value: Tensor, model: nn.Module) -> None:
+    """Run the backward pass for the model's own parameters, so that no tensor's ``.grad`` is written.
+
+    Reentrant checkpoints can't do without ``backward()``; what it writes outside the model is put back.
+    """
+    own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    leaves, is_reentrant = _leaves_of(value)
+    if not is_reentrant:
+        if own:
+            torch.autograd.grad(value, own, allow_unused=True)
+        return
+    kept = [(leaf, leaf.grad, None if leaf.grad is None else leaf.grad.clone()) for leaf in leaves]
+    try:
+        value.backward()  # type: ignore[no-untyped-call]
+    finally:
+        for leaf, gradient, content in kept:
+            leaf.grad = gradient
+            if gradient is not None and content is not None:
+                gradient.copy_(content)
+
+
+def _leaves_of(value: Tensor) -> tuple[list[Tensor], bool]:
+    """The leaves that a value's gradient goes to, and whether a reentrant checkpoint lies on the way."""
+    seen, ahead = set(), [value.grad_fn]
+    leaves, is_reentrant = [], False
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        is_reentrant |= node.name().startswith(_REENTRANT)
+        if isinstance(leaf := getattr(node, "variable", None), Tensor):
+            leaves.append(leaf)
+        ahead.extend(behind for behind, _ in node.next_functions)
+    return leaves, is_reentrant
 
 
 def _listen(probe: Probe, model: nn.Module, step: TrainingStep) -> None:

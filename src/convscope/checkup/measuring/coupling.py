@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from convscope.checkup.measuring.losses import Loss, loss_of
-from convscope.core.preserved import preserved_rng
+from convscope.checkup.measuring.criterion import Loss, users_loss
+from convscope.checkup.measuring.loss_state import modules_of, without_trace
 
 
 def loss_coupling(loss: Loss | None, outputs: Any, labels: Any) -> float | None:
@@ -72,8 +72,9 @@ def _gradients(loss: Loss, leaves: list[Any], structure: Any, labels: Any, sampl
     """The loss's gradient for the first half's outputs, as one vector; None if there is none."""
     ready = [leaf.detach().clone().requires_grad_() if _is_output(leaf) else leaf for leaf in leaves]
     wanted = [leaf for leaf in ready if _is_output(leaf) and len(leaf) == samples]
-    with torch.enable_grad(), preserved_rng():
-        value = loss_of(loss, tree_unflatten(ready, structure), labels)
+    # What is restored at its end may have been saved for the backward pass.
+    with torch.enable_grad(), without_trace(modules_of(loss)):
+        value = users_loss(loss, tree_unflatten(ready, structure), labels)
         if not value.requires_grad:
             return None
         found = torch.autograd.grad(value, wanted, allow_unused=True)

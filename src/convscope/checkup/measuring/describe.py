@@ -1,5 +1,6 @@
 """What is known of a network's batch norms without running them: modules, modes, optimizer groups."""
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ _REMEMBER = ("betas", "momentum", "alpha", "rho", "etas", "lambd", "lr_decay", "
 class Roster:
     """The modules of a model by path, and its parameters' names, as they were given.
 
+    Raises:
+        ConvscopeError: a batch norm's momentum is no number, or its statistics are of other channels.
+
     Attributes:
         training: whether the model was given in training mode; a wrapper that is new, around a network in
             evaluation mode, doesn't count.
@@ -34,6 +38,8 @@ class Roster:
         self.training = _is_in_training(model)
         self.modules = {path or ROOT: module for path, module in model.named_modules()}
         self.norms = {p: m for p, m in self.modules.items() if isinstance(m, _BatchNorm)}
+        for path, norm in self.norms.items():
+            _require_sound(path, norm)
         self.names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._memory = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         self._modes = {path: module.training for path, module in self.modules.items()}
@@ -100,6 +106,21 @@ class Roster:
             counter_dtype=None if counter is None else counter.dtype,
             updates_per_step=1 if module is None else declared_updates(module),
         )
+
+
+def _require_sound(path: str, norm: _BatchNorm) -> None:
+    if norm.momentum is not None and not isinstance(norm.momentum, Real | Tensor):
+        raise ConvscopeError(
+            f"momentum={norm.momentum!r} in {path}", "a number from 0 to 1, or None", "set it, say to 0.1"
+        )
+    for name in ("running_mean", "running_var"):
+        held = getattr(norm, name)
+        if held is not None and not nn.parameter.is_lazy(held) and held.shape != (norm.num_features,):
+            raise ConvscopeError(
+                f"{path}.{name} of shape {tuple(held.shape)} for {norm.num_features} channels",
+                "one value a channel",
+                "load the right checkpoint, or call reset_running_stats() on a new layer",
+            )
 
 
 def optimizer_facts(model: nn.Module, optimizer: Any) -> OptimizerFacts | None:

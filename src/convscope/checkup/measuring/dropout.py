@@ -103,7 +103,7 @@ def whole_spreads(model: nn.Module, batch: Batch, step: TrainingStep) -> dict[st
     with probing(model) as probe, torch.no_grad():
         probe.around("batch_norm", by_batch)
         try:
-            model(*batch.args, **batch.kwargs)
+            batch.run(model)
         except Exception as error:
             raise ConvscopeError(
                 f"the network fails when it runs with batch statistics ({error})", "a run", "see the error"

@@ -1,7 +1,7 @@
 """One observation of a model, from its modules alone or from batches of data as well."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
@@ -20,10 +20,10 @@ from convscope.checkup.measuring.dropout import (
 from convscope.checkup.measuring.flow import feeds_only_relus, norms_reading, running_mean_behind
 from convscope.checkup.measuring.groups import group_calls
 from convscope.checkup.measuring.loader import loader_facts
-from convscope.checkup.measuring.losses import Loss
 from convscope.checkup.measuring.passes import Passes
 from convscope.checkup.measuring.processes import has_synchronised, process_facts, undistributed
 from convscope.checkup.measuring.reference import reference_facts
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.measuring.wrappers import averaging_wrapper, per_sample_gradients
 from convscope.checkup.observed import (
     BiasGradient,
@@ -43,17 +43,6 @@ from convscope.tape import Tape, device_of, record
 # The training step shows signs, not sizes: a few samples will do, and backward keeps all their activations.
 # Of a first batch below twice that, all take part: so a check-up is four passes over one batch at the most.
 _TRAINING_SAMPLES = 32
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a check-up is given beside data; see :func:`convscope.checkup.checkup`."""
-
-    model: nn.Module
-    loss: Loss | None
-    optimizer: Any
-    reference: Any
-    plan: CheckupPlan
 
 
 def observe_modules(subject: Subject, shape: Any) -> Observation:

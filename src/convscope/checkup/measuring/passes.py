@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import Batch
+from convscope.checkup.measuring.chance import loss_by_chance
 from convscope.checkup.measuring.coupling import loss_coupling
+from convscope.checkup.measuring.criterion import Criterion, Loss
 from convscope.checkup.measuring.describe import Roster
 from convscope.checkup.measuring.flow import feeds_only_relus
+from convscope.checkup.measuring.gap_meter import GapMeter
 from convscope.checkup.measuring.inputs import Inputs
-from convscope.checkup.measuring.losses import GapMeter, Loss, has_class_labels, loss_of, weights_of
 from convscope.checkup.measuring.padding import Content, content_of
 from convscope.checkup.measuring.population import Moments, Pool, spread_of_images
 from convscope.checkup.observed import Gap, NormCall
@@ -65,12 +67,14 @@ class Passes:
         self.loss_coupling: float | None = None
         self._reasons: Counter[str] = Counter()
         self._probe, self._model = probe, probe.model
-        self._roster, self._loss, self._tape = roster, loss, tape
+        self._roster, self._criterion, self._tape = roster, Criterion(loss), tape
         self._attribution = probe.attribution
         self._rule: Callable[[Visit], Any] = self._pool
         probe.around("batch_norm", lambda visit: self._rule(visit))
         self._seen: dict[str, _Seen] = {}
         self._meter = GapMeter()
+        self._in_nats = True
+        self._by_chance: float | None = None
         self._batch_size = 0
         self._content: Content | None = None
         self._fails_by_batch = ""
@@ -104,19 +108,28 @@ class Passes:
         except ConvscopeError as error:
             self._give_up_by_batch(error)
             return None
-        if not self._has_loss(batch):
+        with self._probe.paused():
+            return self._compared(batch, outputs, by_batch)
+
+    def _compared(self, batch: Batch, outputs: Any, by_batch: Any) -> Tensor | None:
+        """Take in both losses of a batch; the one in evaluation mode, if both are finite."""
+        criterion = self._criterion
+        if lacking := criterion.lacking(outputs, batch):
+            self._reasons[lacking] += 1
             return None
-        before, after = (loss_of(self._loss, out, batch.labels) for out in (outputs, by_batch))
-        weights = weights_of(self._loss, batch.labels, batch.num_samples)
+        before, after = (criterion.of(each, batch) for each in (outputs, by_batch))
+        weights = criterion.weights(before, batch)
         if self.loss_coupling is None:
-            with self._probe.paused():
-                self.loss_coupling = loss_coupling(self._loss, by_batch, batch.labels)
+            self.loss_coupling = loss_coupling(criterion.loss, by_batch, batch.labels)
         if not bool(before.isfinite().all() and after.isfinite().all()):
             self._reasons["a loss that is NaN or infinite"] += 1
             return None
         if not self._meter.add(before, after, weights, batch.num_samples):
             self._reasons["all labels are -100, which the loss ignores"] += 1
             return None
+        self._in_nats &= criterion.is_in_nats(batch.labels)
+        if not self._in_nats and self._by_chance is None:
+            self._by_chance = loss_by_chance(criterion, by_batch, batch.labels)
         return before
 
     def norms(self) -> tuple[NormCall, ...]:
@@ -136,7 +149,8 @@ class Passes:
 
     def gap(self) -> Gap | None:
         """Return the gap over all batches with a finite loss, or None if there is none."""
-        return self._meter.gap()
+        gap = self._meter.gap()
+        return None if gap is None else replace(gap, in_nats=self._in_nats, by_chance=self._by_chance)
 
     @property
     def unchecked(self) -> tuple[Unchecked, ...]:
@@ -155,6 +169,8 @@ class Passes:
             used = self._meter.num_samples
             over = f"; the gap is over {used} of {self.num_samples} samples" if used else ""
             yield Unchecked("gap", f"{part}{reason}{over}")
+        if self._meter.num_batches and self._criterion.is_sum:
+            yield Unchecked("unit of the gap", "the loss is a sum over samples: it was taken per sample")
         if self._meter.num_batches == 1:
             told = "it tells of samples only" if self._meter.by_samples else "there is none"
             yield Unchecked(
@@ -170,7 +186,7 @@ class Passes:
         self._batch_size, self._rule = batch.num_samples, rule
         try:
             with torch.no_grad():
-                return self._model(*batch.args, **batch.kwargs)
+                return batch.run(self._model)
         except ConvscopeError:
             raise
         except Exception as error:
@@ -238,15 +254,6 @@ class Passes:
         """Whether a call uses batch statistics in training: by its module's mode, or as it was seen to."""
         norm = self._seen[address].norm
         return self.by_batch.get(address, True) if norm.training is None else not norm.frozen
-
-    def _has_loss(self, batch: Batch) -> bool:
-        if batch.labels is None:
-            self._reasons["the data has no labels"] += 1
-        elif self._loss is None and not has_class_labels(batch.labels):
-            self._reasons["the labels aren't integer classes, and no loss was given"] += 1
-        else:
-            return True
-        return False
 
 
 def _fails(address: str, batch: Batch, error: Exception) -> ConvscopeError:

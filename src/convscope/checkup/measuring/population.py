@@ -8,6 +8,8 @@ are taken over images.
 Axis letters: N images, C channels, S positions.
 """
 
+import hashlib
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,8 @@ class Pool:
         self._values = Moments()
         self._images = Moments()
         self._squares = Moments()
-        self._batches: list[tuple[int, int, Tensor]] = []
+        self._batches: list[tuple[int, int]] = []
+        self._sizes: dict[int, _OfOneSize] = {}
         self._largest: Tensor | None = None
 
     def add(self, x_NCS: Tensor, output_NCS: Tensor) -> "Moments":
@@ -45,10 +48,12 @@ class Pool:
         batch = Moments()
         batch.merge(images * positions, mean_C, square_NC.sum(0) * positions)
         self._values.merge(batch.count, batch.mean, batch.m2)
-        self._images.merge(images, mean_C, (mean_NC - mean_C).square().sum(0))
+        within_C = (mean_NC - mean_C).square().sum(0)
+        self._images.merge(images, mean_C, within_C)
+        self._sizes.setdefault(positions, _OfOneSize()).add(images, mean_C, within_C)
         of_square_C = square_NC.mean(0)
         self._squares.merge(images, of_square_C, (square_NC - of_square_C).square().sum(0))
-        self._batches.append((images, images * positions, mean_C))
+        self._batches.append((images, images * positions))
         axes = (0, *range(2, output_NCS.dim()))
         largest_C = output_NCS.amax(axes).double().cpu()
         self._largest = largest_C if self._largest is None else self._largest.maximum(largest_C)
@@ -57,30 +62,56 @@ class Pool:
     def population(self) -> Population:
         """Return the statistics of everything taken in so far, at least one batch."""
         assert self._largest is not None
+        sizes = list(self._sizes.values())
+        largest = max(images for images, _ in self._batches)
+        free = sum(size.num_batches - 1 for size in sizes)
+        between_C = torch.stack([size.between.m2 for size in sizes]).sum(0)
+        within_C = torch.stack([size.within for size in sizes]).sum(0)
+        free_within = sum(size.between.count - size.num_batches for size in sizes)
         return Population(
             num_values=self._values.count,
             num_images=self._images.count,
             num_batches=len(self._batches),
-            batch_images=max(images for images, _, _ in self._batches),
-            batch_values=max(values for _, values, _ in self._batches),
-            least_values=min(values for _, values, _ in self._batches),
+            batch_images=largest,
+            batch_values=max(values for _, values in self._batches),
+            least_values=min(values for _, values in self._batches),
             mean=self._values.mean,
             variance=self._values.variance(single=0.0),
             image_variance=self._images.variance(single=float("nan")),
             square_variance=self._squares.variance(single=float("nan")),
-            batch_variance=self._between_batches(),
+            # Σ n_b (μ_b − μ)² / (B − 1) estimates images' variance whatever the n_b; over n, that of batches.
+            batch_variance=between_C / free / largest if free else torch.full_like(between_C, float("nan")),
             largest_output=self._largest,
+            comparable_batches=free + 1,
+            within=within_C / free_within if free_within else torch.full_like(within_C, float("nan")),
+            free_within=free_within,
         )
 
-    def _between_batches(self) -> Tensor:
-        """Σ n_b (μ_b − μ)² / (B − 1) estimates images' variance whatever the n_b; over n, that of batches."""
-        batches = Moments()
-        for images, _, mean_C in self._batches:
-            batches.merge(images, mean_C, torch.zeros_like(mean_C))
-        if len(self._batches) < 2:
-            return torch.full_like(batches.mean, float("nan"))
-        largest = max(images for images, _, _ in self._batches)
-        return batches.m2 / (len(self._batches) - 1) / largest
+
+class _OfOneSize:
+    """Distinct batches of as many positions an image: larger images are another distribution.
+
+    Attributes:
+        num_batches: how many they are.
+        between: moments of their means, each with the weight of its images.
+        within: Σ over their images of (mean − its batch's)².
+    """
+
+    def __init__(self) -> None:
+        self.num_batches = 0
+        self.between = Moments()
+        self.within = torch.zeros(())
+        self._seen: set[bytes] = set()
+
+    def add(self, images: int, mean_C: Tensor, within_C: Tensor) -> None:
+        """Take in a batch, unless it has been here before."""
+        known = hashlib.sha1(torch.cat((mean_C, within_C)).numpy().tobytes(), usedforsecurity=False).digest()
+        if known in self._seen:
+            return
+        self._seen.add(known)
+        self.num_batches += 1
+        self.between.merge(images, mean_C, torch.zeros_like(mean_C))
+        self.within = self.within + within_C
 
 
 class Moments:

@@ -23,7 +23,7 @@ from convscope.checkup.measuring.counterpart import (
     is_batch_norm,
     lost,
 )
-from convscope.checkup.measuring.losses import tensors_of
+from convscope.checkup.measuring.outputs import tensors_of
 from convscope.checkup.measuring.wrappers import Inner, inside
 from convscope.checkup.observed import ReferenceFacts, ReferenceNorm
 from convscope.checkup.unchecked import Unchecked
@@ -210,11 +210,13 @@ def _output_difference(
 
 def _outputs(network: nn.Module, batch: Batch) -> list[Tensor]:
     device = device_of(network)
-    args, kwargs = tree_map(
-        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, (batch.args, batch.kwargs)
-    )
+
+    def there(*args: Any, **kwargs: Any) -> Any:
+        moved = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
+        return network(*moved[0], **moved[1])
+
     with probing(network), torch.no_grad():
-        return [out.detach().clone() for out in tensors_of(network(*args, **kwargs))]
+        return [out.detach().clone() for out in tensors_of(batch.run(there))]
 
 
 def _full(ours: Inner, path: str) -> str:

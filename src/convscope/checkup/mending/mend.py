@@ -11,23 +11,29 @@ from torch import nn
 from convscope.checkup.mending import settings
 from convscope.checkup.mending import biases
 from convscope.checkup.mending import statistics
+from convscope.checkup.mending import freezing
 
 # isort: on
 from convscope.checkup.examine import assemble, depth_of, measure
 from convscope.checkup.measuring.batches import batches_of, preserved_order
-from convscope.checkup.measuring.losses import Loss
-from convscope.checkup.measuring.observe import Subject
+from convscope.checkup.measuring.criterion import Loss
+from convscope.checkup.measuring.loss_state import preserved_loss, with_loss
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.mending.copying import copied
 from convscope.checkup.mending.repairs import all_repairs
 from convscope.checkup.mending.result import Left, Mended, Mending
 from convscope.checkup.mending.workshop import Reread, Workshop
 from convscope.checkup.observed import Observation
-from convscope.checkup.plan import CheckupPlan
+from convscope.checkup.plan import CheckupPlan, checked
 from convscope.checkup.result import Checkup, StateProof
 from convscope.core.finding import Finding
 from convscope.core.fingerprint import fingerprint
 from convscope.core.inference import outside_inference_mode
 from convscope.core.preserved import preserved_rng
+from convscope.probe.forms import settled
+from convscope.tape import require_module
+
+_FREEZING = ("frozen-but-tracking",)
 
 
 def mend(
@@ -40,10 +46,11 @@ def mend(
 ) -> Mending:
     """Return a copy of a network with its faults mended as far as that is safe, and the check-up of both.
 
-    In order: momentum, precision, ε (if the reference has another one), layers that are meant to be frozen;
-    redundant biases, moved into running means; at last, if anything is wrong with them, all running
-    statistics, estimated from the data, if there is enough of it and the new ones prove better. Not done,
-    since somebody has to decide: other batches, other layers, another optimizer, training on.
+    In order: momentum, precision, ε (if the reference has another one); redundant biases, moved into running
+    means; if anything is wrong with them, all running statistics, estimated from the data, if there is enough
+    of it and the new ones prove better; at last layers that are meant to be frozen, if their statistics are
+    right by then. Not done, since somebody has to decide: other batches, other layers, another optimizer,
+    training on.
 
     Args:
         model: as for :func:`convscope.checkup.checkup`; it isn't changed.
@@ -70,39 +77,49 @@ def mend(
         >>> found.after.findings, found.model[0].bias, net[0].bias is None
         ((), None, False)
     """
-    plan = plan or CheckupPlan()
-    with outside_inference_mode(), preserved_order(data), preserved_rng():
-        start = fingerprint(model)
-        found = _mending(Subject(model, loss, optimizer, reference, plan), data)
-        end = fingerprint(model)
+    require_module(model)
+    subject, proved = Subject(model, loss, optimizer, reference, checked(plan)), with_loss(model, loss)
+    with outside_inference_mode(), preserved_order(data):
+        start = fingerprint(proved)
+        # A loader without a generator of its own draws from the global one.
+        with preserved_rng(), preserved_loss(loss):
+            found = _mending(subject, settled(model, data, has_loss=loss is not None))
+        end = fingerprint(proved)
     return replace(found, state=StateProof(start, end, start == end))
 
 
 def _mending(subject: Subject, data: Any) -> Mending:
-    """Check, mend a copy, and check that; without the proof."""
-    model, plan, depth = subject.model, subject.plan, depth_of(data)
+    """Check, mend a copy, and check that, in two stages; without the proof."""
+    plan, depth = subject.plan, depth_of(data)
     reread = None if depth == "static" else Reread(data, plan.max_batches)
-    observation, state = measure(subject, data if reread is None else reread)
-    before = assemble(observation, depth, state)
-    copy = copied(model)
+    given = data if reread is None else reread
+    observation, state = measure(subject, given)
+    course = [assemble(observation, depth, state)]
+    copy = copied(subject.model)
     first = None if reread is None else next(batches_of(copy, reread))
-    mended, left = _made(Workshop(copy, observation, reread, first, subject.loss, plan), before)
-    after = before
-    if mended:
-        # The optimizer holds the given model's parameters, so that facts about it are those from before.
-        again, proof = measure(
-            replace(subject, model=copy, optimizer=None), data if reread is None else reread
-        )
-        after = assemble(replace(again, optimizer=observation.optimizer), depth, proof)
-    return Mending(before, after, tuple(mended), _left(after, left, mended), copy)
+    optimizer, done, undone = observation.optimizer, [], []
+    for last in (False, True):
+        shop = Workshop(copy, observation, course[-1], reread, first, subject.loss, plan)
+        mended, left = _made(shop, last)
+        if mended:
+            # The optimizer holds the given model's parameters, so that facts about it are those from before.
+            again, proof = measure(replace(subject, model=copy, optimizer=None), given)
+            observation = replace(again, optimizer=optimizer)
+            course.append(assemble(observation, depth, proof))
+        done += mended
+        undone += left
+    hidden = _hidden(course[-2], course[-1], done[-1]) if done else ()
+    return Mending(
+        course[0], course[-1], tuple(done), _left(course[-1], undone, done, hidden), copy, hidden=hidden
+    )
 
 
-def _made(workshop: Workshop, before: Checkup) -> tuple[list[Mended], list[Left]]:
-    """Make every repair that a finding asks for."""
+def _made(workshop: Workshop, last: bool) -> tuple[list[Mended], list[Left]]:
+    """Make every repair of a stage that a finding asks for."""
     mended, left = [], []
     for repair in all_repairs():
-        findings = tuple(finding for finding in before.findings if finding.fault in repair.faults)
-        for result in repair.make(workshop, findings) if findings else ():
+        findings = tuple(each for each in workshop.found.findings if each.fault in repair.faults)
+        for result in repair.make(workshop, findings) if findings and repair.last is last else ():
             if isinstance(result, Mended):
                 mended.append(result)
             else:
@@ -110,7 +127,18 @@ def _made(workshop: Workshop, before: Checkup) -> tuple[list[Mended], list[Left]
     return mended, left
 
 
-def _left(after: Checkup, left: list[Left], mended: list[Mended]) -> tuple[Left, ...]:
+def _hidden(before: Checkup, after: Checkup, latest: Mended) -> tuple[tuple[str, str], ...]:
+    """What was found before layers were frozen, and isn't judged since, though nothing else was changed."""
+    if latest.faults != _FREEZING:
+        return ()
+    still = {(finding.fault, finding.address) for finding in after.findings}
+    found = [(each.fault, each.address) for each in before.findings if each.fault not in latest.faults]
+    return tuple(each for each in found if each not in still)
+
+
+def _left(
+    after: Checkup, left: list[Left], mended: list[Mended], hidden: tuple[tuple[str, str], ...]
+) -> tuple[Left, ...]:
     """Why each of the findings that remain is there."""
     reasons = {(each.fault, each.address): each.reason for each in reversed(left)}  # the first one counts
     tried = {fault for repair in mended for fault in repair.faults}
@@ -126,5 +154,6 @@ def _left(after: Checkup, left: list[Left], mended: list[Mended]) -> tuple[Left,
     in_part = [] if after.depth == "static" else [key for key in reasons if key not in still]
     return (
         *(Left(each.fault, each.address, reason(each)) for each in after.findings),
+        *(Left(*key, "it isn't judged any more, since layers are frozen") for key in hidden),
         *(Left(*key, reasons[key]) for key in in_part),
     )

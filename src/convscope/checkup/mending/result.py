@@ -52,12 +52,14 @@ class Mending(Result):
         before: the check-up of the given model.
         after: the check-up of the copy, on the same data.
         mended: the repairs, in order.
-        left: every finding of ``after``, and why it is still there; and where a finding is gone, but a
-            part of its repair wasn't made, why.
+        left: every finding of ``after``, and why it is still there; what is hidden; and where a finding is
+            gone, but a part of its repair wasn't made, why.
         state: hashes of the given model before everything and after everything.
+        hidden: faults and addresses that were found before layers were frozen, and aren't judged since; they
+            aren't gone.
     """
 
-    not_in_json: ClassVar[frozenset[str]] = frozenset({"model"})
+    not_in_json: ClassVar[frozenset[str]] = frozenset({"model", "hidden"})
 
     before: Checkup
     after: Checkup
@@ -65,10 +67,11 @@ class Mending(Result):
     left: tuple[Left, ...]
     model: nn.Module = field(repr=False, compare=False)
     state: StateProof | None = None
+    hidden: tuple[tuple[str, str], ...] = ()
 
     @property
     def gone(self) -> tuple[tuple[str, str], ...]:
         """The faults and addresses of the findings that are gone."""
-        still = {(finding.fault, finding.address) for finding in self.after.findings}
+        still = {(finding.fault, finding.address) for finding in self.after.findings} | set(self.hidden)
         found = ((finding.fault, finding.address) for finding in self.before.findings)
         return tuple(each for each in found if each not in still)

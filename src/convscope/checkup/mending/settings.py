@@ -1,14 +1,21 @@
-"""Repairs of settings: momentum, ε, precision of the statistics, counters, layers meant to be frozen."""
+"""Repairs of settings: momentum, ε, precision of the statistics, counters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
-from convscope.checkup.mending.workshop import Workshop, counted, largest_change, path_of
+from convscope.checkup.mending.workshop import (
+    Workshop,
+    addresses_of,
+    counted,
+    counted_layers,
+    fault_ids,
+    largest_change,
+    path_of,
+)
 from convscope.core.finding import Finding
-from convscope.norm import freeze
 
 _USUAL_MOMENTUM = 0.1
 _AMBIGUOUS = 0.5
@@ -41,9 +48,9 @@ def momentum(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mend
         changed.append(finding)
     if changed:
         yield Mended(
-            _ids(changed),
-            _addresses(changed),
-            f"momentum, the weight of the new batch, set ({', '.join(values)}) in {_counted(changed)}",
+            fault_ids(changed),
+            addresses_of(changed),
+            f"momentum, the weight of the new batch, set ({', '.join(values)}) in {counted_layers(changed)}",
             largest_change(before, workshop.outputs()),
         )
 
@@ -59,7 +66,7 @@ def half_statistics(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterat
         else:
             yield Left(finding.fault, finding.address, "no batch norm module holds these statistics")
     if kept:
-        yield Mended(_ids(kept), _addresses(kept), f"{_counted(kept)} kept in float32")
+        yield Mended(fault_ids(kept), addresses_of(kept), f"{counted_layers(kept)} kept in float32")
 
 
 @repairs("teacher-statistics")
@@ -77,7 +84,9 @@ def counters(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mend
         norm.num_batches_tracked = norm.num_batches_tracked.round().long()
     if averaged:
         yield Mended(
-            _ids(findings), _addresses(findings), f"{counted(len(averaged), 'counter')} made whole again"
+            fault_ids(findings),
+            addresses_of(findings),
+            f"{counted(len(averaged), 'counter')} made whole again",
         )
 
 
@@ -94,34 +103,10 @@ def epsilon(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mende
             changed.append(path)
     if changed:
         yield Mended(
-            _ids(findings), _addresses(findings), f"ε as in the reference in {counted(len(changed), 'layer')}"
+            fault_ids(findings),
+            addresses_of(findings),
+            f"ε as in the reference in {counted(len(changed), 'layer')}",
         )
         return
     for finding in findings:
         yield Left(finding.fault, finding.address, "weights are learnt with their ε: a training must say")
-
-
-@repairs("frozen-but-tracking")
-def frozen(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Mended | Left]:
-    """Freeze layers whose gamma and beta are frozen, so that they use and keep their running statistics."""
-    before = workshop.outputs()
-    freeze(workshop.model, only=[path_of(finding.address) for finding in findings], affine=False)
-    changed = largest_change(before, workshop.outputs())
-    yield Mended(
-        _ids(findings),
-        _addresses(findings),
-        f"cs.norm.freeze of {_counted(findings)}",
-        largest_change=changed,
-    )
-
-
-def _ids(findings: Sequence[Finding]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(finding.fault for finding in findings))
-
-
-def _addresses(findings: Sequence[Finding]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(finding.address for finding in findings))
-
-
-def _counted(findings: Sequence[Finding]) -> str:
-    return counted(len({path_of(finding.address) for finding in findings}), "layer")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.checkup.judging.residuals import residuals
+from convscope.checkup.measuring.criterion import Criterion
 from convscope.checkup.mending.evidence import lacking
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
@@ -172,7 +173,7 @@ def _recalibrated(workshop: Workshop, parts: Split, has_losses: bool) -> Recalib
 
     settings: dict[str, Any] = {"plan": RecalibrationPlan(progress=tell)}
     if has_losses:
-        settings |= {"held_out": parts.tried, "loss": workshop.loss}
+        settings |= {"held_out": parts.tried, "loss": Criterion(workshop.loss)}
     found = recalibrate(workshop.model, parts.estimated, **settings)
     if found.applied and (found.residual_after or 0.0) > _SETTLED:
         found.undo()

@@ -52,11 +52,13 @@ class Split:
         estimated: batches to estimate from.
         tried: batches to try on; the same ones if there are fewer than five.
         share: how much of the batches is estimated from.
+        data: all of them.
     """
 
     estimated: Reread | Part
     tried: Reread | Part
     share: float
+    data: Reread
 
     @property
     def is_held_out(self) -> bool:
@@ -66,6 +68,8 @@ class Split:
     @property
     def words(self) -> str:
         """What they are tried on, in words."""
+        if self.is_held_out and not self.data.is_alike:
+            return "every fifth batch (not held out: each reading comes in another order)"
         if self.is_held_out:
             return "held-out batches (every fifth)"
         return f"the batches they come from (none held out of fewer than {_EVERY})"
@@ -73,10 +77,11 @@ class Split:
 
 def split(data: Reread, num_batches: int) -> Split:
     """Hold every fifth batch out, if there are five."""
+    data.note_order()
     if num_batches < _EVERY:
-        return Split(data, data, 1.0)
+        return Split(data, data, 1.0, data)
     estimated, tried = (Part(data, num_batches, held_out) for held_out in (False, True))
-    return Split(estimated, tried, len(estimated) / num_batches)
+    return Split(estimated, tried, len(estimated) / num_batches, data)
 
 
 def distance(model: nn.Module, data: Reread | Part, tape: Tape | None) -> float:

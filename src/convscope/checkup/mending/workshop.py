@@ -1,19 +1,24 @@
 """Where repairs are made: the copy, what was measured of it, and the data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from convscope.checkup.measuring.batches import Batch, generators_of
-from convscope.checkup.measuring.losses import Loss, tensors_of
+from convscope.checkup.measuring.batches import Batch
+from convscope.checkup.measuring.criterion import Loss
+from convscope.checkup.measuring.generators import draws_of
+from convscope.checkup.measuring.outputs import tensors_of
 from convscope.checkup.observed import Observation
 from convscope.checkup.plan import CheckupPlan
+from convscope.checkup.result import Checkup
 from convscope.core.address import ROOT
 from convscope.core.errors import ConvscopeError
+from convscope.core.finding import Finding
 from convscope.probe import probing
 from convscope.probe.batches import items_of
 
@@ -22,7 +27,10 @@ class Reread:
     """Data that is read again from its beginning as often as it is asked for, up to a number of batches.
 
     A loader that shuffles by a generator of its own shuffles alike each time; the global generators are in
-    the readers' care.
+    the readers' care. What shuffles by something else reads differently each time, which shows.
+
+    Attributes:
+        is_alike: whether all readings since :meth:`note_order` have had the same batches in the same order.
 
     Raises:
         ConvscopeError: the data can be read only once, or isn't of a known form.
@@ -36,16 +44,38 @@ class Reread:
                 "data that can be read several times, such as a DataLoader or a list",
                 "pass list(data)",
             )
-        self._states = [(each, each.get_state()) for each in generators_of(self._items)]
+        self._draws = draws_of(self._items)
+        self._order: list[bytes] = []
+        self.is_alike = True
 
     def __iter__(self) -> Iterator[Any]:
-        for generator, state in self._states:
-            generator.set_state(state)
-        return islice(iter(self._items), self._max_batches)
+        for each in self._draws:
+            each.restore()
+        return self._noted(islice(iter(self._items), self._max_batches))
+
+    def note_order(self) -> None:
+        """Compare the readings from here on with one another, and not with those before."""
+        self._order, self.is_alike = [], True
+
+    def _noted(self, items: Iterator[Any]) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            mark = _mark(item)
+            if number == len(self._order):
+                self._order.append(mark)
+            self.is_alike &= mark == self._order[number]
+            yield item
 
     def __len__(self) -> int:
         whole = len(self._items)  # type: ignore[arg-type]
         return whole if self._max_batches is None else min(whole, self._max_batches)
+
+
+def _mark(item: Any) -> bytes:
+    """What tells batches apart: a few values, and the sum, of each tensor."""
+    leaves = tree_leaves(dict(item) if isinstance(item, Mapping) else item)
+    tensors = [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor) and leaf.numel()]
+    marks = [torch.cat((each.reshape(-1)[:8].double(), each.double().sum()[None])).cpu() for each in tensors]
+    return b"".join(mark.numpy().tobytes() for mark in marks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +84,8 @@ class Workshop:
 
     Attributes:
         model: the copy, which it changes.
-        observation: of the model before any repair.
+        observation: of the copy as it is when a stage of repairs begins.
+        found: the check-up of that.
         data: batches; None without them.
         first: the first of them, on which outputs are compared.
         loss: or None for cross-entropy.
@@ -63,6 +94,7 @@ class Workshop:
 
     model: nn.Module
     observation: Observation
+    found: Checkup
     data: Reread | None
     first: Batch | None
     loss: Loss | None
@@ -78,7 +110,7 @@ class Workshop:
         if self.first is None:
             return []
         with probing(self.model), torch.no_grad():
-            outputs = self.model(*self.first.args, **self.first.kwargs)
+            outputs = self.first.run(self.model)
         return [out.clone() for out in tensors_of(outputs)]
 
 
@@ -118,3 +150,18 @@ def counted(count: int, noun: str) -> str:
     """
     plural = "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{'' if count == 1 else plural}"
+
+
+def fault_ids(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return the faults of findings, each once."""
+    return tuple(dict.fromkeys(finding.fault for finding in findings))
+
+
+def addresses_of(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return the addresses of findings, each once."""
+    return tuple(dict.fromkeys(finding.address for finding in findings))
+
+
+def counted_layers(findings: Sequence[Finding]) -> str:
+    """Return how many layers findings are about, in words."""
+    return counted(len({path_of(finding.address) for finding in findings}), "layer")

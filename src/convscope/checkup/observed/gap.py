@@ -17,12 +17,17 @@ class Gap:
         error: standard error of their difference; None where it can't be estimated.
         doubt: by how much the difference may be off by chance, where that is more than four standard errors,
             as with few batches; None where it isn't.
+        in_nats: whether the loss is known, or very likely, to be a classification's in nats.
+        by_chance: the loss of samples that have each other's outputs, as a scale for other losses; None if it
+            isn't known.
     """
 
     eval_loss: float
     batch_loss: float
     error: float | None
     doubt: float | None = None
+    in_nats: bool = True
+    by_chance: float | None = None
 
     @property
     def difference(self) -> float:

@@ -20,8 +20,12 @@ class Population:
         variance: pooled unbiased variance; 0 where there is only one value.
         image_variance: variance of single images' means; NaN for one image.
         square_variance: variance over images of their mean squared deviation; NaN for one image.
-        batch_variance: variance of batch means, as for batches of ``batch_images``; NaN for one batch.
+        batch_variance: variance of batch means, as for batches of ``batch_images``; NaN for one batch. They
+            are compared with others of as many positions an image; one that is repeated counts once.
         largest_output: the largest value that the layer put out.
+        comparable_batches: one more than the degrees of freedom of that variance; None for all batches.
+        within: variance of images' means about those of their batches, over these; None if not measured.
+        free_within: its degrees of freedom.
     """
 
     num_values: int
@@ -36,6 +40,14 @@ class Population:
     square_variance: Tensor
     batch_variance: Tensor
     largest_output: Tensor
+    comparable_batches: int | None = None
+    within: Tensor | None = None
+    free_within: int = 0
+
+    @property
+    def num_compared(self) -> int:
+        """How many batches tell how batches differ: all, less one for every further size and repetition."""
+        return self.num_batches if self.comparable_batches is None else self.comparable_batches
 
     @property
     def effective_values(self) -> float | None:
@@ -45,7 +57,7 @@ class Population:
         single images' means otherwise, as if images were drawn independently; None for one image, or if
         no channel varies.
         """
-        if self.num_batches < 4:
+        if self.num_compared < 4:
             return self.effective_from_images
         return self._worth(self.batch_variance)
 

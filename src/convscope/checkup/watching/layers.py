@@ -77,7 +77,7 @@ def compiled_parts(model: nn.Module) -> list[str]:
 
     Example:
         >>> net = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
-        >>> net[1].compile()
+        >>> net[1].compile(backend="eager")
         >>> compiled_parts(net)
         ['1']
     """

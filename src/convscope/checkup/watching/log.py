@@ -1,6 +1,7 @@
 """The log of a watched loop: what it has shown, judged, as numbers for a logger, and as curves."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from convscope.checkup.watching.ledger import Ledger, norms_of
 from convscope.checkup.watching.writing import Values, Writer
 from convscope.core.finding import Finding
 from convscope.probe.passes import Hearing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _NEEDS_STEPS = (
     "training-in-evaluation-mode, freeze-undone, accumulated-batches, recomputed-updates, scale-drift"
@@ -58,6 +62,12 @@ class TrainingLog:
             for path, norm in norms_of(model).items()
             if (copies := copied_statistics(norm)) is not None
         }
+
+    def __str__(self) -> str:
+        return str(self.checkup())
+
+    def __rich__(self) -> "RenderableType":
+        return self.checkup().__rich__()
 
     @property
     def run(self) -> TrainingRun:

@@ -176,7 +176,7 @@ def _differences(steps: list[tuple[BatchStatistics, ...]]) -> BatchStatistics:
 
 
 def _size(apart_SPC: Tensor) -> BatchStatistics:
-    """Root mean squares over channels of means over steps, without chance, and their jackknife errors; (P,)."""
+    """Root mean squares over channels of means over steps, without chance, and their jackknife errors."""
     number = len(apart_SPC)
     whole_P = _square(apart_SPC.mean(0), apart_SPC.var(0), number)
     left_out_SP = _square(*_without_each(apart_SPC), number - 1)

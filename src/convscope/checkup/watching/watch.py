@@ -1,6 +1,6 @@
 """``watch``: a check-up of the user's own training loop, while it runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,11 +102,7 @@ def _optimizers(optimizer: Any) -> Iterator[Optimizer]:
     """The optimizers themselves, without the wrappers that accelerate and others put around them."""
     if optimizer is None:
         return
-    if (
-        not isinstance(optimizer, Optimizer)
-        and isinstance(optimizer, Iterable)
-        and not isinstance(optimizer, str)
-    ):
+    if isinstance(optimizer, list | tuple | set):
         for each in optimizer:
             yield from _optimizers(each)
         return

@@ -133,7 +133,7 @@ class Sweeps:
         self._number, self._rule = number, rule
         batch = self._batches[number]
         try:
-            self._model(*batch.args, **batch.kwargs)
+            batch.run(self._model)
         except ConvscopeError:
             raise
         except Exception as error:

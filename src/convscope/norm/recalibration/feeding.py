@@ -95,10 +95,10 @@ class Feed:
         if forward is None:
             batch = batch_of(model, item, number, remedy=_REMEDY)
             _check_no_mask(model, batch.labels, number)
-            run = partial(model, *batch.args, **batch.kwargs)
+            run = partial(batch.run, model)
         else:
             batch = whole_batch_of(model, item, number)
-            run = partial(forward, model, *batch.args)
+            run = partial(batch.run, partial(forward, model))
         return FedBatch(run, batch.labels, batch.num_samples, batch.shapes)
 
 

@@ -11,7 +11,8 @@ from checkup.grown import faults
 from checkup.judging.observed import norm, observation
 from convscope import checkup
 from convscope.checkup.judging.faults.layout import padding_in_statistics, wrong_axis
-from convscope.checkup.measuring.observe import Subject, observe_data
+from convscope.checkup.measuring.observe import observe_data
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.observed import InputFacts, PaddedInputs
 from convscope.checkup.plan import CheckupPlan
 from convscope.norm import BatchNorm1d

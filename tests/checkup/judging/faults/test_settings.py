@@ -10,7 +10,8 @@ import convscope as cs
 from checkup.grown import Small, evidence, faults, grow, loader
 from convscope import checkup
 from convscope.checkup.judging.faults.settings import static_dummy_forwards
-from convscope.checkup.measuring.observe import Subject, observe_data, observe_modules
+from convscope.checkup.measuring.observe import observe_data, observe_modules
+from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.plan import CheckupPlan
 
 GROWN = grow(Small())
@@ -179,3 +180,9 @@ def test_the_call_that_freezes_a_model_that_is_one_layer():
     cs.norm.freeze(layer)
     x = torch.randn(8, 3, 4, 4) + 5
     assert torch.equal(layer.train()(x), layer.eval()(x))  # training does what test time does
+
+
+def test_an_average_does_not_learn_by_an_optimizer_of_its_own(model):
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert "foreign-optimizer" not in [fault for fault, _ in faults(checkup(averaged, optimizer=optimizer))]

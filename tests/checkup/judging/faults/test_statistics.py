@@ -223,3 +223,32 @@ def test_few_images_show_nothing(number):
     assert [note.what for note in found] == (["stale-statistics"] if number < 8 else [])
     assert all("at least 8" in note.reason for note in found)
     assert list(stale_statistics(observation(norm(shifted(number), frozen=True)))) == []
+
+
+class _Function(nn.Module):
+    """Batch norm as a function, whose statistics no module holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("variance", torch.ones(8))
+
+    def forward(self, x):
+        y, statistics = self.conv(x), (self.mean, self.variance)
+        return nn.functional.batch_norm(y, *statistics, training=self.training).mean((2, 3))
+
+
+def test_the_remedy_for_statistics_of_a_function_works():
+    """As it says: 50 batches in training mode, without gradients."""
+    torch.manual_seed(0)
+    model, batches = _Function(), [images(32) for _ in range(12)]
+    model.mean += 3
+    (finding,) = [each for each in checkup(model, batches).findings if each.fault == "stale-statistics"]
+    assert "cs.norm.recalibrate doesn't reach" in finding.remedy
+    assert "50 of them" in finding.remedy
+    model.train()
+    with torch.no_grad():
+        for number in range(50):
+            model(batches[number % 12])
+    assert "stale-statistics" not in [each.fault for each in checkup(model, batches).findings]

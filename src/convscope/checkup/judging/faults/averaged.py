@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.gap_limit import is_too_large, tolerance_of, tolerated_gap
 from convscope.checkup.judging.residuals import Residuals, residuals
 from convscope.checkup.judging.start import has_moved
-from convscope.checkup.observed import NormCall, Observation
+from convscope.checkup.observed import Gap, NormCall, Observation
 from convscope.core.finding import Evidence, Finding, Severity
 
 _FEWEST_IMAGES = 16
@@ -30,6 +31,8 @@ def averaged_weights(observation: Observation) -> Iterator[Finding]:
     off = [(norm, found) for norm in candidates if (found := _off(norm)) is not None]
     if off:
         yield _stale_average(observation, off, by)
+    elif observation.gap is not None and is_too_large(observation.gap):
+        yield _costly_average(observation.gap, candidates, by)
     elif not all(_is_shown_right(norm) for norm in candidates):
         yield _unproven_average(candidates, by, bool(inherited))
 
@@ -108,7 +111,29 @@ def _severity(observation: Observation, found: Residuals) -> Severity:
     gap = observation.gap
     if gap is None or gap.error is None:
         return "error" if found.size > 4 else "warning"
-    return "error" if gap.difference - 2 * gap.error > 0.05 * gap.batch_loss else "warning"
+    return "error" if gap.difference - 2 * gap.error > 0.05 * abs(gap.batch_loss) else "warning"
+
+
+def _costly_average(gap: Gap, candidates: list[NormCall], by: str) -> Finding:
+    """No channel is off by itself, but all together cost more than is tolerated."""
+    return Finding(
+        "averaged-weights",
+        "warning",
+        candidates[0].address,
+        (
+            Evidence("gap", gap.difference, "loss", "evaluation minus batch statistics"),
+            tolerance_of(gap),
+            Evidence(
+                "layers", len(candidates), "layers", "with running statistics, none of them stale alone"
+            ),
+        ),
+        f"the weights are averages{f' (by {by})' if by else ''}, and with the running statistics the loss is "
+        f"{gap.difference:.3g} higher than with those of the batches: no layer's are far off, but they were "
+        "taken with other weights",
+        f"{_ESTIMATE_ANEW} after the last update of the average",
+        _SOURCE,
+        effect=gap.difference / tolerated_gap(gap),
+    )
 
 
 def _unproven_average(candidates: list[NormCall], by: str, inherited: bool) -> Finding:

@@ -82,8 +82,8 @@ def most_effective(population: Population) -> float:
         one_each = population.num_values == population.num_images
         doubt = 1.0 if one_each else chi_square(_SIGMAS, population.num_images - 1)
         bounds.append(population.effective_from_images * doubt)
-    if population.num_batches >= 4:
-        bounds.append(effective * chi_square(_SIGMAS, population.num_batches - 1))
+    if population.num_compared >= 4:
+        bounds.append(effective * chi_square(_SIGMAS, population.num_compared - 1))
     return max(effective, min(bounds))
 
 
@@ -145,7 +145,7 @@ def _training(observation: Observation) -> Iterator[tuple[NormCall, Population]]
 
 
 def _micro_batch(effective: float, most: float, norm: NormCall, population: Population) -> Finding:
-    between = population.num_batches >= 4
+    between = population.num_compared >= 4
     return Finding(
         "micro-batch",
         "warning",

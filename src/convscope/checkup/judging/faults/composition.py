@@ -1,25 +1,17 @@
 """Faults of what a batch is made of: samples that aren't shuffled, and inputs of several distributions."""
 
-import math
 from collections.abc import Iterator
-from itertools import combinations
-
-import torch
 
 from convscope.checkup.judging.calls import shift_beyond_doubt
+from convscope.checkup.judging.domains import PER_DOMAIN, calls_by_path, most_different
 from convscope.checkup.judging.faults.registry import fault
-from convscope.checkup.judging.residuals import MEAN_TOLERANCE, SIGMAS, VARIANCE_TOLERANCE
+from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE
 from convscope.checkup.judging.shuffling import Sorted, sorted_by
-from convscope.checkup.observed import CallShift, NormCall, Observation, Population
+from convscope.checkup.observed import CallShift, NormCall, Observation
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
-from convscope.core.student import student
 
 _SHARED = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 5 (table 5)"
-_PER_DOMAIN = (
-    "a batch norm for each domain, with γ and β in common if you like, or both domains in one batch "
-    "(torch.cat before the call, split after it); then cs.norm.recalibrate(model, loader)"
-)
 
 
 @fault("sorted-batches")
@@ -29,8 +21,8 @@ def sorted_batches(observation: Observation) -> Iterator[Finding | Unchecked]:
     Reported once, at the first layer in which it shows. Effect: variance of batch means over twice that of
     shuffled batches.
     """
-    if observation.num_batches < 2 and observation.num_samples:
-        yield Unchecked("sorted-batches", "one batch doesn't show how batches differ; give several")
+    if observation.norms and observation.num_samples and (reason := _not_comparable(observation)):
+        yield Unchecked("sorted-batches", f"{reason}; give several")
         return
     found = [(norm, excess) for norm in observation.norms if (excess := sorted_by(observation, norm))]
     if found:
@@ -44,13 +36,23 @@ def shared_over_domains(observation: Observation) -> Iterator[Finding]:
     Between the calls of one forward pass, or of one step of a watched training loop. In training each call is
     normalised by its own statistics; at test time all of them by a mixture.
     """
-    found = [_between_calls(calls) for calls in _by_path(observation).values()]
+    found = [_between_calls(calls) for calls in calls_by_path(observation).values()]
     yield from sorted((finding for finding in found if finding), key=lambda finding: -finding.effect)
-    named = {calls[0].path for calls, finding in zip(_by_path(observation).values(), found) if finding}
+    named = {calls[0].path for calls, finding in zip(calls_by_path(observation).values(), found) if finding}
     for shift in observation.run.call_shifts if observation.run else ():
         effect = shift_beyond_doubt(shift)
         if effect > 1 and shift.path not in named:
             yield _in_run(shift, effect)
+
+
+def _not_comparable(observation: Observation) -> str:
+    """Why nothing tells how batches differ; empty if something does."""
+    if observation.num_batches < 2:
+        return "one batch doesn't show how batches differ"
+    known = [norm.population for norm in observation.norms if norm.population is not None]
+    if known and all(population.num_compared < 2 for population in known):
+        return "there aren't two batches of one size that differ"
+    return ""
 
 
 def _sorted_finding(observation: Observation, norm: NormCall, found: Sorted, num_others: int) -> Finding:
@@ -84,19 +86,9 @@ def _sorted_finding(observation: Observation, norm: NormCall, found: Sorted, num
     )
 
 
-def _by_path(observation: Observation) -> dict[str, list[NormCall]]:
-    """The calls of every batch norm module that is called more than once, trains, and keeps statistics."""
-    calls: dict[str, list[NormCall]] = {}
-    for norm in observation.norms:
-        if norm.training is not None and not norm.frozen and norm.running_mean is not None:
-            calls.setdefault(norm.path, []).append(norm)
-    return {path: several for path, several in calls.items() if len(several) > 1}
-
-
 def _between_calls(calls: list[NormCall]) -> Finding | None:
     """The two calls of a module whose inputs differ most, if beyond tolerance and doubt."""
-    pairs = [(*_difference(one, other), one, other) for one, other in combinations(calls, 2)]
-    shift, error, log_variance, effect, one, other = max(pairs, key=lambda pair: pair[3])
+    shift, error, log_variance, effect, one, other = most_different(calls)
     if effect <= 1:
         return None
     return Finding(
@@ -113,43 +105,10 @@ def _between_calls(calls: list[NormCall]) -> Finding | None:
         f"{other.address} means by up to {shift:.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), log variances by up "
         f"to {log_variance:.2g} (tolerance {VARIANCE_TOLERANCE:.2g}); the running statistics are a mixture, "
         "which fits neither at test time",
-        _PER_DOMAIN,
+        PER_DOMAIN,
         _SHARED,
         effect=effect,
     )
-
-
-def _difference(one: NormCall, other: NormCall) -> tuple[float, float, float, float]:
-    """Largest shift with its error, largest log ratio of variances, and what is beyond doubt of them."""
-    first, second = _in_training(one), _in_training(other)
-    if first is None or second is None or min(first.num_images, second.num_images) < 2:
-        return 0.0, math.inf, 0.0, 0.0
-    doubt = student(SIGMAS, first.num_images + second.num_images - 2)
-    variance_C = (first.variance + second.variance) / 2 + one.eps
-    shift_C = (first.mean - second.mean).abs() / variance_C.sqrt()
-    error_C = (_of_mean(first, first.image_variance) + _of_mean(second, second.image_variance)).sqrt()
-    error_C = error_C / variance_C.sqrt()
-    spreads = [population.variance + one.eps for population in (first, second)]
-    log_C = (spreads[0] / spreads[1]).log().abs()
-    log_error_C = sum(
-        _of_mean(population, population.square_variance) / spread_C.square()
-        for population, spread_C in zip((first, second), spreads, strict=True)
-    )
-    assert isinstance(log_error_C, torch.Tensor)
-    sure_C = torch.maximum(
-        (shift_C - doubt * error_C) / MEAN_TOLERANCE,
-        (log_C - doubt * log_error_C.sqrt()) / VARIANCE_TOLERANCE,
-    )
-    worst = int(shift_C.argmax())
-    return float(shift_C[worst]), float(error_C[worst]), float(log_C.max()), float(sure_C.max())
-
-
-def _of_mean(population: Population, between_images_C: torch.Tensor) -> torch.Tensor:
-    return between_images_C / population.num_images
-
-
-def _in_training(norm: NormCall) -> Population | None:
-    return norm.batch_population or norm.population
 
 
 def _in_run(shift: CallShift, effect: float) -> Finding:
@@ -171,7 +130,7 @@ def _in_run(shift: CallShift, effect: float) -> Finding:
         f"{other} means by {shift.shift:.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), log variances by "
         f"{shift.log_variance:.2g} (tolerance {VARIANCE_TOLERANCE:.2g}); the running statistics are a "
         "mixture, which fits neither at test time",
-        _PER_DOMAIN,
+        PER_DOMAIN,
         _SHARED,
         effect=effect,
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.remedies import are_functions
 from convscope.checkup.observed import NormCall, Observation
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
@@ -13,6 +14,14 @@ _SMALL_GAIN = 1e-3  # of what the layer's other gains are
 _TINY_GAIN = 1e-4  # whatever the others are: gains start at 1
 _REACH = 4.0  # normalised inputs beyond ±4 are rare
 _FEWEST_IMAGES = 100
+_REVIVE = (
+    "if the running statistics are stale, cs.norm.recalibrate(model, loader); else set their γ to 1 and β to "
+    "0, recalibrate, and train on at a lower learning rate, or prune them"
+)
+_REVIVE_FUNCTION = (
+    "if the running statistics are stale, estimate them anew; else set their γ to 1 and β to 0, and train on "
+    "at a lower learning rate, or prune them"
+)
 _SLIMMING = "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519"
 
 
@@ -86,8 +95,7 @@ def dead_channel(observation: Observation) -> Iterator[Finding]:
                 ),
                 f"{count} of {norm.channels} channels pass the ReLU on none of {images} images (on fewer "
                 f"than {3 / images:.1%} with 95 % confidence)",
-                "if the running statistics are stale, cs.norm.recalibrate(model, loader); else set their γ "
-                "to 1 and β to 0, recalibrate, and train on at a lower learning rate, or prune them",
+                _REVIVE_FUNCTION if are_functions([norm]) else _REVIVE,
                 _SLIMMING,
                 effect=1 + count / norm.channels,
             )

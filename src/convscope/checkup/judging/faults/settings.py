@@ -84,7 +84,8 @@ def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
                 ),
                 "gamma and beta have requires_grad=False, but in training mode the layer uses batch "
                 "statistics and moves its running ones: what it computes drifts",
-                f"{_freeze(norm)}, which holds through every model.train()",
+                f"{_freeze(norm)}, which holds through every model.train(); before that, if its statistics "
+                "are stale, cs.norm.recalibrate(model, loader)",
                 "torch.nn.BatchNorm2d documentation: requires_grad has no effect on buffers",
             )
 
@@ -93,8 +94,8 @@ def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
 def foreign_optimizer(observation: Observation) -> Iterator[Finding]:
     """The optimizer holds none of a batch norm's trainable parameters, but others that the model hasn't."""
     facts = observation.optimizer
-    if facts is None or not facts.num_foreign or not facts.missing:
-        return
+    if facts is None or not facts.num_foreign or not facts.missing or observation.averaged:
+        return  # an average's optimizer is that of the network that it averages
     for norm in _once(observation):
         lost = [name for name in norm.affine_names if name in facts.missing]
         if lost:

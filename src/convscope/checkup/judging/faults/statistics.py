@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 import torch
 
+from convscope.checkup.judging.domains import PER_DOMAIN, mixed_domains
 from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.faults.young import is_only_young
+from convscope.checkup.judging.gap_limit import is_too_large, tolerance_of, tolerated_gap
 from convscope.checkup.judging.misled import stale_calls, to_blame
+from convscope.checkup.judging.remedies import estimate_anew
 from convscope.checkup.judging.residuals import (
     MEAN_TOLERANCE,
     VARIANCE_TOLERANCE,
@@ -17,11 +20,6 @@ from convscope.checkup.observed import NormCall, Observation
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding, Severity
 
-_ESTIMATE_ANEW = (
-    "estimate them anew: cs.norm.recalibrate(model, loader) with shuffled training batches, which reports "
-    "what is left; then check again"
-)
-_GAP_SHARE, _GAP = 0.1, 0.05  # of the loss, and in its own unit: what a gap may be without a word
 _FEWEST_IMAGES = 8  # of fewer, Student's t makes a doubt of 5 standard errors one of 23 and more
 # What images that a sample has missed explain: of 300 images fewer than 5 / 300 would be missed (e⁻⁵), and
 # being 30 times as loud as the others they make the variance up to 1 + 5 / 300 · 30² = 16 times as large.
@@ -32,9 +30,9 @@ _RETHINKING = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576
 
 @fault("train-eval-gap")
 def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
-    """The loss at test time is above that with batch statistics, by more than chance, a tenth and 0.05.
+    """The loss at test time is above that with batch statistics, by more than chance and what is tolerated.
 
-    Effect: the gap over the larger of a tenth of the loss and 0.05.
+    Effect: the gap over what is tolerated; see :mod:`convscope.checkup.judging.gap_limit`.
     """
     gap = observation.gap
     if gap is None:
@@ -42,7 +40,7 @@ def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
     if gap.error is None:
         yield Unchecked("train-eval-gap", "one batch with a mean loss leaves no standard error; give several")
         return
-    if gap.certain <= max(_GAP_SHARE * gap.batch_loss, _GAP):
+    if not is_too_large(gap):
         return
     yield Finding(
         "train-eval-gap",
@@ -55,14 +53,23 @@ def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
             Evidence("standard error of the gap", gap.error, "loss", "paired"),
             Evidence("loss in evaluation mode", gap.eval_loss, "loss"),
             Evidence("loss with batch statistics", gap.batch_loss, "loss"),
+            tolerance_of(gap),
         ),
         f"the loss is {gap.difference:.3g} ± {gap.error:.1g} higher in evaluation mode than with batch "
         f"statistics on the same batches ({gap.eval_loss:.3g} against {gap.batch_loss:.3g}); "
         + _where(observation, gap.difference),
-        _ESTIMATE_ANEW,
+        _remedy(observation),
         _RETHINKING,
-        effect=gap.difference / max(_GAP_SHARE * gap.batch_loss, _GAP),
+        effect=gap.difference / tolerated_gap(gap),
     )
+
+
+def _remedy(observation: Observation) -> str:
+    """What to do about the gap: new statistics, or separate ones if the layer to blame mixes domains."""
+    most, mixed = to_blame(observation), mixed_domains(observation)
+    if most is not None and most.path in mixed:
+        return f"{most.path} is shared by inputs that differ, and no statistics fit them all: {PER_DOMAIN}"
+    return estimate_anew(*observation.norms)
 
 
 def _where(observation: Observation, gap: float) -> str:
@@ -116,7 +123,7 @@ def non_finite_statistics(observation: Observation) -> Iterator[Finding]:
                 norm.address,
                 (Evidence("channels", count, "channels", "NaN, infinite, or negative variance"),),
                 f"{count} of {norm.channels} channels have running statistics that aren't possible",
-                "find the batch that held NaN or overflowed; then " + _ESTIMATE_ANEW,
+                "find the batch that held NaN or overflowed; then " + estimate_anew(norm),
                 "a variance is finite and not negative",
                 effect=float(count),
             )
@@ -147,7 +154,7 @@ def _stale_finding(observation: Observation, norm: NormCall, found: Residuals, n
         f"the running statistics of {count} of {norm.channels} channels aren't those of the inputs over "
         f"{found.num_images} images: means off by up to {abs(mean):.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), "
         f"log variances by up to {abs(variance):.2g} (tolerance {VARIANCE_TOLERANCE:.2g})",
-        _ESTIMATE_ANEW,
+        estimate_anew(norm),
         _RETHINKING
         + "; Huang et al., Delving into the Estimation Shift of Batch Normalization, arXiv 2203.10778",
         effect=found.size,
@@ -165,7 +172,7 @@ def _severity(observation: Observation, found: Residuals) -> Severity:
     rare = single or _is_louder_before(found)
     if gap is None or gap.error is None:
         return "advice" if rare else "error" if found.size > 4 else "warning"
-    shows = gap.difference - 2 * gap.error > 0.05 * gap.batch_loss
+    shows = gap.difference - 2 * gap.error > 0.05 * abs(gap.batch_loss)
     return "error" if shows else "advice" if rare else "warning"
 
 

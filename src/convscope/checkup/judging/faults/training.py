@@ -9,6 +9,7 @@ from convscope.checkup.observed import Observation
 from convscope.checkup.observed.run import NormRun, StrayCalls
 from convscope.core.address import ROOT
 from convscope.core.finding import Evidence, Finding
+from convscope.core.units import counted
 
 _FEWEST_STEPS = 2
 _LONG_ROW, _MANY_PASSES = 3, 5
@@ -37,7 +38,7 @@ def evaluating_in_training_mode(observation: Observation) -> Iterator[Finding]:
             "advice",
             ROOT,
             _stray_evidence(stray),
-            f"{stray.count} forward passes from which no gradient came moved the running statistics, "
+            f"{_passes(stray)} from which no gradient came moved the running statistics, "
             f"interleaved with the steps: the averages are of these inputs too (a mean moved by up to "
             f"{stray.shift:.2g} σ)",
             "if they are evaluations, model.eval() before them, model.train() after; if they belong to the "
@@ -53,7 +54,7 @@ def _evaluations(stray: StrayCalls) -> Finding:
         "error" if _is_evaluation(stray) else "advice",
         ROOT,
         _stray_evidence(stray),
-        f"{stray.count} forward passes from which no gradient came ran in training mode: what they measured "
+        f"{_passes(stray)} from which no gradient came ran in training mode: what they measured "
         f"depends on who shares a batch, and they moved running means by up to {stray.shift:.2g} σ, furthest "
         f"at {stray.worst}",
         "model.eval() before the evaluation and model.train() after it; on purpose, as for Monte-Carlo "
@@ -90,12 +91,12 @@ def dummy_forwards(observation: Observation) -> Iterator[Finding]:
             "warning" if left > _FORGOTTEN else "advice",
             stray.worst,
             (*_stray_evidence(stray), Evidence("their weight by now", left, "1", "(1 − momentum)^updates")),
-            f"{stray.count} forward passes in training mode before the first step{constant} moved the "
-            f"running statistics of {len(stray.layers)} batch norms, a mean by up to {stray.shift:.2g} σ, "
-            f"|log| of a variance by up to {stray.log_variance:.2g}; {left:.0%} of that is left after "
-            f"{run.num_steps} steps",
-            "model.eval() and torch.no_grad() for summaries and dummy forwards, then model.train(); "
-            "load the statistics again, or cs.norm.recalibrate(model, loader)",
+            f"{_passes(stray)} in training mode before the first step{constant} moved the running statistics "
+            f"of {counted(len(stray.layers), 'batch norm')}, a mean by up to {stray.shift:.2g} σ, |ln| of a "
+            f"variance by up to {stray.log_variance:.2g}; {left:.2g} of that is left after "
+            f"{counted(run.num_steps, 'step')}",
+            "model.eval() and torch.no_grad() for summaries, sanity checks and dummy forwards, then "
+            "model.train(); load the statistics again, or cs.norm.recalibrate(model, loader)",
             _MOVES + "; torchsummary issue 67",
             effect=_effect(stray),
         )
@@ -112,7 +113,7 @@ def training_in_evaluation_mode(observation: Observation) -> Iterator[Finding]:
     if run is None or run.evaluation_steps.count < _FEWEST_STEPS:
         return
     steps = run.evaluation_steps
-    dropouts = f" and {steps.dropouts} dropout layers" if steps.dropouts else ""
+    dropouts = f" and {counted(steps.dropouts, 'dropout layer')}" if steps.dropouts else ""
     yield Finding(
         "training-in-evaluation-mode",
         "warning",
@@ -125,8 +126,8 @@ def training_in_evaluation_mode(observation: Observation) -> Iterator[Finding]:
             Evidence("dropout layers switched off", steps.dropouts, "layers"),
         ),
         f"{steps.count} of {run.num_steps} steps trained {steps.share:.0%} of the parameters while the "
-        f"network was in evaluation mode: {steps.norms} batch norms{dropouts} were off, and running "
-        "statistics stood still while the weights before them moved",
+        f"network was in evaluation mode: {counted(steps.norms, 'batch norm')}{dropouts} were off, and "
+        "running statistics stood still while the weights before them moved",
         "model.train() before every epoch, after each evaluation; to train with fixed statistics on purpose, "
         "cs.norm.freeze(model)",
         "torch.nn.Module.eval documentation; Lightning issues 20105 and 20573",
@@ -159,7 +160,7 @@ def freeze_undone(observation: Observation) -> Iterator[Finding]:
                 "shift since then", worst.undone_shift, "σ", f"of a running mean, largest: {worst.path}"
             ),
         ),
-        f"{len(undone)} batch norms that had been put into evaluation mode train again since step "
+        f"{counted(len(undone), 'batch norm')} that had been put into evaluation mode train again since step "
         f"{first.undone_at}, though γ and β are as they were: model.train() has woken them, and a running "
         f"mean has moved by {worst.undone_shift:.2g} σ since",
         f"cs.norm.freeze(model{_only(undone, observation)}), which model.train() doesn't undo",
@@ -173,13 +174,17 @@ def _alternates(norm: NormRun) -> bool:
     return norm.refrozen >= _TIME_AND_AGAIN and norm.frozen_steps < 2 * (norm.refrozen + 1)
 
 
+def _passes(stray: StrayCalls) -> str:
+    return counted(stray.count, "forward pass", "forward passes")
+
+
 def _stray_evidence(stray: StrayCalls) -> tuple[Evidence, ...]:
     return (
         Evidence("forward passes", stray.count, "calls", "in training mode, without a backward pass"),
         Evidence("batch norms that they moved", len(stray.layers), "layers"),
         Evidence("shift of a running mean", stray.shift, "σ", "all together, largest"),
         Evidence("passes with gradients enabled", stray.with_gradients, "calls"),
-        Evidence("change of a running variance", stray.log_variance, "1", "|log(after / before)|, largest"),
+        Evidence("change of a running variance", stray.log_variance, "1", "|ln(after / before)|, largest"),
         Evidence("inputs of one value", stray.constant, "calls"),
         Evidence("steps before the first of them", stray.before_steps, "steps"),
     )

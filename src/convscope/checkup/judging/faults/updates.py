@@ -9,6 +9,7 @@ from convscope.checkup.observed import NormCall, Observation, TrainingRun
 from convscope.checkup.observed.run import NormRun, WeightRun
 from convscope.core.address import ROOT
 from convscope.core.finding import Evidence, Finding
+from convscope.core.units import counted
 
 _FEWEST_VALUES = 16
 _GROWTH = 10.0  # by which ‖w‖ may change over a run
@@ -61,7 +62,7 @@ def accumulated_batches(observation: Observation) -> Iterator[Finding]:
         ),
         f"gradients of {run.accumulated} batches make a step, but every batch of {worst.num_images} images "
         f"is normalised by itself (worth {_worth(worst):.3g} values per channel at {worst.path}), and the "
-        f"running averages move {k} times per step",
+        f"running averages move {k} times per step{_of_others(k - run.accumulated)}",
         batches if small else f"cs.norm.correct_momentum(model, {k})",
         "pytorch issue 46516: batch norm knows nothing of accumulation",
         effect=max(1.0, _FEWEST_VALUES / _worth(worst)) if small else float(k),
@@ -102,7 +103,7 @@ def recomputed_updates(observation: Observation) -> Iterator[Finding]:
             Evidence("momentum of a batch", 1 - (1 - momentum) ** factor, "1", "1 − (1 − m)^updates"),
             Evidence("layers", len(found), "layers"),
         ),
-        f"activation checkpointing runs {len(found)} batch norms again in backward, and each time their "
+        f"activation checkpointing runs {counted(len(found), 'batch norm')} again in backward, and each time "
         f"running averages move: a batch weighs {1 - (1 - momentum) ** factor:.3g} instead of {momentum:.3g}",
         f"cs.norm.correct_momentum(model, {factor}{only}), or cs.norm.convert(model, 'convscope'), whose "
         "batch norms don't move in backward",
@@ -130,9 +131,9 @@ def per_sample_gradients(observation: Observation) -> Iterator[Finding]:
                 "batch norms in between", len(norms), "layers", f"by batch statistics, first: {norms[0]}"
             ),
         ),
-        f"a penalty on gradients of the inputs ran {run.input_gradients} times through {len(norms)} batch "
-        "norms in training mode: an output depends on all inputs of its batch, so the gradient isn't that "
-        "of one sample, as the penalty takes it to be",
+        f"a penalty on gradients of the inputs ran {counted(run.input_gradients, 'time')} through "
+        f"{counted(len(norms), 'batch norm')} in training mode: an output depends on all inputs "
+        "of its batch, so the gradient isn't that of one sample, as the penalty takes it to be",
         "cs.norm.convert(model, 'group') for the network whose gradients are penalised",
         "Gulrajani et al., Improved Training of Wasserstein GANs, arXiv 1704.00028, section 4",
         effect=float(len(norms)),
@@ -192,6 +193,11 @@ def _is_accounted_for(norm: NormRun, declared: int) -> bool:
     """Whether momentum is meant for recomputation: alone, or together with accumulation."""
     factor = (norm.updates + norm.recomputed) / max(norm.updates, 1)
     return declared == norm.updates + norm.recomputed or (declared == factor != norm.updates)
+
+
+def _of_others(updates: int) -> str:
+    """Of updates that aren't those of accumulated batches: other losses', or other optimizers'."""
+    return f", of which {updates} in other passes" if updates > 0 else ""
 
 
 def _worth(norm: NormRun) -> float:
