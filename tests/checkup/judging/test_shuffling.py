@@ -64,7 +64,7 @@ _DRAWS = {
 }
 
 
-@pytest.mark.parametrize("batches", [2, 3, 8, 40])
+@pytest.mark.parametrize("batches", [2, 3, 8, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", _DRAWS)
 def test_shuffled_batches_are_hardly_ever_sorted(name, batches):
     """2 · 10⁻³ is exceeded by no more than that share of draws, for all these distributions."""

@@ -72,7 +72,12 @@ def test_shares_are_those_of_a_loop_over_modules():
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("residual", n) for n in range(7)] + [("plain", n) for n in range(3)]
+    ("name", "number"),
+    [
+        pytest.param(name, number, marks=() if number in (0, last) else pytest.mark.slow)
+        for name, last in (("residual", 6), ("plain", 2))
+        for number in range(last + 1)
+    ],
 )
 def test_the_wrong_layer_comes_first_and_the_finding_names_it(name, number):
     model = _sharpen(grown(name))
@@ -92,7 +97,9 @@ def _deep():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, NUM_CLASSES))
 
 
-@pytest.mark.parametrize("number", [1, 4, 8])
+@pytest.mark.parametrize(
+    "number", [4, pytest.param(1, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_a_layer_that_misleads_many_is_first(number):
     torch.manual_seed(3)
     model = _sharpen(grow(_deep(), batches=80, make=lambda: images(16, seed=int(torch.randint(999, ())))))

@@ -21,6 +21,7 @@ def found(tmp_path_factory):
     return run(tmp_path_factory.mktemp("processes"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_planted_in_processes(found, case, rank):
