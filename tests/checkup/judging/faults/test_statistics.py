@@ -16,7 +16,7 @@ def _only(found, name):
     return [finding for finding in found.findings if finding.fault == name]
 
 
-@pytest.mark.parametrize("layers", [nn.BatchNorm2d, BatchNorm2d])
+@pytest.mark.parametrize("layers", [nn.BatchNorm2d, pytest.param(BatchNorm2d, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layer", ["bn1", "bn2", "bn3"])
 @pytest.mark.parametrize(
     "plant",
