@@ -159,6 +159,7 @@ def test_against_every_batch(plan, gpu, room):
     assert {each for each in answers if each > 1} <= {*found.checked}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", [Turning(), AllPairs()], ids=["turning", "all pairs"])
 def test_networks_without_a_family_are_recorded_at_every_batch(net):
     rest, memory = (3, 32, 32), 30 * MIB + T4_CONTEXT

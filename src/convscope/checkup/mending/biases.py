@@ -9,9 +9,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
-from convscope.checkup.mending.workshop import Workshop, counted, largest_change
+from convscope.checkup.mending.workshop import Workshop, largest_change
 from convscope.checkup.observed import BiasGradient
 from convscope.core.finding import Finding
+from convscope.core.units import counted
 
 # What rounding may do to the outputs, in units of the coarsest dtype's ε, over the largest output.
 _ROUNDINGS = 1e4
@@ -60,7 +61,7 @@ def redundant_bias(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterato
         yield Mended(
             ("redundant-bias",),
             tuple(finding.address for finding, _ in removed),
-            f"{counted(len(removed), 'bias')} moved into the running means behind, right up to "
+            f"{counted(len(removed), 'bias', 'biases')} moved into the running means behind, right up to "
             f"rounding{_by(changed)}: bias=None",
             changed,
         )

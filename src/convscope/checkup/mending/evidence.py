@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE
-from convscope.checkup.mending.workshop import counted
 from convscope.checkup.observed import NormCall, Population
+from convscope.core.units import counted
 
 FEWEST_IMAGES = 16
 """Below this a standard error is itself a guess."""

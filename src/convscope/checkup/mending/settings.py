@@ -9,13 +9,13 @@ from convscope.checkup.mending.result import Left, Mended
 from convscope.checkup.mending.workshop import (
     Workshop,
     addresses_of,
-    counted,
     counted_layers,
     fault_ids,
     largest_change,
     path_of,
 )
 from convscope.core.finding import Finding
+from convscope.core.units import counted
 
 _USUAL_MOMENTUM = 0.1
 _AMBIGUOUS = 0.5

@@ -12,10 +12,11 @@ from convscope.checkup.mending.evidence import lacking
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
 from convscope.checkup.mending.trial import Split, distance, split
-from convscope.checkup.mending.workshop import Workshop, counted
+from convscope.checkup.mending.workshop import Workshop
 from convscope.checkup.plan import Progress
 from convscope.core.errors import ConvscopeError
 from convscope.core.finding import Finding
+from convscope.core.units import counted
 from convscope.norm import Recalibration, RecalibrationPlan, recalibrate
 from convscope.norm.recalibration.plan import Progress as Course
 from convscope.norm.recalibration.processes import Processes

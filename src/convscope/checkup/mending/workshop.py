@@ -19,6 +19,7 @@ from convscope.checkup.result import Checkup
 from convscope.core.address import ROOT
 from convscope.core.errors import ConvscopeError
 from convscope.core.finding import Finding
+from convscope.core.units import counted
 from convscope.probe import probing
 from convscope.probe.batches import items_of
 
@@ -139,17 +140,6 @@ def largest_change(before: list[Tensor], after: list[Tensor]) -> float | None:
         for old, new in zip(before, after, strict=True)
     )
     return change / scale if scale else change
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    Example:
-        >>> counted(1, "layer"), counted(2, "bias")
-        ('1 layer', '2 biases')
-    """
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{count:,} {noun}{'' if count == 1 else plural}"
 
 
 def fault_ids(findings: Sequence[Finding]) -> tuple[str, ...]:
