@@ -16,6 +16,7 @@ _SHARE = 0.1  # of the loss with batch statistics
 _NATS = 0.05
 _OF_LEARNT = 0.02
 _LEAST = 1e-12
+_SHOWN_SHARE, _ERRORS = 0.05, 2
 
 
 def tolerated_gap(gap: Gap) -> float:
@@ -33,6 +34,16 @@ def tolerated_gap(gap: Gap) -> float:
 def is_too_large(gap: Gap) -> bool:
     """Return whether a gap is beyond what is tolerated, and beyond doubt."""
     return gap.certain > tolerated_gap(gap)
+
+
+def shows_in_loss(gap: Gap) -> bool | None:
+    """Return whether wrong statistics show in the loss, so that it is no small matter; None if nobody knows.
+
+    Of statistics that are known to be off a twentieth of the loss is enough, at two standard errors.
+    """
+    if gap.error is None:
+        return None
+    return gap.difference - _ERRORS * gap.error > _SHOWN_SHARE * abs(gap.batch_loss)
 
 
 def tolerance_of(gap: Gap) -> Evidence:

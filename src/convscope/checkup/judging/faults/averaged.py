@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from convscope.checkup.judging.faults.registry import fault
-from convscope.checkup.judging.gap_limit import is_too_large, tolerance_of, tolerated_gap
+from convscope.checkup.judging.gap_limit import is_too_large, shows_in_loss, tolerance_of, tolerated_gap
 from convscope.checkup.judging.residuals import Residuals, residuals
 from convscope.checkup.judging.start import has_moved
 from convscope.checkup.observed import Gap, NormCall, Observation
@@ -108,10 +108,8 @@ def _stale_average(observation: Observation, off: list[tuple[NormCall, Residuals
 
 def _severity(observation: Observation, found: Residuals) -> Severity:
     """As for stale statistics: an error if it shows in the loss, or else by size."""
-    gap = observation.gap
-    if gap is None or gap.error is None:
-        return "error" if found.size > 4 else "warning"
-    return "error" if gap.difference - 2 * gap.error > 0.05 * abs(gap.batch_loss) else "warning"
+    shows = None if observation.gap is None else shows_in_loss(observation.gap)
+    return "error" if (found.size > 4 if shows is None else shows) else "warning"
 
 
 def _costly_average(gap: Gap, candidates: list[NormCall], by: str) -> Finding:

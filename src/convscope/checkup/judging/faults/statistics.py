@@ -8,7 +8,7 @@ import torch
 from convscope.checkup.judging.domains import PER_DOMAIN, mixed_domains
 from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.faults.young import is_only_young
-from convscope.checkup.judging.gap_limit import is_too_large, tolerance_of, tolerated_gap
+from convscope.checkup.judging.gap_limit import is_too_large, shows_in_loss, tolerance_of, tolerated_gap
 from convscope.checkup.judging.misled import stale_calls, to_blame
 from convscope.checkup.judging.remedies import estimate_anew
 from convscope.checkup.judging.residuals import (
@@ -167,12 +167,11 @@ def _severity(observation: Observation, found: Residuals) -> Severity:
     Advice if it doesn't, and rare images explain it, which one side has seen and the other hasn't: they do
     that to single channels, one in a hundred; and, if they are loud, to the variances of all of them.
     """
-    gap = observation.gap
+    shows = None if observation.gap is None else shows_in_loss(observation.gap)
     single = int(found.stale.sum()) * _CHANNELS_PER_RARE <= len(found.stale)
     rare = single or _is_louder_before(found)
-    if gap is None or gap.error is None:
+    if shows is None:
         return "advice" if rare else "error" if found.size > 4 else "warning"
-    shows = gap.difference - 2 * gap.error > 0.05 * abs(gap.batch_loss)
     return "error" if shows else "advice" if rare else "warning"
 
 

@@ -8,7 +8,7 @@ from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERAN
 from convscope.checkup.observed import Observation
 from convscope.checkup.observed.run import NormRun, StrayCalls
 from convscope.core.address import ROOT
-from convscope.core.finding import Evidence, Finding
+from convscope.core.finding import Evidence, Finding, Severity
 from convscope.core.units import counted
 
 _FEWEST_STEPS = 2
@@ -32,33 +32,39 @@ def evaluating_in_training_mode(observation: Observation) -> Iterator[Finding]:
     if run.evaluations.count:
         yield _evaluations(run.evaluations)
     if run.interleaved.count:
-        stray = run.interleaved
-        yield Finding(
-            "evaluating-in-training-mode",
-            "advice",
-            ROOT,
-            _stray_evidence(stray),
-            f"{_passes(stray)} from which no gradient came moved the running statistics, "
-            f"interleaved with the steps: the averages are of these inputs too (a mean moved by up to "
-            f"{stray.shift:.2g} σ)",
-            "if they are evaluations, model.eval() before them, model.train() after; if they belong to the "
-            "training, such as a momentum encoder's, nothing, or momentum 0 if the averages are for others",
-            _MOVES,
-            effect=_effect(stray),
-        )
+        yield _interleaved(run.interleaved)
+
+
+def _interleaved(stray: StrayCalls) -> Finding:
+    return _of_strays(
+        "advice",
+        stray,
+        "moved the running statistics, interleaved with the steps: the averages are of these inputs too (a "
+        f"mean moved by up to {stray.shift:.2g} σ)",
+        "if they are evaluations, model.eval() before them, model.train() after; if they belong to the "
+        "training, such as a momentum encoder's, nothing, or momentum 0 if the averages are for others",
+    )
 
 
 def _evaluations(stray: StrayCalls) -> Finding:
-    return Finding(
-        "evaluating-in-training-mode",
+    return _of_strays(
         "error" if _is_evaluation(stray) else "advice",
-        ROOT,
-        _stray_evidence(stray),
-        f"{_passes(stray)} from which no gradient came ran in training mode: what they measured "
-        f"depends on who shares a batch, and they moved running means by up to {stray.shift:.2g} σ, furthest "
-        f"at {stray.worst}",
+        stray,
+        "ran in training mode: what they measured depends on who shares a batch, and they moved running "
+        f"means by up to {stray.shift:.2g} σ, furthest at {stray.worst}",
         "model.eval() before the evaluation and model.train() after it; on purpose, as for Monte-Carlo "
         'dropout: with cs.expected("evaluating-in-training-mode") around it',
+    )
+
+
+def _of_strays(severity: Severity, stray: StrayCalls, what: str, remedy: str) -> Finding:
+    return Finding(
+        "evaluating-in-training-mode",
+        severity,
+        ROOT,
+        _stray_evidence(stray),
+        f"{_passes(stray)} from which no gradient came {what}",
+        remedy,
         _MOVES,
         effect=_effect(stray),
     )

@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from convscope.checkup.judging.age import starting_share, starting_weight, without_start
 from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.misled import if_stale
+from convscope.checkup.judging.remedies import estimate_anew
 from convscope.checkup.judging.residuals import residuals, shown_right
 from convscope.checkup.observed import NormCall, Observation
 from convscope.core.finding import Evidence, Finding
 
-_ESTIMATE_ANEW = (
-    "estimate them anew: cs.norm.recalibrate(model, loader) with shuffled training batches, which reports "
-    "what is left; then check again"
-)
 _STARTING_WEIGHT = 0.01  # above which the statistics' starting values still count
 # How far a layer's middle channel may be from the starting values 0 and 1 (a logarithm) and count as there.
 _NEAR_ZERO, _NEAR_ONE = 0.25, 0.4
@@ -59,7 +56,7 @@ def _young_finding(norm: NormCall, weight: float) -> Finding:
         f"after {norm.num_batches_tracked} batches the starting values (mean 0, variance 1) still have a "
         f"weight of {weight:.2g} in the running averages and are up to {share:.0%} of a running variance"
         + (caveat if doubt else ""),
-        (f"run the check-up on {data}; if it confirms this, " if doubt else "") + _ESTIMATE_ANEW,
+        (f"run the check-up on {data}; if it confirms this, " if doubt else "") + estimate_anew(norm),
         "the weight of an exponential average's start; under 1 % after 44 batches at momentum 0.1",
         effect=weight / _STARTING_WEIGHT,
     )
