@@ -74,8 +74,8 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
-	$(PIP) libcst
-	$(PIP) --no-deps torchinfo torch-preflight torchao openvino
+	$(PIP) libcst graphviz
+	$(PIP) --no-deps torchinfo torch-preflight torchao openvino torchlens grad-cam
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

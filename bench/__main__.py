@@ -11,9 +11,37 @@ from types import ModuleType
 
 import torch
 
-from bench import accuracy, checkup, cpu_memory, flops, folding, gpu_truth, normalisation, recording, watching
+from bench import (
+    accuracy,
+    checkup,
+    cpu_memory,
+    flops,
+    folding,
+    gpu_truth,
+    normalisation,
+    recording,
+    sight_occlusion,
+    sight_peers,
+    sight_projections,
+    sight_scan,
+    watching,
+)
 
-BENCHMARKS = (recording, flops, cpu_memory, gpu_truth, normalisation, accuracy, folding, checkup, watching)
+BENCHMARKS = (
+    recording,
+    flops,
+    cpu_memory,
+    gpu_truth,
+    normalisation,
+    accuracy,
+    folding,
+    checkup,
+    watching,
+    sight_occlusion,
+    sight_peers,
+    sight_projections,
+    sight_scan,
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

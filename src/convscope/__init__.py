@@ -70,7 +70,7 @@ __all__ = [
     "watch",
 ]
 
-set_renderers("convscope.report.terminal", "convscope.report.notebook")
+set_renderers("convscope.report.terminal", "convscope.report.notebook", "convscope.report.gallery_page")
 
 
 def __getattr__(name: str) -> Any:

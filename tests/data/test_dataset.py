@@ -79,6 +79,7 @@ def test_per_class_limits_both_splits():
         ("fotos", "unknown data set 'fotos'; expected photos, digits, or a folder.*did you mean 'photos'"),
         ("digit", "did you mean 'digits'"),
         ("/no/such/folder", "check the path given with --data"),
+        ("shards/{00..09}.tar", "tar files can be looked at but not learnt from; unpack them"),
     ],
 )
 def test_unknown_names_are_answered_with_near_ones(reference, message):

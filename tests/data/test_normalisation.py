@@ -1,9 +1,12 @@
 """Mean and deviation, and the way back."""
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
-from convscope.data import Normalisation
+from convscope.core.errors import ConvscopeError
+from convscope.data import Normalisation, list_pictures, listed_normalisation
 from convscope.data.normalisation import measured_normalisation
 
 
@@ -45,3 +48,17 @@ def test_inverse_gives_pixels_back():
     assert image.is_contiguous()
     back = normalise.inverse(torch.stack([image, image]))
     np.testing.assert_allclose(back[1].permute(1, 2, 0) * 255, pixels, atol=1e-3)
+
+
+def test_listed_pictures_are_measured_as_they_are_fitted_and_damaged_ones_do_not_count(tmp_path):
+    shades = [10, 90, 200]
+    for shade in shades:
+        Image.new("RGB", (30, 20), (shade, 0, 255)).save(tmp_path / f"{shade}.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    found = listed_normalisation(list_pictures(tmp_path), (8, 8), 3)
+    np.testing.assert_allclose(found.mean, (100 / 255, 0, 1))
+    np.testing.assert_allclose(found.std, (np.std(shades) / 255, 1 / 255, 1 / 255))
+    for shade in shades:
+        (tmp_path / f"{shade}.png").write_bytes(b"")
+    with pytest.raises(ConvscopeError, match=r"pictures of folder .*: none of 4 can be read"):
+        listed_normalisation(list_pictures(tmp_path), (8, 8), 3)

@@ -25,14 +25,26 @@ from convscope.cost import (
     Uncounted,
     UnusedParameter,
 )
+from convscope.data import Damage
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
 from convscope.report.comparison import compare_runs
 from convscope.report.findings import findings_of
 from convscope.report.ranking import rank
 from convscope.report.result import Part, Report, Subject
-from convscope.sight.album import Example, Gallery, Layer, Sprite, Unit
-from convscope.sight.diagnosis import Filter, Stem, WhatIf
-from convscope.sight.projection import Box, Census
+from convscope.sight.picturing.album import Example, Gallery, Layer, Sprite, Unit
+from convscope.sight.projecting.projection import Box, Census, Scores
+from convscope.sight.stems.diagnosis import (
+    Aliasing,
+    Coverage,
+    Filter,
+    Lattice,
+    LayerShift,
+    Octave,
+    Shifts,
+    Spread,
+    Stem,
+    WhatIf,
+)
 from convscope.tape.receptive_field import ReceptiveField
 from convscope.train.config import TrainConfig
 from convscope.train.run import EpochRecord, Run, StepRecord
@@ -312,7 +324,28 @@ def folded():
 
 @pytest.fixture(scope="module")
 def stem():
-    filters = tuple(Filter(i, 0.1 + 0.01 * i, 1 + 0.1 * i, 0.2, 3.0 - i, i == 3) for i in range(4))
+    rings = (1 / 17,) * 17
+    filters = tuple(
+        Filter(
+            i, 0.1 + 0.01 * i, 1 + 0.1 * i, 0.2, 3.0 - i, i == 3, 0.2, False, 0.25, 0.75, 0.125 * i,
+            1.5 if i else None, rings, None,
+        )
+        for i in range(4)
+    )  # fmt: skip
+    spreads = [Spread(middle, middle - 0.05, middle + 0.05) for middle in (0.21, 0.26, 0.11, 0.75)]
+    conv = Aliasing(
+        "conv1", "conv1#1:convolution.1", "convolution", (7, 7), (2, 2), spreads[0], spreads[1], spreads[0],
+        spreads[2], spreads[3], 64, "",
+    )  # fmt: skip
+    pool = replace(
+        conv, name=f"pool {HOSTILE}", address="pool1#1:max_pool2d_with_indices.1", kind="max-pool",
+        filter_share=None, activated=None, unactivated=None,
+    )  # fmt: skip
+    small = replace(conv, name="conv9", address="conv9#1:convolution.1", share=None, reason="too small")
+    layers = tuple(
+        LayerShift(f"conv{i}", f"conv{i}#1:convolution.1", (2, 2), (24, 24), distance, 0.6, i == 3)
+        for i, distance in enumerate((0.2, 0.5, None, 0.4))
+    )
     return Stem(
         grid=torch.rand(15, 15, 3),
         name="conv1",
@@ -323,26 +356,59 @@ def stem():
         num_images=500,
         num_spectra=64,
         input_rms=1.01,
+        input_range=2.6,
+        radius=4.92,
+        is_folded=True,
+        activated_share=0.26,
+        filter_share=0.75,
+        duplicates=((0, 2),),
+        coverage=Coverage(
+            tuple(
+                Octave(low, high, share, 0.2, 0.1)
+                for low, high, share in (
+                    (0.0, 0.03125, 0.05),
+                    (0.03125, 0.0625, 0.1),
+                    (0.0625, 0.125, 0.2),
+                    (0.125, 0.25, 0.3),
+                    (0.25, 0.5, 0.35),
+                )
+            ),
+            0.125,
+            0.4,
+        ),
+        smaller=(WhatIf((2, 2), 0.15, (5, 5), 0.6, 0.75, (48, 48), 0.53),),
+        operators=(conv, pool, small),
+        left_out=(f"slice {HOSTILE}: isn't run dense",),
+        shifts=Shifts(layers, 0.95, 0.9, 12, 32),
+        lattices=(
+            Lattice("maps", "conv2#1:convolution.1", (2, 2), 1.2, 0.3, ""),
+            Lattice("projections", "conv2#1:convolution.1", (4, 4), None, None, "too small"),
+        ),
         aliased_share=0.21,
         filters=filters,
-        what_if=(WhatIf((1, 1), 0.0), WhatIf((2, 2), 0.21), WhatIf((4, 4), 0.55)),
+        what_if=tuple(
+            WhatIf((step, step), share, (7, 7), 1.0, 1.0, (96 // step, 96 // step), (2 / step) ** 2)
+            for step, share in ((1, 0.0), (2, 0.21), (4, 0.55))
+        ),
         findings=(_finding("dead-filters", "warning", "conv1#1"),),
     )
 
 
 def _gallery(folder, units=40):
-    sprite = Sprite(
-        "00-patches.png", "00-projections.png", 28, 3, 7, "colours as they are", "0.5 + x / (2 max|x|)"
-    )
-    census = Census(("relu1#1:relu.1",), (), (), 2, 1, (f"sigmoid {HOSTILE}",))
+    sprite = Sprite((), (), 28, 3, 4, 16, "colours as they are", "0.5 + x / (2 max|x|)")
+    census = Census(("relu1#1:relu.1",), (), (f"gate {HOSTILE}",), (), (), (), 2, 1)
     made = tuple(
         Unit(
             i,
             i % 8 == 3,
+            i % 8 == 4,
+            False,
             0.0 if i % 8 == 3 else 3.25 + i,
             -0.5,
             0.4,
             0.0 if i % 8 == 3 else 0.75,
+            0.0 if i % 8 == 3 else 0.25,
+            None if i % 8 == 3 else Scores(0.5, 0.25, 0.125, 0.0625),
             () if i % 8 == 3 else (Example(7, HOSTILE, 3.25 + i, (4, 5), Box(0, 1, 7, 8)),),
         )
         for i in range(units)
@@ -355,29 +421,43 @@ def _gallery(folder, units=40):
             (48, 48),
             ReceptiveField((7, 7), (2, 2), (-1, -1)),
             made,
-            replace(sprite, patches=f"{name}-patches.png", projections=f"{name}-projections.png"),
+            replace(
+                sprite,
+                patches=tuple(f"{name}-patches-{file}.webp" for file in range(3)),
+                projections=tuple(f"{name}-projections-{file}.webp" for file in range(3)),
+            ),
+            None,
             census,
+            (8, 8),
+            0,
             0.6,
             0.0,
+            0.5,
+            0.25,
         )
         for name in ("conv1", "conv2")
     )
     gallery = Gallery(
         "deconvnet",
+        f"it suits {HOSTILE}",
         9,
         500,
+        (Damage(f"{HOSTILE}.jpg", "it is empty"),),
         (96, 96),
         layers,
         ("fc6: not maps over the image",),
         str(folder),
+        "0123abcd",
         "index.json",
         "gallery.js",
+        "units.safetensors",
         (_finding("no-switches", "warning", "conv1#1", 0.0, "1"),),
     )
     folder.mkdir(parents=True)
     for layer in layers:
-        for name in (layer.sprite.patches, layer.sprite.projections):
-            Image.effect_noise((7 * 84, 6 * 84), 80).convert("RGB").save(folder / name)
+        for number, name in enumerate((*layer.sprite.patches, *layer.sprite.projections)):
+            rows = 2 if number % 3 == 2 else 4  # the last file has the last eight of 40 units
+            Image.effect_noise((4 * 84, rows * 84), 80).convert("RGB").save(folder / name)
     text = json.dumps(gallery.to_dict()).replace("</", "<\\/")
     (folder / "gallery.js").write_text(f"window.convscopeGallery = {text};\n")
     return gallery

@@ -1,48 +1,23 @@
 """The page in a real browser: nothing is fetched, nothing complains, everything is drawn."""
 
 import json
-import os
 import shutil
 
 import pytest
 from torch import nn
 
+from browser import fetched, launched, until, watched
 from convscope.cost import sweep
 from convscope.report.page import write_page
 from convscope.report.plot import write_plot
 
-FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-try:
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    sync_playwright = None
-if CHROMIUM is None or sync_playwright is None:
-    lacking = "no Chromium found" if CHROMIUM is None else "playwright isn't installed"
-    if os.environ.get("CONVSCOPE_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"{lacking}, and CONVSCOPE_REQUIRE_BROWSER=1", pytrace=False)
-    pytest.skip(f"{lacking}: the browser tests are skipped", allow_module_level=True)
-
 pytestmark = pytest.mark.browser
-
-
-def until(page, expression):
-    """Wait for an expression to hold; playwright's own waiting needs eval, which the page forbids."""
-    for _ in range(200):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail(f"never: {expression}")
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -50,17 +25,10 @@ def opened(chromium, report, tmp_path):
     """The page, with every request, message and dialog that it made."""
     shutil.copytree(report.folder, tmp_path, dirs_exist_ok=True)
     path = write_page(report, tmp_path / "index.html")
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.seen = {"requests": [], "console": [], "errors": [], "dialogs": []}
-    page.on("request", lambda request: page.seen["requests"].append(request.url))
-    page.on("console", lambda message: page.seen["console"].append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: page.seen["errors"].append(str(error)))
-    page.on("dialog", lambda dialog: (page.seen["dialogs"].append(dialog.message), dialog.dismiss()))
-    page.goto(path.as_uri())
-    until(page, "document.querySelectorAll('[data-drawn=yes]').length >= 3")
-    yield page
-    context.close()
+    with watched(chromium) as page:
+        page.goto(path.as_uri())
+        until(page, "document.querySelectorAll('[data-drawn=yes]').length >= 3")
+        yield page
 
 
 def scroll_through(page):
@@ -78,9 +46,8 @@ def test_nothing_is_fetched_and_nothing_complains(opened):
     scroll_through(opened)
     opened.get_by_role("tab").nth(1).click()
     opened.wait_for_timeout(200)
-    requests = [url for url in opened.seen["requests"] if not url.startswith("data:")]
-    assert requests
-    assert [url for url in requests if not url.startswith("file:")] == []
+    assert opened.seen["requests"]
+    assert fetched(opened) == []
     assert opened.seen["console"] == []
     assert opened.seen["errors"] == []
 
@@ -91,9 +58,10 @@ def test_charts_are_drawn_those_in_closed_parts_when_they_open(opened):
     counts = dict(opened.evaluate(drawn))
     checkup = {f"checkup-{name}" for name in ("statistics", "gains", "gap", "percentiles")}
     shown = {name for name, paths in counts.items() if paths > 3}
-    assert shown == {"memory-cost", "accuracy", "loss"} | checkup
+    of_stem = {"stem-aliasing", "stem-coverage", "stem-shifts"}
+    assert shown == {"memory-cost", "accuracy", "loss"} | checkup | of_stem
     opened.evaluate("document.querySelectorAll('details.published').forEach((each) => { each.open = true; })")
-    until(opened, "document.querySelectorAll('[data-drawn=yes]').length === 8")
+    until(opened, "document.querySelectorAll('[data-drawn=yes]').length === 11")
     assert dict(opened.evaluate(drawn))["memory-published"] > 3
     assert opened.locator("#chart-accuracy svg").get_by_text("with batch norm").count() >= 1
     assert opened.locator("#chart-memory-cost svg").get_by_text("rule of thumb: 7.73 MiB").count() == 1
@@ -117,55 +85,20 @@ def test_a_finding_leads_to_the_page_about_its_fault(opened):
 
 
 def test_gallery_pictures_are_loaded_when_they_come_into_view(opened):
-    pictures = opened.locator("#gallery .picture")
-    assert pictures.count() == 2 * 35  # 40 units, 5 of them dead
-    assert opened.evaluate("document.querySelector('.picture').style.backgroundImage") == ""
-    opened.locator("#gallery").scroll_into_view_if_needed()
-    until(opened, "document.querySelector('.picture').style.backgroundImage !== ''")
-    loaded = opened.evaluate(
-        """async () => {
-            const image = new Image();
-            image.src = document.querySelector('.picture').dataset.src;
-            await image.decode();
-            return [image.naturalWidth, image.naturalHeight];
-        }"""
-    )
-    assert loaded == [7 * 84, 6 * 84]
+    def sprites():
+        return {url.rsplit("/", 1)[1] for url in opened.seen["requests"] if url.endswith(".webp")}
+
+    assert sprites() == set()
+    opened.locator("#units").scroll_into_view_if_needed()
+    until(opened, "document.querySelector('.picture')?.style.backgroundImage")
+    assert sprites() >= {"conv1-patches-0.webp", "conv1-projections-0.webp"}
+    assert {name.split("-")[0] for name in sprites()} == {"conv1"}
 
 
-def test_dead_units_are_shown_on_demand_and_the_order_can_be_changed(opened):
-    assert opened.locator(".unit-card").count() == 35
-    opened.locator("#unit-order").select_option("maximum")
-    assert opened.locator(".unit-card b").first.inner_text() == "unit 39"
-    opened.locator("#show-dead").check()
-    opened.locator("#unit-order").select_option("index")
-    opened.locator(".unit-card").nth(35).scroll_into_view_if_needed()
-    until(opened, "document.querySelectorAll('.unit-card').length === 40")
-    assert opened.locator(".unit-card.dead").count() == 5
-    assert "5 dead" in opened.locator("#unit-count").inner_text()
-
-
-def test_numbers_of_the_gallery_are_those_of_its_data(opened):
-    opened.locator(".unit-card").first.click()
-    fields = opened.eval_on_selector_all(
-        "[data-gallery]", "all => all.map((e) => [e.dataset.gallery, e.textContent])"
-    )
-    data = opened.evaluate("window.convscopeGallery")
-    assert len(fields) > 100
-    for path, text in fields:
-        value = data
-        for key in path.split("."):
-            value = value[int(key)] if isinstance(value, list) else value[key]
-        if path.endswith((".index", ".name")):
-            assert text == str(value)
-        elif path.endswith((".maximum", ".value")):
-            assert float(text) == pytest.approx(value, rel=5e-3)
-        elif path.endswith(".active_images"):
-            assert text == f"{100 * value:.1f} %"
-        elif path.endswith(".position"):
-            assert text == ", ".join(map(str, value))
-        else:
-            assert text in (f"{value['top']} to {value['bottom']}", f"{value['left']} to {value['right']}")
+def test_units_of_the_first_layer_can_be_asked_for_by_their_aliasing(opened):
+    opened.locator("#units").scroll_into_view_if_needed()
+    opened.locator("[data-filter=aliased]").click()
+    assert opened.locator("#unit-count").inner_text().startswith("0 of 40 units")  # the diagnosis says 0.2
 
 
 def test_a_link_to_a_unit_opens_it(opened):
@@ -178,6 +111,7 @@ def test_a_link_to_a_unit_opens_it(opened):
 
 
 def test_hostile_names_do_nothing(opened, hostile):
+    opened.locator("#units").scroll_into_view_if_needed()
     opened.locator(".unit-card").first.click()
     assert hostile in opened.locator("#unit-detail").inner_text()
     opened.wait_for_timeout(100)
@@ -210,7 +144,7 @@ def test_the_page_is_never_wider_than_the_window(opened, width):
 def test_without_its_folder_the_gallery_says_so(opened, report, tmp_path):
     shutil.move(tmp_path / "gallery", tmp_path / "elsewhere")
     opened.reload()
-    assert "isn't beside this page" in opened.locator("#units").inner_text()
+    assert "isn’t beside this page" in opened.locator("#units").inner_text()
     assert opened.locator(".cost tbody tr").count() > 0
 
 

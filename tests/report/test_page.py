@@ -214,7 +214,8 @@ def test_charts_take_every_number_from_the_data(report):
     data = report.to_dict()
     specs = charts(data)
     pictures = {"statistics", "gains", "gap", "percentiles"}
-    assert set(specs) == {"memory-cost", "memory-published", "accuracy", "loss"} | {
+    of_stem = {"stem-aliasing", "stem-coverage", "stem-shifts"}
+    assert set(specs) == {"memory-cost", "memory-published", "accuracy", "loss"} | of_stem | {
         f"checkup-{name}" for name in pictures
     }
     assert list(literals(specs)) == []
@@ -230,6 +231,9 @@ def test_charts_take_every_number_from_the_data(report):
         "checkup.layers",
         "checkup.attribution",
         "checkup.percentiles",
+        "stem.operators",
+        "stem.coverage.octaves",
+        "stem.shifts.layers",
     }
     for path in paths:
         assert at(data, path)

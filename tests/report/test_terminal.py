@@ -9,7 +9,7 @@ from rich.console import Console
 from convscope.networks import catalogue
 from convscope.networks.weights import WeightsReport
 from convscope.report.terminal.tables import label
-from convscope.sight.projection import Box, Census, Projection, Scores
+from convscope.sight.projecting.projection import Box, Census, Projection, Scores
 
 
 def shown(result):
@@ -19,9 +19,10 @@ def shown(result):
 @pytest.fixture
 def projection():
     return Projection(
-        image=torch.zeros(9, 9, 3), rule="deconvnet", address="conv2#1", unit=5, position=(3, 4),
-        receptive_field=None, box=Box(0, 1, 8, 9), seed_value=2.5, scores=Scores(selectivity=0.75),
-        not_computed=("image_dependence",), census=Census(("relu1#1",), (), (), 7, 2, ()), findings=(),
+        image=torch.zeros(9, 9, 3), rule="deconvnet", rule_reason=None, address="conv2#1", unit=5,
+        position=(3, 4), receptive_field=None, box=Box(0, 1, 8, 9), seed_value=2.5,
+        scores=Scores(selectivity=0.75), not_computed=("image_dependence",), findings=(),
+        census=Census(("relu1#1",), (), (), (), (), (), 7, 2),
     )  # fmt: skip
 
 

@@ -1,11 +1,14 @@
+import errno
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import safe_open
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -13,7 +16,9 @@ from cases import FunctionalNet, ResidualNet
 from convscope import norm
 from convscope.core.errors import ConvscopeError
 from convscope.sight import ImageSource, gallery, project, stem
-from convscope.sight.tiles import as_rgb, signed_display
+from convscope.sight.picturing import places
+from convscope.sight.picturing.options import GalleryOptions
+from convscope.sight.picturing.tiles import as_rgb, signed_display
 
 
 class Net(nn.Sequential):
@@ -36,11 +41,11 @@ def test_every_entry_is_the_single_projection_of_its_place(tmp_path, images):
     for layer in found.layers[:2]:
         sprites = [
             np.asarray(Image.open(tmp_path / "out" / name))
-            for name in (layer.sprite.patches, layer.sprite.projections)
+            for (name,) in (layer.sprite.patches, layer.sprite.projections)
         ]
         for unit in layer.units[::3]:
             for rank, example in enumerate(unit.examples):
-                view = project(net, images[example.image], layer.unit_address, unit.index)
+                view = project(net, images[example.image], layer.unit_address, unit.index, found.rule)
                 assert view.position == example.position
                 assert view.box == example.box
                 assert view.seed_value == pytest.approx(example.value, rel=1e-9)
@@ -50,8 +55,7 @@ def test_every_entry_is_the_single_projection_of_its_place(tmp_path, images):
                 projection = signed_display(view.image.float().numpy().transpose(2, 0, 1)[part])
                 for sprite, picture in zip(sprites, (patch, projection)):
                     tile = _tile(sprite, layer.sprite, unit.index, rank)
-                    difference = tile.astype(int) - _enlarged(as_rgb(picture), layer.sprite.tile)
-                    assert abs(difference).max() <= 1
+                    assert _is(tile, _enlarged(as_rgb(picture), layer.sprite.tile))
 
 
 def _tile(sprite, layout, unit, rank):
@@ -59,6 +63,11 @@ def _tile(sprite, layout, unit, rank):
     top = (unit // layout.across) * block + (rank // layout.side) * layout.tile
     left = (unit % layout.across) * block + (rank % layout.side) * layout.tile
     return sprite[top : top + layout.tile, left : left + layout.tile]
+
+
+def _is(tile, expected):
+    """Whether a tile is a picture; enlarged ones are stored without loss."""
+    return abs(tile.astype(int) - expected).max() <= 1
 
 
 def _enlarged(picture, tile):
@@ -114,8 +123,10 @@ def test_the_files_say_the_same_as_the_result(tmp_path, images):
     assert script.startswith("window.convscopeGallery = ")
     assert json.loads(script.removeprefix("window.convscopeGallery = ").removesuffix(";\n")) == index
     for layer in found.layers:
-        assert (tmp_path / "out" / layer.sprite.patches).exists()
-    assert len(list((tmp_path / "out").iterdir())) == 2 + 2 * 3
+        for name in (*layer.sprite.patches, *layer.sprite.projections):
+            assert (tmp_path / "out" / name).exists()
+    assert len(list((tmp_path / "out").iterdir())) == 4 + 2 * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_names_cannot_leave_the_script_or_the_folder(tmp_path):
@@ -138,7 +149,7 @@ def test_names_cannot_leave_the_script_or_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("make", [ResidualNet, FunctionalNet])
-@pytest.mark.parametrize("rule", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize("rule", ["deconvnet", "guided", "gated", "gradient"])
 def test_residual_and_functional_networks_work(tmp_path, make, rule):
     found = gallery(make().train(), torch.randn(6, 3, 17, 13), out=tmp_path / "out", rule=rule)
     assert all(unit.examples or unit.dead for layer in found.layers for unit in layer.units)
@@ -190,15 +201,17 @@ class Refusing(Checking):
 )
 def test_where_windows_fail_whole_images_are_used(tmp_path, images, make, name):
     net = make().double()
-    (layer,) = gallery(net, images, layers=[name], top=1, out=tmp_path / "out").layers
-    sprite = np.asarray(Image.open(tmp_path / "out" / layer.sprite.projections))
+    (layer,) = gallery(net, images, layers=[name], top=1, out=tmp_path / "out", rule="guided").layers
+    assert layer.window is not None
+    assert layer.num_whole == 4
+    sprite = np.asarray(Image.open(tmp_path / "out" / layer.sprite.projections[0]))
     for unit in layer.units:
         (example,) = unit.examples
-        view = project(net, images[example.image], layer.unit_address, unit.index)
+        view = project(net, images[example.image], layer.unit_address, unit.index, "guided")
         box = example.box
         part = view.image[box.top : box.bottom, box.left : box.right].permute(2, 0, 1).float().numpy()
         expected = _enlarged(as_rgb(signed_display(part)), layer.sprite.tile)
-        assert abs(_tile(sprite, layer.sprite, unit.index, 0).astype(int) - expected).max() <= 1
+        assert _is(_tile(sprite, layer.sprite, unit.index, 0), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -214,7 +227,7 @@ def test_tiny_activations_and_half_precision_are_not_taken_for_changed_images(tm
 def test_batches_of_the_source_do_not_matter(tmp_path, images):
     net = Net().double()
     found = [
-        gallery(net, source, top=3, out=tmp_path / str(number))
+        gallery(net, source, top=3, out=tmp_path / str(number), options=GalleryOptions(judge=0))
         for number, source in enumerate(
             (
                 ImageSource(images, batch_size=25),
@@ -269,13 +282,18 @@ def test_normalisation_by_the_batch_is_told_as_the_reason(tmp_path, images, kind
 
 
 @pytest.mark.parametrize("kind", [nn.InstanceNorm2d, norm.InstanceNorm2d])
-def test_instance_norm_sees_the_whole_image(tmp_path, images, kind):
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4), nn.ReLU()).double()
-    (layer,) = gallery(net, images, top=1, out=tmp_path / "out").layers
-    assert layer.receptive_field is None
+def test_instance_norm_is_held_in_windows(tmp_path, images, kind):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), kind(4), nn.ReLU()).double()
+    (layer,) = gallery(net, images, top=1, out=tmp_path / "out", rule="gated").layers
+    assert layer.receptive_field.size == layer.window == (3, 3)
+    assert layer.num_whole == 0
+    sprite = np.asarray(Image.open(tmp_path / "out" / layer.sprite.projections[0]))
     for unit in layer.units:
-        box = unit.examples[0].box
-        assert (box.height, box.width) == (37, 41)
+        (example,) = unit.examples
+        view, box = project(net, images[example.image], layer.unit_address, unit.index, "gated"), example.box
+        part = view.image[box.top : box.bottom, box.left : box.right].permute(2, 0, 1).float().numpy()
+        expected = _enlarged(as_rgb(signed_display(part)), layer.sprite.tile)
+        assert _is(_tile(sprite, layer.sprite, unit.index, 0), expected)
 
 
 def test_images_that_fail_the_networks_own_check_are_named(tmp_path):
@@ -315,7 +333,7 @@ def test_a_failure_keeps_the_older_gallery(tmp_path, images):
 
 def test_image_independent_layers_are_told(tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU())
-    found = gallery(net, torch.randn(8, 3, 15, 15), out=tmp_path / "out")
+    found = gallery(net, torch.randn(8, 3, 15, 15), out=tmp_path / "out", rule="deconvnet")
     addresses = [f.address for f in found.findings if f.fault == "image-independent-projection"]
     assert addresses == ["2#1:convolution.1"]  # the first layer's projection is its filter, and should be
     assert found.layers[1].image_dependence == pytest.approx(0, abs=1e-6)
@@ -351,3 +369,102 @@ def test_random_state_is_left_alone(tmp_path, images):
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.random.get_state()[1].tolist() == states[1]
     assert random.getstate() == states[2]
+
+
+def test_pools_and_transposed_convolutions_are_layers_too(tmp_path, images):
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.ConvTranspose2d(4, 3, 4, stride=2), nn.ReLU()
+    ).double()
+    found = gallery(net, images, layers=["2", "3"], top=2, out=tmp_path / "out")
+    pool, up = found.layers
+    assert (pool.name, pool.unit_address) == ("2", "2#1:max_pool2d_with_indices.1")
+    assert (up.name, up.window, up.receptive_field) == ("3", None, None)
+    with torch.no_grad():
+        maps = net[:3](images)
+    for unit in pool.units:
+        peaks = maps[:, unit.index].amax((1, 2))
+        assert [example.image for example in unit.examples] == peaks.argsort(descending=True)[:2].tolist()
+    with pytest.raises(ConvscopeError, match="shape"):
+        gallery(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(5460, 2)).double(),
+            images, layers=["1"], out=tmp_path / "flat",
+        )  # fmt: skip
+
+
+def test_layers_that_cannot_be_projected_keep_their_patches(tmp_path, images):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.SiLU()).double()
+    found = gallery(net, images, top=2, out=tmp_path / "out", rule="deconvnet")
+    first, second = found.layers
+    assert first.projected is None
+    assert "silu at 3#1:silu.1" in second.projected
+    assert (second.census, second.sprite.projections) == (None, ())
+    assert all(len(unit.examples) == 2 for unit in second.units)
+    assert (tmp_path / "out" / second.sprite.patches[0]).exists()
+    assert [f.address for f in found.findings if f.fault == "not-projected"] == ["2#1:convolution.1"]
+    with pytest.raises(ConvscopeError, match="none of the layers"):
+        gallery(net, images, layers="2", out=tmp_path / "none", rule="deconvnet")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_layer_that_is_not_differentiable_keeps_its_patches(tmp_path, images):
+    class Detached(nn.Sequential):
+        def forward(self, x):
+            return self[1](self[0](x).relu().detach()).relu()
+
+    net = Detached(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)).double()
+    first, second = gallery(net, images, top=1, out=tmp_path / "out").layers
+    assert first.projected is None
+    assert "isn't differentiable" in second.projected
+
+
+def test_a_full_disk_keeps_what_is_done(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(places, "BLOCK_PLACES", 10)
+    written, write = [], Path.write_bytes
+
+    def full(path, content):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return write(path, content)
+
+    net, out = Net().double(), tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(ConvscopeError, match="No space left") as caught:
+        patch.setattr(Path, "write_bytes", full)
+        gallery(net, images, top=2, out=out, options=GalleryOptions(judge=0))
+    assert "make room and start again" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    kept = {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "out.partial").glob("blocks-*/*.safetensors")
+    }
+    assert len(kept) == 1  # and the scan, written before
+    gallery(net, images, top=2, out=out, options=GalleryOptions(judge=0))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_working_folder_of_someone_else_is_refused(tmp_path, images):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConvscopeError, match="thesis"):
+        gallery(Net().double(), images, out=tmp_path / "out")
+
+
+def test_the_numbers_are_the_units(tmp_path, images):
+    found = gallery(Net().double(), images, top=2, out=tmp_path / "out")
+    with safe_open(tmp_path / "out" / found.numbers, "pt") as opened:
+        for number, layer in enumerate(found.layers):
+            values = opened.get_tensor(f"{number}.values")
+            for unit in layer.units:
+                assert [e.value for e in unit.examples] == [v for v in values[unit.index].tolist() if v > 0]
+                score = float(opened.get_tensor(f"{number}.scores")[unit.index, 0])
+                expected = None if unit.scores is None else unit.scores.selectivity
+                assert (score == expected) if expected is not None else np.isnan(score)
+
+
+def test_every_unit_or_none_is_judged_if_that_is_asked_for(tmp_path, images):
+    net = Net().double()
+    for judge in ("all", 0):
+        options = GalleryOptions(judge=judge)
+        (layer,) = gallery(net, images, "0", top=1, out=tmp_path / str(judge), options=options).layers
+        assert all((unit.scores is not None) == (judge == "all") for unit in layer.units if unit.examples)
+    with pytest.raises(ConvscopeError, match="judge"):
+        GalleryOptions(judge="some")

@@ -12,7 +12,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm import LocalResponseNorm
-from convscope.sight import project
+from convscope.sight import Box, project
 
 
 class Layered(nn.Module):
@@ -47,6 +47,10 @@ class Layered(nn.Module):
                 return F.threshold(x, 0.0, 0.0)
             case "where":
                 return torch.where(x > 0, x, torch.zeros_like(x))
+            case "maximum":
+                return torch.maximum(x, torch.zeros_like(x))
+            case "max with a number":
+                return torch.max(torch.zeros(1, dtype=x.dtype), x)
         raise AssertionError(self.kind)
 
     def forward(self, x):
@@ -114,8 +118,11 @@ def image():
 
 @pytest.mark.parametrize("rule", ["deconvnet", "guided"])
 @pytest.mark.parametrize(
-    "relu", ["module", "functional", "in-place", "clamp", "clamp_min", "threshold", "where"]
-)
+    "relu", [
+        "module", "functional", "in-place", "clamp", "clamp_min", "threshold", "where", "maximum",
+        "max with a number",
+    ],
+)  # fmt: skip
 def test_equals_the_deconvnet_written_out_by_hand(image, relu, rule):
     net = Layered(relu).double()
     with torch.no_grad():
@@ -123,7 +130,9 @@ def test_equals_the_deconvnet_written_out_by_hand(image, relu, rule):
     unit = int(maps.amax((1, 2)).argmax())
     map_ = maps[unit]
     y, x = divmod(int(map_.argmax()), map_.shape[1])
-    last = {"in-place": "relu_"}.get(relu, relu if relu not in ("module", "functional") else "relu")
+    last = {"in-place": "relu_", "max with a number": "maximum"}.get(
+        relu, relu if relu not in ("module", "functional") else "relu"
+    )
     layer = {"module": "relu#3"}.get(relu, f"self#1:{last}.3")
     found = project(net, image, layer, unit, rule=rule)
     assert found.position == (y, x)
@@ -133,12 +142,12 @@ def test_equals_the_deconvnet_written_out_by_hand(image, relu, rule):
     torch.testing.assert_close(found.image, expected, rtol=1e-12, atol=1e-14)
     assert len(found.census.rewritten) == 3
     assert len(found.census.switches) == 2
-    assert found.census.plain == ()
+    assert found.census.left == ()
 
 
 def test_a_chosen_position_is_projected(image):
     net = Layered().double().eval()
-    found = project(net, image, "self", 4, position=(2, 1))
+    found = project(net, image, "self", 4, rule="deconvnet", position=(2, 1))
     torch.testing.assert_close(found.image, by_hand(net, image[None], 4, (2, 1)), rtol=1e-12, atol=1e-14)
 
 
@@ -187,7 +196,7 @@ def test_the_skip_of_a_pre_activation_block_keeps_its_signal():
 
         joined = back(signal, net.head).clamp(min=0)
         expected = back(joined + back(joined, net.conv).clamp(min=0), net.stem)[0].permute(1, 2, 0)
-    found = project(net, image, "head", 1, position=(5, 4))
+    found = project(net, image, "head", 1, rule="deconvnet", position=(5, 4))
     torch.testing.assert_close(found.image, expected, rtol=1e-12, atol=1e-14)
     assert found.census.rewritten == ("relu#1:relu.1", "relu#2:relu.1")
 
@@ -244,52 +253,129 @@ def test_local_response_normalisation_is_passed_as_identity(norm):
         signal = F.conv_transpose2d(signal, net[4].weight)
         signal = unpooled(signal, normed, 3, 2, 0).clamp(min=0)
         expected = F.conv_transpose2d(signal, net[0].weight)[0].permute(1, 2, 0)
-    found = project(net, image, "4", 1, position=(2, 1))
+    found = project(net, image, "4", 1, rule="deconvnet", position=(2, 1))
     torch.testing.assert_close(found.image, expected, rtol=1e-12, atol=1e-14)
     assert len(found.census.identity) == 1
-    assert found.census.plain == ()
+    assert found.census.left == ()
 
 
+@pytest.mark.parametrize("rule", ["deconvnet", "guided"])
 @pytest.mark.parametrize(
-    ("activation", "name"),
+    ("activation", "operator"),
     [
-        (nn.GELU(), "gelu"), (nn.SiLU(), "silu"), (nn.ReLU6(), "hardtanh"), (nn.LeakyReLU(), "leaky_relu"),
-        (nn.Threshold(1.0, 0.0), "threshold"),
+        (nn.GELU(), "gelu at 1#1:gelu.1"), (nn.SiLU(), "silu at 1#1:silu.1"),
+        (nn.ReLU6(), "hardtanh at 1#1:hardtanh.1"), (nn.LeakyReLU(), "leaky_relu at 1#1:leaky_relu.1"),
+        (nn.Threshold(1.0, 0.0), "threshold at 1#1:threshold.1"),
     ],
 )  # fmt: skip
-def test_what_has_no_rule_is_named(activation, name):
+def test_the_deconvnet_refuses_other_activations_and_names_the_rule_that_takes_them(
+    activation, operator, rule
+):
     net = nn.Sequential(nn.Conv2d(1, 3, 3), activation, nn.Conv2d(3, 2, 3))
-    found = project(net, torch.randn(1, 9, 9), "2", 0)
-    assert found.census.plain == (f"{name} 1#1:{name}.1",)
-    assert "plain-gradient" in {finding.fault for finding in found.findings}
+    with pytest.raises(ConvscopeError, match=rf"{operator}.*ReLU.*use rule='gated'"):
+        project(net, torch.randn(1, 9, 9), "2", 0, rule=rule)
+    assert project(net, torch.randn(1, 9, 9), "1", 0, rule="gradient").census.left == (operator.split()[2],)
+    assert project(net, torch.randn(1, 9, 9), "0", 0, rule=rule).census.convolutions == 1
 
 
-class Gated(nn.Module):
-    def __init__(self, gate):
+class Product(nn.Module):
+    def __init__(self, function):
         super().__init__()
-        self.conv = nn.Conv2d(1, 3, 3)
-        self.gate = gate
+        self.conv, self.function = nn.Conv2d(1, 3, 3), function
 
     def forward(self, x):
-        x = self.conv(x)
-        return x * self.gate(x)
+        return self.function(self.conv(x))
 
 
-@pytest.mark.parametrize("gate", [torch.sigmoid, lambda x: (x > 0).to(x.dtype), lambda x: x > 0])
-def test_products_of_two_image_dependent_values_are_named(gate):
-    found = project(Gated(gate), torch.randn(1, 9, 9), "self", 0)
-    assert any(site.startswith("mul ") for site in found.census.plain)
+@pytest.mark.parametrize("rule", ["deconvnet", "guided", "gated"])
+@pytest.mark.parametrize(
+    ("function", "operator"),
+    [
+        (lambda y: y * y.flip(1), "mul"), (lambda y: y * y, "mul"),
+        (lambda y: torch.sigmoid(y) * 2, "sigmoid"),
+        (lambda y: y.softmax(1).cumsum(1), "_softmax"), (lambda y: 1 / (y.square() + 1), "reciprocal"),
+        (lambda y: y @ y.transpose(2, 3), "bmm"), (lambda y: y.exp(), "exp"), (lambda y: y.abs(), "abs"),
+    ],
+)  # fmt: skip
+def test_what_has_no_rule_is_refused_by_name(function, operator, rule):
+    net = Product(function).double()
+    image = torch.randn(1, 9, 9, dtype=torch.float64)
+    with pytest.raises(ConvscopeError, match=rf"{operator} at self#1:{operator}.1.*use rule='gradient'"):
+        project(net, image, "self", 0, rule=rule)
+    leaf = image[None].clone().requires_grad_()
+    found = project(net, image, "self", 0, rule="gradient")
+    net(leaf)[0, 0][found.position].backward()
+    torch.testing.assert_close(found.image, leaf.grad[0].permute(1, 2, 0), rtol=1e-12, atol=1e-15)
 
 
-def test_training_mode_batch_statistics_are_named():
-    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=False))
-    assert project(net, torch.randn(1, 9, 9), "1", 0).census.plain == ("batch_norm 1#1:batch_norm.1",)
+class SquaringFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.relu()
+
+    @staticmethod
+    def backward(ctx, signal):
+        return signal * (ctx.saved_tensors[0] > 0)
+
+
+def test_activations_with_a_backward_pass_of_their_own_are_refused():
+    with pytest.raises(ConvscopeError, match=r"self#1:relu.1.*torch.autograd.Function"):
+        project(Product(SquaringFunction.apply), torch.randn(1, 9, 9), "self", 0)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_modules_that_cannot_be_looked_into_are_refused():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), torch.jit.script(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())))
+    with pytest.raises(ConvscopeError, match=r"module '1' is a TorchScript module"):
+        project(net, torch.randn(1, 9, 9), "1", 0)
+
+
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")
+def test_compiled_modules_are_run_eagerly():
+    block = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
+    image = torch.randn(1, 9, 9)
+    expected = project(nn.Sequential(*net, *block), image, "3", 1)
+    found = project(nn.Sequential(*net, torch.compile(block, backend="eager")), image, "2", 1)
+    assert torch.equal(found.image, expected.image)
+    assert len(found.census.gated) == 2
+
+
+def test_gated_is_guided_bit_for_bit_where_all_activations_are_relus(image):
+    for kind in ("module", "functional", "in-place", "clamp", "threshold", "where", "maximum"):
+        net = Layered(kind).double()
+        guided, gated = (project(net, image, "self", 2, rule=rule) for rule in ("guided", "gated"))
+        assert torch.equal(guided.image, gated.image)
+        assert guided.census.rewritten == gated.census.gated != ()
+        assert guided.census.gated == gated.census.rewritten == ()
+
+
+def test_a_units_own_sigmoid_changes_the_scale_alone():
+    """A squeeze-and-excitation gate's unit: the picture is that of the convolution before it."""
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.SiLU(), nn.Conv2d(3, 2, 1), nn.Hardsigmoid()).double()
+    with torch.no_grad():
+        net[2].bias.fill_(9.0)  # saturated: the derivative is 0
+    image = torch.randn(2, 9, 8, dtype=torch.float64)
+    found = project(net, image, "3", 1, rule="gated", position=(2, 3))
+    expected = project(net, image, "2", 1, rule="gated", position=(2, 3))
+    assert torch.equal(found.image, expected.image)
+    assert found.image.any()
+
+
+def test_the_rule_is_chosen_for_the_network_and_said():
+    image = torch.randn(3, 45, 38)
+    found = project(Layered(), image, "conv1", 0)
+    assert found.rule == "deconvnet"
+    assert "max_pool2d_with_indices at self#1:max_pool2d_with_indices.2" in found.rule_reason
+    assert project(Layered(), image, "conv1", 0, rule="guided").rule_reason is None
+    assert project(PreActivation(), image, "head", 0).rule == "gated"
 
 
 def test_without_switches_the_deconvnet_ignores_the_image_and_says_so():
     net = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU()).double()
     image, other = torch.randn(2, 3, 17, 17, dtype=torch.float64)
-    views = [project(net, picture, "2", 1, position=(1, 1)) for picture in (image, other)]
+    views = [project(net, picture, "2", 1, rule="deconvnet", position=(1, 1)) for picture in (image, other)]
     assert torch.equal(views[0].image, views[1].image)
     assert views[0].scores.image_dependence == pytest.approx(0, abs=1e-12)
     assert "image-independent-projection" in {finding.fault for finding in views[0].findings}
@@ -302,7 +388,7 @@ def test_without_switches_the_deconvnet_ignores_the_image_and_says_so():
 def test_image_dependence_is_exactly_zero_and_never_above_one(dtype):
     net = nn.Sequential(nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU()).to(dtype)
     for picture in torch.randn(5, 3, 37, 53, dtype=dtype):
-        assert project(net, picture, "2", 1).scores.image_dependence == 0
+        assert project(net, picture, "2", 1, rule="deconvnet").scores.image_dependence == 0
 
     class Opposite(nn.Module):
         """Its gradient is the image itself: −1 where the mirrored one is 1."""
@@ -359,7 +445,7 @@ def test_nothing_outside_of_the_box_is_coloured():
 def test_json_has_the_numbers_but_no_pixels():
     data = project(Layered(), torch.randn(3, 45, 38), "conv3", 0).to_dict()
     assert "image" not in data
-    assert data["scores"]["randomisation"] is None
+    assert set(data["scores"]) == {"selectivity", "image_dependence", "randomisation", "masking_drop"}
     assert data["rule"] == "deconvnet"
 
 
@@ -429,3 +515,14 @@ def test_a_layer_cut_off_from_the_image_is_refused():
 
     with pytest.raises(ConvscopeError, match="differentiable"):
         project(Detached(), torch.zeros(1, 5, 5), "self", 0)
+
+
+def test_where_windows_differ_by_position_the_box_is_this_positions():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 1))
+    view = project(net, torch.randn(3, 14, 17), "3", 1, position=(3, 8))
+    assert view.receptive_field is None
+    assert view.box == Box(1, 4, 4, 7)  # position (1, 4) of the first layer's map
+    outside = view.image.clone()
+    outside[1:4, 4:7] = 0
+    assert view.image.abs().sum() > 0
+    assert outside.abs().sum() == 0

@@ -8,7 +8,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.sight import stem
-from convscope.sight.spectrum import energies
+from convscope.sight.stems.coverage import gabor
 
 
 def grating(frequency_y, frequency_x, size=(96, 80)):
@@ -43,31 +43,6 @@ def test_a_constant_does_not_count():
     assert stem(identity(4), 100 + grating(0.0, 0.2)).aliased_share == pytest.approx(1.0, abs=2e-3)
 
 
-@pytest.mark.parametrize("size", [(12, 9), (9, 12), (8, 8), (7, 11)])
-def test_energies_equal_a_discrete_fourier_transform_by_definition(size):
-    maps = torch.randn(2, 3, *size, dtype=torch.float64)
-    total, beyond = energies(maps, ((2, 3), (1, 1)))
-    height, width = size
-
-    def hann(n):
-        return torch.tensor([0.5 - 0.5 * math.cos(2 * math.pi * i / (n - 1)) for i in range(n)]).double()
-
-    windowed = (maps - maps.mean((2, 3), keepdim=True)) * hann(height)[:, None] * hann(width)
-
-    def transform(n):
-        k = torch.arange(n, dtype=torch.float64)
-        return torch.exp(-2j * math.pi * k[:, None] * k / n)
-
-    spectrum = transform(height) @ windowed.to(torch.complex128) @ transform(width).T
-    power = spectrum.abs().square().sum(0)
-    fy = torch.tensor([min(k, height - k) / height for k in range(height)])
-    fx = torch.tensor([min(k, width - k) / width for k in range(width)])
-    outside = (fy[:, None] > 1 / 4) | (fx > 1 / 6)
-    torch.testing.assert_close(total, power.sum((1, 2)), rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(beyond[0], (power * outside).sum((1, 2)), rtol=1e-6, atol=1e-9)
-    assert not beyond[1].any()
-
-
 def pink(count, size, generator):
     """Noise with the amplitude spectrum 1/f, as natural images have it."""
     fy, fx = torch.fft.fftfreq(size)[:, None], torch.fft.fftfreq(size)
@@ -76,11 +51,20 @@ def pink(count, size, generator):
     return torch.fft.ifft2(white / radius).real
 
 
-def test_random_filters_of_alexnet_and_zfnet_are_told_apart():
+STEMS = {"AlexNet": (11, 4), "ZFNet": (7, 2)}
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return pink(8, 128, torch.Generator().manual_seed(0))
+
+
+def test_random_filters_of_alexnet_and_zfnet_are_told_apart(noise):
     """Random 11×11 filters with stride 4 lose about 0.4 on 1/f images, 7×7 with stride 2 about 0.14."""
-    images = pink(8, 128, torch.Generator().manual_seed(0))
-    alex = stem(nn.Sequential(nn.Conv2d(3, 32, 11, stride=4), nn.ReLU()), images)
-    zf = stem(nn.Sequential(nn.Conv2d(3, 32, 7, stride=2), nn.ReLU()), images)
+    alex, zf = (
+        stem(nn.Sequential(nn.Conv2d(3, 24, kernel, stride=stride), nn.ReLU()), noise)
+        for kernel, stride in STEMS.values()
+    )
     assert alex.aliased_share == pytest.approx(0.40, abs=0.08)
     assert zf.aliased_share == pytest.approx(0.14, abs=0.05)
     assert "aliased-stem" in {finding.fault for finding in alex.findings}
@@ -89,6 +73,36 @@ def test_random_filters_of_alexnet_and_zfnet_are_told_apart():
     assert alex.what_if[0].aliased_share == 0
     assert alex.what_if[2].aliased_share == alex.aliased_share
     assert alex.what_if[1].aliased_share < alex.aliased_share
+    # ReLUs add frequencies, and the blur that is recommended takes most of the aliases away.
+    assert alex.activated_share > alex.aliased_share
+    (operator,) = alex.operators
+    assert operator.blurred.median < 0.2 * operator.share.median
+    # White filters on white images: what lies beyond is the area beyond.
+    assert alex.filter_share == pytest.approx(1 - 1 / 16, abs=0.02)
+    assert zf.filter_share == pytest.approx(1 - 1 / 4, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("frequency", "name", "published"),
+    [(0.2, "AlexNet", 0.83), (0.2, "ZFNet", 0.065), (0.12, "AlexNet", 0.23), (0.12, "ZFNet", 0.015)],
+)
+def test_gabor_filters_lose_what_was_measured_before(noise, frequency, name, published):
+    """Gabor filters whose Gaussian has σ = kernel / 4, without their mean."""
+    kernel, stride = STEMS[name]
+    delta = math.sqrt(math.log(2)) / (2 * math.pi * kernel / 4)
+    octaves = math.log2((frequency + delta) / (frequency - delta))
+    turns = [(math.pi * turn / 8, phase) for turn in range(0, 8, 2) for phase in (0.0, math.pi / 2)]
+    bank = torch.stack([gabor(frequency, turn, phase, (kernel, kernel), octaves) for turn, phase in turns])
+    bank = (bank - bank.mean((1, 2), keepdim=True)).float()
+    net = nn.Sequential(nn.Conv2d(3, len(bank), kernel, stride=stride, bias=False), nn.ReLU())
+    with torch.no_grad():
+        net[0].weight.copy_(bank[:, None].expand(-1, 3, -1, -1) / 3)
+    found = stem(net, noise)
+    assert found.aliased_share == pytest.approx(published, abs=0.06 if published > 0.1 else 0.012)
+    for kernel_found in found.filters:
+        # Half of a cycle in a filter is widened by taking its mean away.
+        assert kernel_found.peak_frequency == pytest.approx(frequency, abs=0.03 if frequency > 0.15 else 0.06)
 
 
 def test_dead_weak_and_dominant_filters_are_found():
@@ -137,3 +151,194 @@ def test_string_padding_groups_and_dilation_work():
 def test_networks_without_a_convolution_are_refused():
     with pytest.raises(ConvscopeError, match="without convolutions"):
         stem(nn.Flatten(), torch.randn(2, 3, 9, 9))
+
+
+def test_every_strided_operator_is_measured_in_order():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 7, 2, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(8, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 12, 1, 2), nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5),
+    )  # fmt: skip
+    found = stem(net, torch.randn(3, 3, 96, 80))
+    assert [(each.name, each.kind, each.stride) for each in found.operators] == [
+        ("0", "convolution", (2, 2)), ("3", "max-pool", (2, 2)), ("6", "convolution", (2, 2)),
+        ("7", "average-pool", (2, 2)),
+    ]  # fmt: skip
+    first, pool, shortcut, mean = found.operators
+    assert first.share.median == found.aliased_share
+    assert first.activated is not None
+    assert pool.share == pool.activated != pool.unactivated
+    assert pool.filter_share is None
+    assert shortcut.filter_share.median == pytest.approx(0.75)
+    assert shortcut.activated is None
+    # A 2×2 mean: its power is cos²(πf) along each axis, of which 1/2 + 1/π lies below 1/4.
+    assert mean.filter_share.median == pytest.approx(1 - (0.5 + 1 / math.pi) ** 2)
+    assert found.left_out == ()
+
+
+def test_pools_are_measured_on_the_maps_that_they_pool():
+    """Dense maximum, mean taken away, Hann window, explicit transform; before and behind the ReLU."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)).double()
+    image = torch.randn(1, 1, 30, 26).double()
+    (pool,) = stem(net, image).operators
+    with torch.no_grad():
+        before = net[0](image)
+    window = [torch.hann_window(n, periodic=False).double() for n in (26, 22)]
+    shares = []
+    for maps in (before.relu(), before):
+        dense = nn.functional.max_pool2d(maps, 3, 1)
+        dense = (dense - dense.mean((2, 3), keepdim=True)) * window[0][:, None] * window[1]
+        power = torch.fft.fft2(dense)[0].abs().square()
+        fy, fx = (torch.fft.fftfreq(n).abs() for n in (26, 22))
+        outside = (fy[:, None] > 0.25) | (fx > 0.25)
+        shares.append(float(((power * outside).sum((1, 2)) / power.sum((1, 2))).quantile(0.5)))
+    assert pool.activated.median == pytest.approx(shares[0], rel=1e-5)
+    assert pool.unactivated.median == pytest.approx(shares[1], rel=1e-5)
+
+
+def test_a_grating_is_off_by_its_aliases_phase_and_other_layers_follow():
+    """Half of the energy folds with the phase π: ‖difference‖² = 4 · share."""
+    images = torch.randn(4, 1, 96, 96)
+    net = nn.Sequential(nn.Conv2d(1, 4, 1, 2, bias=False), nn.Conv2d(4, 4, 1))
+    found = stem(net, images)
+    # White noise: three quarters fold; one half of what is left turns by π along one axis, …
+    fold = found.aliased_share
+    assert fold == pytest.approx(0.75, abs=0.02)
+    first, second = found.shifts.layers
+    # Aliases of one axis turn by π (|1 − e^iπ|² = 4), those of both axes by 2π (0): 2/3 of them by π.
+    assert first.distance == pytest.approx(math.sqrt(4 * fold * 2 / 3), rel=0.05)
+    assert second.distance == pytest.approx(first.distance, rel=0.02)
+
+
+def test_what_if_tables_cut_filters_to_their_middle(noise):
+    net = nn.Sequential(nn.Conv2d(3, 8, 11, stride=4, padding=2), nn.ReLU())
+    found = stem(net, noise[:2])
+    assert {(row.kernel, row.stride) for row in found.smaller} == {
+        ((size, size), (step, step)) for size in (7, 5, 3) for step in (1, 2, 4)
+    }
+    row = next(row for row in found.smaller if (row.kernel, row.stride) == ((7, 7), (2, 2)))
+    middle = net[0].weight.detach()[:, :, 2:9, 2:9]
+    other = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=0, bias=False), nn.ReLU())
+    with torch.no_grad():
+        other[0].weight.copy_(middle)
+        size = other(noise[:1]).shape
+    assert row.aliased_share == pytest.approx(stem(other, noise[:2]).aliased_share, rel=1e-4)
+    assert row.map_size == tuple(size[2:])
+    assert row.kept_energy == pytest.approx(
+        float(middle.square().sum() / net[0].weight.detach().square().sum())
+    )
+    now = net(noise[:1]).shape
+    assert row.macs_ratio == pytest.approx(49 * size[2] * size[3] / (121 * now[2] * now[3]))
+    assert [row.macs_ratio for row in found.what_if][2] == 1
+    assert found.what_if[0].covered == 1 >= found.what_if[1].covered >= found.what_if[2].covered
+    three = stem(nn.Sequential(nn.Conv2d(3, 4, 3, stride=3)), noise[:1])
+    assert [row.stride for row in three.what_if] == [(1, 1), (2, 2), (4, 4), (3, 3)]
+    assert three.smaller == ()
+
+
+def test_a_network_without_strides_folds_nothing():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    found = stem(net, torch.randn(2, 3, 40, 30))
+    assert found.aliased_share == found.activated_share == found.filter_share == 0
+    assert found.operators == ()
+    assert all(each.distance < 1e-3 for each in found.shifts.layers)
+    assert {each.reason for each in found.lattices} == {"the first layer has no stride"}
+    assert found.findings == ()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_images_without_energy_have_no_share_and_no_nan(layers):
+    net = nn.Sequential(nn.Conv2d(3, 8, 7, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3))[: 2 * layers]
+    for value in (0.0, 0.7):
+        found = stem(net, torch.full((2, 3, 50, 41), value))
+        assert found.aliased_share is None
+        assert all(each.share is None and "no energy" in each.reason for each in found.operators)
+        assert "NaN" not in found.to_json()
+        assert found.radius == (pytest.approx(12.8 / 0.7) if value else None)
+        assert str(found)
+
+
+def test_a_map_too_small_for_a_spectrum_says_so():
+    found = stem(
+        nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2)), torch.randn(2, 3, 14, 14)
+    )
+    assert found.operators[0].share is not None
+    assert found.operators[1].share is None
+    assert "5×5" in found.operators[1].reason
+
+
+def test_bad_input_is_refused_in_a_line():
+    net = nn.Sequential(nn.Conv2d(3, 4, 11, 4), nn.ReLU())
+    bad = torch.randn(3, 3, 40, 40)
+    bad[1, 0, 2, 3] = torch.nan
+    for network, images, message in (
+        (net, torch.randn(2, 3, 8, 8), "Kernel size"),
+        (net, torch.randn(2, 1, 40, 40), "channels"),
+        (net, bad, "NaN"),
+        (nn.Sequential(nn.ConvTranspose2d(3, 4, 3, 2)), torch.randn(2, 3, 9, 9), "transposed"),
+    ):
+        with pytest.raises(ConvscopeError, match=message) as failure:
+            stem(network, images)
+        assert "\n" not in str(failure.value)
+
+
+class Unshuffled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(12, 8, 3)
+
+    def forward(self, x):
+        return self.conv(nn.functional.pixel_unshuffle(x, 2)).relu()
+
+
+def test_a_first_convolution_that_does_not_read_the_image_is_told():
+    found = stem(Unshuffled(), torch.randn(2, 3, 40, 36))
+    assert any("not the image" in reason for reason in found.left_out)
+    assert any("pixel_unshuffle" in reason for reason in found.left_out)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_one_image_of_any_channels_and_precision(channels, dtype):
+    net = nn.Sequential(nn.Conv2d(channels, 6, 5, 2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)).to(dtype)
+    found = stem(net, torch.randn(1, channels, 40, 33).to(dtype))
+    assert 0.5 < found.aliased_share < 1
+    assert (found.coverage.colour is not None) == (channels == 3)
+    assert found.is_folded
+    assert str(found)
+
+
+def test_the_batch_norm_is_folded_in():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU()).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.randn(1, 1, 3, 3) * torch.tensor([1.0, 4, 1])[:, None, None, None])
+        net[1].weight.copy_(torch.tensor([1.0, 1, -2]))
+        net[1].running_var.copy_(torch.tensor([1.0, 16, 1]))
+    found = stem(net, torch.randn(4, 1, 12, 12))
+    assert [each.dominance for each in found.filters] == pytest.approx([1, 1, 2], rel=1e-4)
+    assert [each.weight_rms / found.filters[0].weight_rms for each in found.filters] == pytest.approx(
+        [1, 4, 1]
+    )
+    assert found.duplicates == ((0, 1, 2),)
+    assert "duplicate-filters" in {finding.fault for finding in found.findings}
+
+
+def test_without_activation_a_negative_filter_is_not_dead():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2))
+    with torch.no_grad():
+        net[0].bias.copy_(torch.tensor([-100.0, 0.0]))
+    assert not any(each.dead for each in stem(net, torch.randn(3, 1, 12, 12)).filters)
+
+
+def test_filters_beyond_zeilers_radius():
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU())
+    nn.init.normal_(net[0].weight, std=0.01)
+    images = torch.rand(2, 1, 20, 20) * 256 - 128
+    assert "oversized-filters" not in {finding.fault for finding in stem(net, images).findings}
+    with torch.no_grad():
+        net[0].weight[3] *= 0.12 / net[0].weight[3].square().mean().sqrt()
+    found = stem(net, images)
+    assert found.radius == pytest.approx(0.1, rel=0.01)
+    (finding,) = (finding for finding in found.findings if finding.fault == "oversized-filters")
+    assert finding.why.startswith("1 filters'")
+    assert "oversized-filters" not in {finding.fault for finding in stem(net, images / 128).findings}

@@ -130,6 +130,21 @@ def test_alexnet_convolutions():
     assert fields[pool5] == ReceptiveField((195, 195), (32, 32), (-64, -64))
 
 
+def test_vgg16_and_torchvisions_alexnet():
+    """VGG-16: 212 at its end (Araujo et al. 2019), 196 before the last pool. AlexNet: 163 at conv5, as in
+    CaffeNet (Yosinski et al. 2015): torchvision's pads otherwise, with the same filters and strides."""
+    torchvision = pytest.importorskip("torchvision")
+    tape = record(torchvision.models.vgg16(init_weights=False).features, (1, 3, 224, 224))
+    fields = receptive_fields(tape)
+    sizes = [fields[call.output].size[0] for call in tape.calls if call.op == "convolution"]
+    assert sizes == [3, 5, 10, 14, 24, 32, 40, 60, 76, 92, 132, 164, 196]
+    assert fields[tape.outputs[0]].size == (212, 212)
+    tape = record(torchvision.models.alexnet().features, (1, 3, 224, 224))
+    fields = receptive_fields(tape)
+    sizes = [fields[call.output].size[0] for call in tape.calls if call.op == "convolution"]
+    assert sizes == [11, 51, 99, 131, 163]
+
+
 def test_resnet18_stages():
     # Araujo et al. 2019 give 435 for ResNet-18's last map; stages in between by the same recurrence.
     torchvision = pytest.importorskip("torchvision")

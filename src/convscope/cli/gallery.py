@@ -1,6 +1,6 @@
 """``convscope gallery``: the images that excite every unit most."""
 
-from convscope.cli.images import data_for
+from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 
@@ -11,26 +11,45 @@ def gallery(
     *,
     data: str,
     options: NetworkOptions = NetworkOptions(),
+    limit: int | None = None,
     layers: str = "all",
     top: int = 9,
-    rule: str = "deconvnet",
+    rule: str | None = None,
     out: str = "gallery",
     json: Json = False,
 ) -> None:
     """Find the images that excite every unit most, and project each unit back to them.
 
     Args:
-        data: photos, digits or a folder of pictures.
-        layers: all, or paths of convolutions separated by commas.
+        data: photos, digits, a folder of pictures, tar files such as "shards/{000..009}.tar", or a folder
+            that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
+        limit: Look at so many images at most, evenly spaced.
+        layers: all, or paths of convolutions, or of modules that return maps, separated by commas.
         top: Images for each unit.
-        rule: What ReLUs do on the way back: deconvnet, guided or gradient.
-        out: The folder to write.
+        rule: How activations are passed on the way back: deconvnet, guided, gated or gradient; one that suits
+            the network if left out.
+        out: The folder to write. What is done is kept in a folder of that name with .partial until it is
+            whole; an interrupted command goes on from there. Under torchrun, all processes share the work.
     """
+    from convscope.cli.progress import LookBar
+    from convscope.cli.sharing import sharing
     from convscope.sight import gallery as reading
+    from convscope.sight.picturing.options import GalleryOptions
 
     loaded = options.load_modules(network)
-    images = data_for(loaded, data)
+    images = source_for(loaded, data, limit)
     wanted = layers if layers == "all" else tuple(layers.split(","))
-    result = reading(loaded.model, images, layers=wanted, top=top, out=out, rule=rule)  # type: ignore[arg-type]
-    note(f"gallery written to {out}")
-    show(result, as_json=json)
+    with sharing() as is_first, LookBar(shown=is_first) as bar:
+        result = reading(
+            loaded.model,
+            images,
+            layers=wanted,  # type: ignore[arg-type]
+            top=top,
+            out=out,
+            rule=rule,  # type: ignore[arg-type]
+            options=GalleryOptions(progress=bar),
+        )
+    if is_first:
+        tell_damaged(result.damaged)
+        note(f"gallery written to {out}: open index.html in it")
+        show(result, as_json=json)

@@ -1,7 +1,8 @@
 """Images for a loaded network: of its size, normalised as it was trained."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,11 @@ from convscope.core.errors import ConvscopeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convscope.data import ImageData
-    from convscope.networks import Loaded
+    from convscope.data import Damage, ImageData, Listing
+    from convscope.networks import Loaded, Preprocessing
+    from convscope.sight import ImageSource
+
+_SHOWN = 5  # damaged files named one by one
 
 
 @Parameter(name="*")
@@ -94,6 +98,96 @@ def data_for(
     return data.normalised_with(known.mean, known.std)
 
 
+def source_for(
+    loaded: "Loaded",
+    reference: str,
+    limit: int | None = None,
+    stated: NormalisationOptions = NormalisationOptions(),
+) -> "ImageSource":
+    """Return the images that a text names, to be looked at rather than learnt from: none is opened yet.
+
+    Of a built-in data set, and of a folder with ``train`` and ``validation`` in it, the validation images.
+    They are prepared as the network says; where only a default is known, with the images' own mean and
+    deviation, measured on up to 512. What is damaged is met while it is read: afterwards, give
+    ``source.damaged`` to :func:`tell_damaged`.
+
+    Args:
+        loaded: the network.
+        reference: ``photos``, ``digits``, a folder, tar files, or a folder that ``datasets`` wrote.
+        limit: so many at most, evenly spaced; None: all.
+        stated: mean and deviation, where they were given.
+
+    Raises:
+        ConvscopeError: there is no such data, or the network doesn't take pictures.
+    """
+    from convscope.data import SETS, list_pictures
+    from convscope.sight import ImageSource
+
+    channels, *_ = image_shape(loaded)
+    if limit is not None and limit < 1:
+        raise ConvscopeError(f"--limit {limit}", "a whole number from 1", "say how many images to look at")
+    if channels not in (1, 3):
+        raise ConvscopeError(
+            f"network {loaded.reference!r}, which takes {channels} channels",
+            "1 (grey) or 3 (colour) for pictures",
+            "give tensors with all channels from Python",
+        )
+    if reference in SETS:
+        return _source_of_set(data_for(loaded, reference, stated), limit)
+    listing = list_pictures(_to_look_at(reference))
+    source = ImageSource.of_pictures(listing, _preprocessing_for(loaded, listing, stated), limit=limit)
+    note(f"looking at {source.length:,} of {len(listing):,} pictures")
+    _tell_ignored(listing.ignored)
+    return source
+
+
+def _source_of_set(data: "ImageData", limit: int | None) -> "ImageSource":
+    from convscope.data import ImageSet
+    from convscope.data.pictures import evenly_spaced
+    from convscope.sight import ImageSource
+
+    given = data.validation if len(data.validation) else data.train
+    chosen = [given.indices[place] for place in evenly_spaced(len(given), limit)]
+    images = ImageSet(given.pictures, chosen, given.normalisation)
+    names = [f"{data.classes[images.label(number)]}, no. {number}" for number in range(len(images))]
+    return ImageSource(images, data.mean, data.std, names)
+
+
+def _to_look_at(reference: str) -> str:
+    """The validation folder where there is one beside a training folder."""
+    from convscope.data import SETS, split_folders
+    from convscope.data.listing import no_such_data
+    from convscope.data.tar.patterns import names_archives
+
+    if names_archives(reference):
+        return reference
+    if not Path(reference).exists():
+        raise no_such_data(reference, SETS)
+    splits = split_folders(Path(reference))
+    if splits is None:
+        return reference
+    note(f"looking at the validation images, in {splits[1]}")
+    return str(splits[1])
+
+
+def _preprocessing_for(loaded: "Loaded", listing: "Listing", stated: NormalisationOptions) -> "Preprocessing":
+    from convscope.data import listed_normalisation
+    from convscope.networks import Preprocessing
+
+    channels, *size = image_shape(loaded)
+    height, width = size
+    constants = stated.of_channels(channels)
+    known = loaded.preprocessing if is_known(loaded) else None
+    if constants is None and (known is None or len(known.mean) != channels):
+        measured = listed_normalisation(listing, (height, width), channels)
+        constants = measured.mean, measured.std
+    if known is None:
+        assert constants is not None
+        return Preprocessing((height, width), *constants, crop_pct=1.0)
+    mean, std = constants or (known.mean, known.std)
+    return replace(known, size=(height, width), mean=mean, std=std)
+
+
 def is_known(loaded: "Loaded") -> bool:
     """Whether a network says how its images were normalised."""
     return loaded.preprocessing is not None and "default" not in loaded.preprocessing.source
@@ -101,33 +195,40 @@ def is_known(loaded: "Loaded") -> bool:
 
 def tell_left_out(data: "ImageData") -> None:
     """Name the files of a data set that can't be used, on standard error."""
-    shown = 5
-    for damage in data.damaged[:shown]:
+    tell_damaged(data.damaged)
+    _tell_ignored(data.ignored)
+
+
+def _tell_ignored(count: int) -> None:
+    if count:
+        note(f"ignored: files that aren't pictures ({count:,})")
+
+
+def tell_damaged(damaged: "Sequence[Damage]") -> None:
+    """Name what was left out, on standard error: the first few, and how many more."""
+    for damage in damaged[:_SHOWN]:
         note(f"left out: {damage.path} ({damage.reason})")
-    if len(data.damaged) > shown:
-        note(f"left out: {len(data.damaged) - shown} more damaged files")
-    if data.ignored:
-        note(f"ignored: files that aren't pictures ({data.ignored})")
+    if len(damaged) > _SHOWN:
+        note(f"left out: {len(damaged) - _SHOWN:,} more damaged files")
 
 
 def image_for(loaded: "Loaded", file: str) -> "Tensor":
     """Return one picture as the network's input, (c, h, w)."""
-    from PIL import Image
-
     from convscope.data import read_picture
+    from convscope.data.damage import reason_of
     from convscope.networks import default_preprocessing
+    from convscope.sight.sources.pictures import prepared
 
+    preprocessing = loaded.preprocessing or default_preprocessing(image_shape(loaded), loaded.reference)
+    assert preprocessing is not None
     try:
-        pixels = read_picture(Path(file))
+        return prepared(read_picture(Path(file)), preprocessing)
     except Exception as error:  # broken bytes make decoders raise almost anything
         raise ConvscopeError(
-            f"image {file!r} can't be read ({type(error).__name__}: {error})",
+            f"image {file!r} can't be read ({reason_of(error)})",
             "a whole PNG, JPEG, WebP, BMP or GIF picture",
             "check the path and the file",
         ) from error
-    preprocessing = loaded.preprocessing or default_preprocessing(image_shape(loaded), loaded.reference)
-    assert preprocessing is not None
-    return preprocessing(Image.fromarray(pixels))
 
 
 def image_shape(loaded: "Loaded") -> tuple[int, int, int]:

@@ -57,9 +57,24 @@ COMMANDS = {
         "The images that excite every unit most, beside their projections.",
         "gallery zfnet --weights run/final.safetensors --data photos --out gallery",
     ),
+    "gallery-compare": (
+        "Two galleries of the same images, unit by unit: two checkpoints, or two stems.",
+        "gallery-compare before after",
+        "gallery-compare stride4 stride2 --layers features.conv1=stem.conv --json",
+    ),
     "stem": (
         "Diagnose the first layer: dead and dominant filters, aliasing.",
         "stem zfnet --weights run/final.safetensors --data photos",
+    ),
+    "occlusion": (
+        "What the network's answer and its units depend on in one image: parts of it hidden in turn.",
+        "occlusion zfnet cat.jpg --weights run/final.safetensors --unit features.relu5 --compare",
+        "occlusion timm:resnet18 cat.jpg --window 32 --stride 8 --out cat.png",
+    ),
+    "invariance": (
+        "How far features and the answer move when images are moved, scaled and turned.",
+        "invariance zfnet --weights run/final.safetensors --data photos",
+        "invariance timm:resnet18 --data photos --layers layer1,layer4 --rotation none",
     ),
     "train": (
         "Train a network from scratch on a data set.",

@@ -1,6 +1,7 @@
 """Progress of long work on a terminal: a bar with time left, images per second and the loss."""
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 if TYPE_CHECKING:
     from convscope.checkup import Progress as Course
     from convscope.report import Stage
+    from convscope.sight.picturing.options import Course as Looking
     from convscope.train import EpochRecord, Pulse
 
 # A line for each epoch is enough where nobody watches.
@@ -105,3 +107,57 @@ class CheckupBar:
         self._bar.update(
             self._task, description=course.purpose, completed=course.done, total=course.total, count=count
         )
+
+
+_LOOKS = {"scan": "looking at all images", "projections": "projecting the strongest"}
+
+
+class LookBar:
+    """Shows where a gallery is on standard error: a bar with images a second and the time left on a terminal.
+
+    Elsewhere a line for each of its two looks; in either case the folder where what is done is kept.
+
+    Args:
+        shown: whether anything is shown at all.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[rest]}"),
+        )
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=_LINES or not shown)
+        self._stage = ""
+        self._begun, self._before = 0.0, 0
+
+    def __enter__(self) -> "LookBar":
+        self._bar.start()
+        self._task = self._bar.add_task("", total=None, rest="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, course: "Looking") -> None:
+        """Move the bar, and say where what is done is kept when the first look begins."""
+        if course.stage != self._stage:
+            if not self._stage:
+                self._console.print(f"unfinished work is kept in {course.working}", markup=False)
+            if _LINES:
+                self._console.print(_LOOKS[course.stage], markup=False)
+            # Images of an interrupted run count as done, not as this run's speed.
+            self._stage, self._begun, self._before = course.stage, time.monotonic(), course.done
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        speed = (course.done - self._before) / seconds
+        left = (
+            ""
+            if course.total is None or not speed
+            else f", {(course.total - course.done) / speed:,.0f} s left"
+        )
+        self._bar.update(
+            self._task, description=_LOOKS[course.stage], completed=course.done, total=course.total,
+            rest=f"{speed:,.1f} images/s{left}" if speed else "",
+        )  # fmt: skip

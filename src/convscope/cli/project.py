@@ -18,7 +18,7 @@ def project(
     layer: str,
     unit: int,
     options: NetworkOptions = NetworkOptions(),
-    rule: str = "deconvnet",
+    rule: str | None = None,
     out: str | None = None,
     json: Json = False,
 ) -> None:
@@ -27,7 +27,8 @@ def project(
     Args:
         layer: A module path, such as features.relu3, or an operator's address (see `convscope cost`).
         unit: The channel, from 0.
-        rule: What ReLUs do on the way back: deconvnet, guided or gradient.
+        rule: What activations do on the way back: deconvnet or guided (networks of ReLUs), gated (any
+            x times gate(x)) or gradient; default: the one that suits the network.
         out: Write the picture to this PNG file; default: LAYER-UNIT-RULE.png.
     """
     from PIL import Image
@@ -38,7 +39,7 @@ def project(
 
     loaded = options.load_modules(network)
     view = reading(loaded.model, image_for(loaded, image), layer, unit, rule)  # type: ignore[arg-type]
-    target = Path(out or f"{layer.replace(':', '-').replace('#', '-')}-{unit}-{rule}.png")
+    target = Path(out or f"{layer.replace(':', '-').replace('#', '-')}-{unit}-{view.rule}.png")
     with whole_file(target) as temporary:
         Image.fromarray(as_picture(view.image)).save(temporary, format="PNG")
     note(f"picture written to {target}")

@@ -1,6 +1,6 @@
-"""``convscope stem``: the first layer, diagnosed."""
+"""``convscope stem``: the first layer and the strides, diagnosed."""
 
-from convscope.cli.images import data_for
+from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import show
 
@@ -10,16 +10,21 @@ def stem(
     /,
     *,
     data: str,
+    limit: int | None = None,
     options: NetworkOptions = NetworkOptions(),
     json: Json = False,
 ) -> None:
-    """Diagnose the first convolution: dead and dominant filters, and energy beyond the new Nyquist frequency.
+    """Diagnose the first convolution and all strides: filters, frequencies, aliasing, shifts of the image.
 
     Args:
-        data: photos, digits or a folder of pictures.
+        data: photos, digits, a folder of pictures, tar files such as "shards/{000..009}.tar", or a folder
+            that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
+        limit: Look at so many images at most, evenly spaced.
     """
     from convscope.sight import stem as reading
 
     loaded = options.load_modules(network)
-    images = data_for(loaded, data)
-    show(reading(loaded.model, images), as_json=json)
+    images = source_for(loaded, data, limit)
+    result = reading(loaded.model, images)
+    tell_damaged(images.damaged)
+    show(result, as_json=json)

@@ -104,6 +104,25 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     )
 
 
+def weights_fingerprint(model: nn.Module) -> str:
+    """Return a hash of a model's parameters and buffers: names, shapes, strides, dtypes and bytes.
+
+    Wherever the model lies, whichever mode it is in, and whether it is trained or not.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(2)
+        >>> weights_fingerprint(norm) == weights_fingerprint(norm.eval().requires_grad_(False))
+        True
+    """
+    tensors = dict(
+        chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    )
+    digests = _digests(tensors.values())
+    return _hash(
+        f"{name} {tuple(t.shape)} {t.stride()} {t.dtype} {digests[id(t)]}" for name, t in tensors.items()
+    )
+
+
 def _digests(tensors: Iterable[Tensor]) -> dict[int, str]:
     """A hash of each tensor's bytes, by identity; in threads, since hashing lets go of Python's lock."""
     distinct = list({id(tensor): tensor for tensor in tensors}.values())

@@ -2,8 +2,9 @@
 
 A result holds numbers, never formatted text. ``to_json`` walks its fields here; the terminal and notebook
 renderings live in ``convscope.report`` (a higher room), which registers one function per result type with
-:func:`renders` and, where a notebook gets more than the terminal's text, :func:`renders_html`. The root
-package names the modules that do so, and they are imported at the first rendering.
+:func:`renders`, where a notebook gets more than the terminal's text, :func:`renders_html`, and for results
+with a page of their own, :func:`renders_page`. The root package names the modules that do so, and they are
+imported at the first rendering.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _renderers: dict[type, Callable[[Any], "RenderableType"]] = {}
 _html_renderers: dict[type, Callable[[Any], str]] = {}
+_page_renderers: dict[type, Callable[[Any], str]] = {}
 _renderer_modules: list[str] = []
 _R = TypeVar("_R", bound=Callable[[Any], Any])
 _T = TypeVar("_T")
@@ -45,6 +47,16 @@ def renders_html(result_type: type) -> Callable[[_R], _R]:
 
     def register(renderer: _R) -> _R:
         _html_renderers[result_type] = renderer
+        return renderer
+
+    return register
+
+
+def renders_page(result_type: type) -> Callable[[_R], _R]:
+    """Register the decorated function as the page of ``result_type``: HTML that lies beside its files."""
+
+    def register(renderer: _R) -> _R:
+        _page_renderers[result_type] = renderer
         return renderer
 
     return register
@@ -89,6 +101,17 @@ class Result:
         console = Console(width=160, record=True, file=io.StringIO())
         console.print(self.__rich__())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def page_of(result: Result) -> str | None:
+    """Return a result's own page as HTML; None for a type that has none.
+
+    Example:
+        >>> page_of(Result()) is None
+        True
+    """
+    renderer = _registered(type(result), _page_renderers)
+    return None if renderer is None else renderer(result)
 
 
 def _registered(result_type: type, renderers: dict[type, Callable[[Any], _T]]) -> Callable[[Any], _T] | None:

@@ -1,6 +1,5 @@
 """From a text to images: ``photos``, ``digits``, or any folder of pictures."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +8,13 @@ import numpy as np
 
 from convscope.core.errors import ConvscopeError
 from convscope.data import digits, photos
-from convscope.data.folder import Damage, Folder, FolderPictures, open_folder
+from convscope.data.damage import Damage
+from convscope.data.folder import Folder, FolderPictures, open_folder
 from convscope.data.images import ImageData, ImageSet, first_of_each_class
+from convscope.data.listing import no_such_data
 from convscope.data.normalisation import measured_normalisation
 from convscope.data.pictures import Pictures
+from convscope.data.tar.patterns import names_archives
 
 Size = int | tuple[int, int]
 
@@ -96,16 +98,17 @@ SETS: dict[str, Callable[[_Wish], ImageData]] = {"photos": _photos, "digits": _d
 
 def _folder(wish: _Wish) -> ImageData:
     root = Path(wish.name)
-    if not root.exists():
-        close = difflib.get_close_matches(wish.name, SETS)
+    if names_archives(wish.name):
         raise ConvscopeError(
-            f"unknown data set {wish.name!r}",
-            f"{', '.join(SETS)}, or a folder of pictures that exists",
-            f"did you mean {close[0]!r}?" if close else "check the path given with --data",
+            f"data set {wish.name!r}",
+            f"{', '.join(SETS)}, or a folder of pictures: tar files can be looked at but not learnt from",
+            "unpack them",
         )
-    first, second = _subfolder(root, _TRAIN_FOLDERS), _subfolder(root, _VALIDATION_FOLDERS)
-    if first is not None and second is not None:
-        return _two_folders(wish, open_folder(first), open_folder(second))
+    if not root.exists():
+        raise no_such_data(wish.name, SETS)
+    splits = split_folders(root)
+    if splits is not None:
+        return _two_folders(wish, *map(open_folder, splits))
     folder = open_folder(root)
     pictures = FolderPictures(folder, wish.size, wish.channels)
     train, validation = _divided(folder.labels, wish.seed)
@@ -165,6 +168,12 @@ def _divided(labels: tuple[int, ...], seed: int) -> tuple[list[int], list[int]]:
         validation += members[:count]
         train += members[count:]
     return sorted(train), sorted(validation)
+
+
+def split_folders(root: Path) -> tuple[Path, Path] | None:
+    """Return the subfolders for training and for validation, if a folder has both."""
+    train, validation = _subfolder(root, _TRAIN_FOLDERS), _subfolder(root, _VALIDATION_FOLDERS)
+    return None if train is None or validation is None else (train, validation)
 
 
 def _subfolder(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -11,25 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
-
 from convscope.core.errors import ConvscopeError
+from convscope.data.damage import FORMATS_MEANT, Damage, reason_of
 from convscope.data.pictures import SUFFIXES, Pixels, fit, read_picture
 
 UNLABELLED = "unlabelled"
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file or class that was left out.
-
-    Attributes:
-        path: which.
-        reason: why, in a few words.
-    """
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -150,11 +136,11 @@ def _problems(files: list[Path]) -> list[str | None]:
 
 def _problem(file: Path) -> str | None:
     try:
+        if not file.is_file():  # a pipe would be waited for
+            return "not a regular file, or a link that leads nowhere"
         read_picture(file)
-    except UnidentifiedImageError:
-        return "not a PNG, JPEG, WebP, BMP or GIF picture"
     except Exception as error:  # broken bytes make decoders raise almost anything
-        return f"{type(error).__name__}: {error}"
+        return reason_of(error)
     return None
 
 
@@ -176,6 +162,6 @@ def _is_picture(file: Path) -> bool:
 def _unusable(root: Path, what: str) -> ConvscopeError:
     return ConvscopeError(
         f"data folder {str(root)!r} {what}",
-        "a folder of PNG, JPEG, WebP, BMP or GIF pictures, with a subfolder for each class",
+        f"a folder of {FORMATS_MEANT} pictures, with a subfolder for each class",
         "check the path given with --data",
     )

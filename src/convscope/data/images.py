@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from convscope.core.errors import ConvscopeError
 from convscope.data.augment import augmented
-from convscope.data.folder import Damage
+from convscope.data.damage import Damage
 from convscope.data.normalisation import Normalisation
 from convscope.data.pictures import Pictures, Pixels, evenly_spaced
 

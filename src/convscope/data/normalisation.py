@@ -1,13 +1,16 @@
 """Mean and deviation of images, as they are taken away and put back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from convscope.data.pictures import Pictures, Pixels, evenly_spaced
+from convscope.data.ahead import default_threads, read_ahead
+from convscope.data.damage import Damage, all_damaged, reason_of
+from convscope.data.listing import Listing
+from convscope.data.pictures import Pictures, Pixels, evenly_spaced, fit
 
 _SAMPLE = 512
 
@@ -43,9 +46,36 @@ def measured_normalisation(pictures: Pictures, indices: Sequence[int]) -> Normal
 
     A channel that hardly varies gets a deviation of one grey level, 1/255, so that nothing is divided by 0.
     """
+    return _normalisation_of(pictures.read(indices[place]) for place in evenly_spaced(len(indices), _SAMPLE))
+
+
+def listed_normalisation(listing: Listing, size: tuple[int, int], channels: int) -> Normalisation:
+    """Return the same of listed pictures as they are fitted to a size; damaged ones don't count.
+
+    Raises:
+        ConvscopeError: all of the 512 are damaged.
+    """
+
+    def read(index: int) -> Pixels | Damage:
+        try:
+            return fit(listing.read(index), size, channels)
+        except Exception as error:  # broken bytes make decoders raise almost anything
+            return Damage(listing.name(index), reason_of(error))
+
+    chosen = evenly_spaced(len(listing), _SAMPLE)
+    found = list(read_ahead(read, chosen, default_threads(), _SAMPLE))
+    whole = [each for each in found if not isinstance(each, Damage)]
+    if not whole:
+        raise all_damaged(
+            f"pictures of {listing.title}", [each for each in found if isinstance(each, Damage)]
+        )
+    return _normalisation_of(whole)
+
+
+def _normalisation_of(pictures: Iterable[Pixels]) -> Normalisation:
     moments = []
-    for place in evenly_spaced(len(indices), _SAMPLE):
-        pixels = pictures.read(indices[place]).astype(np.float64)
+    for picture in pictures:
+        pixels = picture.astype(np.float64)
         moments.append((pixels.mean((0, 1)), np.square(pixels).mean((0, 1))))
     mean, square = np.mean(moments, axis=0)
     # Bytes in double precision: the difference of squares is exact to 1e-10.

@@ -5,7 +5,7 @@ camera's orientation is applied; of an animation the first frame counts.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ MOST_PIXELS = 89_478_485
 """Larger pictures aren't decoded, for a small file can claim any size; Pillow warns from here on too."""
 
 
-def read_picture(path: str | Path) -> Pixels:
+def read_picture(file: str | Path | IO[bytes]) -> Pixels:
     """Return a picture file's pixels.
 
     Args:
-        path: a PNG, JPEG, WebP, BMP or GIF file, told by its content.
+        file: the path of a PNG, JPEG, WebP, BMP or GIF file, told by its content; or its bytes, opened.
 
     Returns:
         uint8 ``(h, w, 3)``, RGB.
@@ -33,7 +33,7 @@ def read_picture(path: str | Path) -> Pixels:
         ValueError: it has more than :data:`MOST_PIXELS` pixels.
         Exception: whatever Pillow's decoders meet in broken bytes (``SyntaxError``, ``struct.error``, …).
     """
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(
                 f"{image.width}x{image.height} pixels are more than {MOST_PIXELS} (decompression bomb?)"

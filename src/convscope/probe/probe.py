@@ -1,6 +1,6 @@
 """The probe: reads and replaces values at the tape's addresses while a model really runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -15,6 +15,8 @@ from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.core.modes import require_modes, set_modes
 from convscope.core.preserved import preserved
+from convscope.probe.reaching import Reaching
+from convscope.probe.standing import StandIns
 from convscope.tape import Attribution, Frame, Site, decompose, operator_name, require_module
 from convscope.tape.attention import attention_in_parts
 
@@ -28,6 +30,7 @@ class Visit:
         forward: for a backward operator, the address of the forward operator that it differentiates.
         args, kwargs: what it was given; real tensors, outside of autograd.
         run: call it to run the operator and have its result.
+        operator: the operator itself, to be called with other arguments.
     """
 
     site: Site
@@ -35,6 +38,7 @@ class Visit:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     run: Callable[[], Any]
+    operator: Callable[..., Any]
 
 
 Rule = Callable[[Visit], Any]
@@ -74,7 +78,9 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._listeners: dict[str, list[Listener]] = {}
         self._target: str | None = None
         self._captured: Any = None
+        self._reaching: Reaching | None = None
         self._is_paused = False
+        self._stand_ins: StandIns | None = None
 
     def around(self, where: str, rule: Rule) -> None:
         """Let ``rule`` stand in for operators; a later rule wraps an earlier one's result.
@@ -111,6 +117,19 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._is_paused = before
 
+    @contextmanager
+    def standing_in(self, others: Mapping[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+        """Run a block in which other tensors take the place of some parameters, forward and backward.
+
+        Args:
+            others: by the parameter that each replaces; of its shape, dtype and device.
+        """
+        self._stand_ins, before = StandIns(others), self._stand_ins
+        try:
+            yield
+        finally:
+            self._stand_ins = before
+
     def run_until(self, address: str, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the model as far as ``address`` and return the tensor there, with its autograd graph.
 
@@ -132,15 +151,39 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
             captured, self._target, self._captured = self._captured, None, None
         tensors = [leaf for leaf in tree_leaves(captured) if isinstance(leaf, torch.Tensor)]
         if not tensors:
-            raise ConvscopeError(
-                f"address {address!r} isn't passed when the network runs",
-                "the address of a module call or operator call of this network",
-                "see `convscope cost` for the addresses",
-            )
+            raise _not_passed(address)
         return tensors[0]
+
+    def run_through(self, addresses: Collection[str], *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Run the model as far as the last of some addresses and return the tensor at each, with its graph.
+
+        Args:
+            addresses: each of a module call or of a forward operator call, as for :meth:`run_until`.
+            *args: positional inputs of the model.
+            **kwargs: inputs of the model by name.
+
+        Raises:
+            ConvscopeError: there is no such module, or the run doesn't come by one of the addresses.
+        """
+        names = {address: str(self._module(address)) for address in addresses}
+        reaching = self._reaching = Reaching(names.values())
+        try:
+            self.model(*args, **kwargs)
+        except _Arrived:
+            self.attribution.abandon()
+        finally:
+            self._reaching = None
+        with self.paused():
+            reaching.settle(dispatching=False)
+        for address, name in names.items():
+            if name not in reaching.found:
+                raise _not_passed(address)
+        return {address: reaching.found[name] for address, name in names.items()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._stand_ins is not None:
+            args, kwargs = self._stand_ins.of((args, kwargs))
         name = None if self._is_paused else operator_name(func)
         if name is None:
             return func(*args, **kwargs)
@@ -150,10 +193,14 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._captured is not None:
             raise _Arrived
         site = self.attribution.locate(name)
+        if self._has_reached_all(dispatching=True):
+            raise _Arrived
         address = str(site.address)
         result = self._ruled(site, address, func, args, kwargs)
         if address == self._target:
             self._captured = result
+        if self._reaching is not None:
+            self._reaching.note(address, result)
         return result
 
     def _ruled(self, site: Site, address: str, func: Any, args: Any, kwargs: Any) -> Any:
@@ -166,7 +213,7 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
 
         for rule in rules:
-            run = _applied(rule, Visit(site, forward, args, kwargs, run))
+            run = _applied(rule, Visit(site, forward, args, kwargs, run, func))
         return run()
 
     def _enter_module(self, frame: Frame, _: Any) -> None:
@@ -184,7 +231,17 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if address == self._target:
             self._captured = result if replaced is None else replaced
             raise _Arrived
+        if self._reaching is not None:
+            self._reaching.note(address, result if replaced is None else replaced)
+            if self._has_reached_all(dispatching=False):
+                raise _Arrived
         return replaced
+
+    def _has_reached_all(self, *, dispatching: bool) -> bool:
+        if self._reaching is None:
+            return False
+        with self.paused():
+            return self._reaching.settle(dispatching=dispatching)
 
     def _module(self, address: str) -> Address:
         parsed = parse_address(address)
@@ -221,6 +278,14 @@ def unknown_module(path: str, paths: set[str]) -> ConvscopeError:
         f"unknown layer {path!r}",
         "a module path of this network" + (f", such as {', '.join(near)}" if near else ""),
         "see `convscope cost` for the layers",
+    )
+
+
+def _not_passed(address: str) -> ConvscopeError:
+    return ConvscopeError(
+        f"address {address!r} isn't passed when the network runs",
+        "the address of a module call or operator call of this network",
+        "see `convscope cost` for the addresses",
     )
 
 

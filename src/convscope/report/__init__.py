@@ -11,6 +11,7 @@ from convscope.core.callable_room import make_callable
 from convscope.report.checkup_page import check_page, write_checkup
 from convscope.report.collect import report
 from convscope.report.comparison import Comparison
+from convscope.report.gallery_comparison_page import write_gallery_comparison
 from convscope.report.page import page_html, write_page
 from convscope.report.ranking import RankedFinding, rank
 from convscope.report.request import ReportConfig, Stage, Watcher
@@ -30,6 +31,7 @@ __all__ = [
     "rank",
     "report",
     "write_checkup",
+    "write_gallery_comparison",
     "write_page",
 ]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from convscope.report.chart_frame import ACCENT, RULE, SECOND, WRONG, Spec, field, frame
 from convscope.report.checkup_charts import checkup_charts, percentiles_chart
+from convscope.report.stem_charts import stem_charts
 
 _SYMBOLS: Spec = {"symbolType": "stroke", "symbolSize": 220}
 _MIB = 2**20
@@ -24,7 +25,10 @@ def charts(data: dict[str, Any]) -> dict[str, Spec]:
         specs["accuracy"] = accuracy_chart(arms)
         specs["loss"] = loss_chart(arms)
         specs |= dict(_activations(data["training"]))
-    return {**specs, **(checkup_charts(data["checkup"]) if data.get("checkup") else {})}
+    for name, charts_of in (("checkup", checkup_charts), ("stem", stem_charts)):
+        if data.get(name):
+            specs |= charts_of(data[name])
+    return specs
 
 
 def _activations(training: dict[str, Any]) -> Iterator[tuple[str, Spec]]:

@@ -13,12 +13,12 @@ from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.core.result import plain
 from convscope.report.checkup_charts import checkup_charts
+from convscope.report.environment import page_environment
 from convscope.report.fault_pages import fault_pages
 from convscope.report.fields import Fields, script_json
 from convscope.report.given import given_facts
 from convscope.report.mending_rows import mending_heading, mending_rows
 from convscope.report.offline import VEGA, policy, static_text
-from convscope.report.page import page_environment
 
 _ENDINGS = (".html", ".htm")
 

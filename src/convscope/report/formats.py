@@ -135,6 +135,16 @@ def window(value: Any) -> str:
     return shape(value["size"] if isinstance(value, dict) else value)
 
 
+def size(value: Sequence[Any]) -> str:
+    """Return how many items a list has.
+
+    Example:
+        >>> size(["a", "b"])
+        '2'
+    """
+    return exact(len(value))
+
+
 def joined(value: Sequence[Any]) -> str:
     """Return the items of a list, separated by commas.
 
@@ -157,6 +167,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "ratio": ratio,
     "seconds": seconds,
     "shape": shape,
+    "size": size,
     "text": str,
     "window": window,
 }

@@ -14,16 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
 from convscope.core.files import whole_file
 from convscope.report.charts import charts
+from convscope.report.environment import page_environment
 from convscope.report.fault_pages import fault_pages
 from convscope.report.fields import Fields, script_json
-from convscope.report.ledger_groups import by_reason
+from convscope.report.gallery_page import gallery_script, gallery_styles, without_units
+from convscope.report.gallery_standing import standing
 from convscope.report.offline import VEGA, policy, static_text
 from convscope.report.result import Report
 
@@ -73,14 +74,15 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
     return environment.get_template("page.html.j2").render(
         sections=[section for section in SECTIONS if _is_there(section[0], data)],
         anchors=ANCHORS,
-        css=Markup(static_text("page.css")),
+        css=Markup(gallery_styles()),
         scripts=[Markup(script) for script in scripts],
-        page_script=Markup(static_text("gallery.js")),
-        policy=policy((*scripts, static_text("gallery.js")), neighbours=True),
+        page_script=Markup(gallery_script()),
+        policy=policy((*scripts, gallery_script()), neighbours=True),
         data=script_json(data),
         charts=specs,
         charts_json=script_json(specs),
         fault_pages=fault_pages(report.checkup.findings if report.checkup else ()),
+        standing=script_json(standing(report.gallery, report.stem) if report.gallery else None),
         gallery_folder=gallery_folder,
         gallery_script=f"{gallery_folder}/{report.gallery.script}" if report.gallery else "",
         stem_image=_picture(report.stem.grid) if report.stem else "",
@@ -89,44 +91,9 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
 
 
 def page_data(report: Report) -> dict[str, Any]:
-    """Return the JSON in the page: the report's, without the gallery's single units.
-
-    Those lie in the gallery's own script, so that a gallery of any size leaves the page small.
-    """
+    """Return the JSON in the page: the report's, without the gallery's single units."""
     data = report.to_dict()
-    if data["gallery"]:
-        for layer in data["gallery"]["layers"]:
-            del layer["units"]
-    return data
-
-
-def page_environment(fields: Fields) -> Environment:
-    """Return the templates, which write the values of a page's data by way of its fields."""
-    environment = Environment(
-        loader=PackageLoader("convscope.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        get=fields.get,
-        has=fields.has,
-        items=fields.items,
-        num=fields.number,
-        txt=fields.text,
-        ev=fields.evidence,
-        noun=fields.noun,
-        bar=fields.bar,
-        top=fields.largest,
-        by_reason=lambda paths: by_reason(paths, lambda path: _words(fields, path)),
-    )
-    return environment
-
-
-def _words(fields: Fields, path: str) -> tuple[str, str, str]:
-    verdict, reason, remedy = (fields.get(f"{path}.{name}") for name in ("verdict", "reason", "remedy"))
-    return verdict, reason, remedy
+    return {**data, "gallery": without_units(data["gallery"]) if data["gallery"] else None}
 
 
 def _is_there(section: str, data: Mapping[str, Any]) -> bool:

@@ -11,8 +11,8 @@ from convscope.cost.table import Cost
 from convscope.fold.ledger import Folded
 from convscope.report.comparison import Comparison
 from convscope.report.ranking import RankedFinding
-from convscope.sight.album import Gallery
-from convscope.sight.diagnosis import Stem
+from convscope.sight.picturing.album import Gallery
+from convscope.sight.stems.diagnosis import Stem
 
 
 @dataclass(frozen=True)

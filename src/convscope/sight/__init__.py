@@ -4,27 +4,55 @@
 projections, :func:`stem` diagnoses the first convolution. None of them changes the model.
 
 Limits: images only (two-dimensional convolutions); ReLU is the only activation with a deconvnet or guided
-rule, and the census beside every picture names what was passed by its plain gradient.
+rule; ``gated`` takes any x · gate(x), and an operator without a rule is an error that names it.
 """
 
-from convscope.sight.album import Example, Gallery, Layer, Sprite, Unit
-from convscope.sight.diagnosis import Filter, Stem, WhatIf
+from convscope.sight.comparing.result import GalleryComparison
+from convscope.sight.comparison import compare_galleries
+from convscope.sight.correspondence import correspondence
+from convscope.sight.corresponding.marks import Mark, Masking
+from convscope.sight.corresponding.result import Correspondence
+from convscope.sight.evolution import Evolution
+from convscope.sight.evolving.result import FeatureEvolution
 from convscope.sight.gallery import gallery
 from convscope.sight.images import ImageSource
+from convscope.sight.invariance import invariance
+from convscope.sight.occluding.plan import OcclusionPlan
+from convscope.sight.occluding.result import Occlusion
+from convscope.sight.occlusion import occlusion
+from convscope.sight.picturing.album import Example, Gallery, Layer, Sprite, Unit
+from convscope.sight.picturing.tiles import as_picture
 from convscope.sight.project import project
-from convscope.sight.projection import Box, Census, Projection, Rule, Scores
+from convscope.sight.projecting.projection import Box, Census, Projection, Rule, Scores
+from convscope.sight.renormalisation import Renormalisation
+from convscope.sight.renormalising.result import Renormalised, RenormalisedLayer
 from convscope.sight.stem import stem
-from convscope.sight.tiles import as_picture
+from convscope.sight.stems.diagnosis import Filter, Stem, WhatIf
+from convscope.sight.transforming.plan import InvariancePlan
+from convscope.sight.transforming.result import Invariance
 
 __all__ = [
     "Box",
     "Census",
+    "Correspondence",
+    "Evolution",
     "Example",
+    "FeatureEvolution",
     "Filter",
     "Gallery",
+    "GalleryComparison",
     "ImageSource",
+    "Invariance",
+    "InvariancePlan",
     "Layer",
+    "Mark",
+    "Masking",
+    "Occlusion",
+    "OcclusionPlan",
     "Projection",
+    "Renormalisation",
+    "Renormalised",
+    "RenormalisedLayer",
     "Rule",
     "Scores",
     "Sprite",
@@ -32,7 +60,11 @@ __all__ = [
     "Unit",
     "WhatIf",
     "as_picture",
+    "compare_galleries",
+    "correspondence",
     "gallery",
+    "invariance",
+    "occlusion",
     "project",
     "stem",
 ]

@@ -1,57 +1,79 @@
 """``gallery``: the strongest images of every unit beside their projections, as files for a page."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_folder
-from convscope.sight.album import Gallery
-from convscope.sight.below import Below
-from convscope.sight.drawing import Drawing, findings_on
-from convscope.sight.folder import INDEX, SCRIPT, check_folder, write_index
+from convscope.sight.collecting.identity import Identity, identity_of
+from convscope.sight.collecting.processes import Processes
+from convscope.sight.collecting.scan import Scan, ScanOptions, scan
 from convscope.sight.images import ImageSource, Source, image_source
-from convscope.sight.projection import Rule
-from convscope.sight.projector import check_model, for_model, projecting
-from convscope.sight.rules import check_rule
-from convscope.sight.scan import scan
+from convscope.sight.picturing.album import Gallery
+from convscope.sight.picturing.drawing import Drawing
+from convscope.sight.picturing.findings import findings_on
+from convscope.sight.picturing.folder import INDEX, SCRIPT, check_folder, write_index
+from convscope.sight.picturing.kept import BlockFiles
+from convscope.sight.picturing.numbers import NUMBERS, write_numbers
+from convscope.sight.picturing.options import Course, GalleryOptions
+from convscope.sight.picturing.places import blocks_of
+from convscope.sight.picturing.plan import Plan, plan
+from convscope.sight.picturing.second_look import SecondLook
+from convscope.sight.picturing.winners import ImagesChangedError
+from convscope.sight.picturing.working import FORMAT, WorkingFolder
+from convscope.sight.projecting.projection import Rule
+from convscope.sight.projecting.projector import check_model, for_model
+from convscope.sight.projecting.rules import check_rule
 from convscope.sight.undisturbed import undisturbed
-from convscope.sight.units import UnitMaps, chosen, units_of
-from convscope.sight.winners import look
-from convscope.tape import Tape, device_of, record
-from convscope.tape.receptive_field import receptive_fields
+from convscope.sight.units.choice import chosen
+from convscope.sight.units.maps import units_of
+from convscope.tape import device_of, record
 
 
+# Seven parameters: six are what is asked, the last holds how it is done.
 def gallery(
     model: nn.Module,
     images: ImageSource | Source,
     layers: str | list[str] = "all",
     top: int = 9,
     out: str | Path = "gallery/",
-    rule: Rule = "deconvnet",
+    rule: Rule | None = None,
+    *,
+    options: GalleryOptions | None = None,
 ) -> Gallery:
     """Return every unit's strongest images and their projections, and write the pictures to a folder.
 
     One pass over the images finds each unit's strongest ones and its statistics; a second look at the
-    winners finds the positions and projects them. Memory doesn't grow with the number of images. The
-    folder holds two sprites per layer (patches and projections; :class:`~convscope.sight.album.Sprite`
-    says what lies where), ``index.json``, and ``gallery.js``, which sets ``window.convscopeGallery`` to
-    the same, for pages opened from a file. It appears when it is whole, in the place of an older one.
+    winners projects them. Memory doesn't grow with the number of images. The folder holds each layer's
+    patches and projections as sprites (:class:`~convscope.sight.picturing.album.Sprite` says what lies
+    where), ``units.safetensors`` with all units' numbers, ``index.json``, and ``gallery.js``, which sets
+    ``window.convscopeGallery`` to the same, for pages opened from a file. It appears when it is whole, in
+    the place of an older one.
+
+    What is done is kept in ``NAME.partial`` beside the folder until then: the same call goes on there after
+    it was killed, and after a disk was full. Where ``torch.distributed`` is initialised, every process of
+    the default group makes the same call and takes its share; the first writes the folder, which is bit for
+    bit what one process writes.
 
     Args:
         model: any eager network for images; runs in evaluation mode and comes back as it was.
         images: normalised for the network; a :mod:`convscope.data` set, or an
             :class:`~convscope.sight.images.ImageSource`, which says how they are shown and called.
-        layers: ``"all"`` convolutions, or names or addresses of some.
+        layers: ``"all"`` convolutions, or names or addresses of some; also of modules whose output is maps.
         top: strongest images to keep per unit.
         out: the folder.
-        rule: of the projections; see :mod:`convscope.sight.rules`.
+        rule: of the projections, see :mod:`convscope.sight.projecting.rules`; None: one that suits the
+            network, see :attr:`Gallery.rule_reason`.
+        options: see :class:`~convscope.sight.picturing.options.GalleryOptions`.
 
     Raises:
         ConvscopeError: no images, images that the network doesn't take or that change between the two
-            looks, images with NaN or infinite values, no convolution, an unknown layer or rule, a layer after
-            a normalisation by the batch's own statistics, a folder that can't be written or that holds
-            anything but an older gallery (nothing is run then).
+            looks, no convolution, an unknown layer or rule, a layer after a normalisation by the batch's own
+            statistics, a rule that suits none of the layers named, a folder that can't be written or that
+            holds anything but an older gallery (nothing is run then).
 
     Source: Zeiler and Fergus 2014 (arXiv 1311.2901), figure 2.
 
@@ -62,74 +84,128 @@ def gallery(
         >>> [(layer.name, len(layer.units), layer.sprite.side) for layer in found.layers]
         [('0', 4, 3), ('3', 6, 3)]
     """
-    check_rule(rule)
+    if rule is not None:
+        check_rule(rule)
     if not isinstance(top, int) or isinstance(top, bool) or top < 1:
         raise ConvscopeError(f"top={top!r}", "a whole number from 1", "9 is Zeiler and Fergus's number")
+    working = WorkingFolder(Path(out))
     check_folder(Path(out))
+    working.check()
     with undisturbed():
-        return _gallery(model, image_source(images), layers, top, Path(out), rule)
+        asked = _Asked(model, image_source(images), layers, top, rule, options or GalleryOptions())
+        return _gallery(asked, Path(out), working)
 
 
-def _gallery(
-    model: nn.Module, images: ImageSource, layers: str | list[str], top: int, out: Path, rule: Rule
-) -> Gallery:
-    check_model(model)
-    first = for_model(model, images.sample())
-    tape = record(model, first, device=device_of(model))
+@dataclass(frozen=True)
+class _Asked:
+    """What a gallery is made of."""
+
+    model: nn.Module
+    images: ImageSource
+    layers: str | list[str]
+    top: int
+    rule: Rule | None
+    options: GalleryOptions
+
+    @property
+    def processes(self) -> Processes:
+        return Processes.current(torch.device(device_of(self.model)))
+
+    def tell(self, stage: str, working: WorkingFolder, done: int, total: int | None) -> None:
+        self.options.tell(Course(stage, done, total, str(working.path)))  # type: ignore[arg-type]
+
+
+def _gallery(asked: _Asked, out: Path, working: WorkingFolder) -> Gallery:
+    check_model(asked.model)
+    tape = record(asked.model, for_model(asked.model, asked.images.sample()), device=device_of(asked.model))
     units, left_out = units_of(tape)
-    units = chosen(units, layers)
-    fields, below = receptive_fields(tape), Below(tape)
-    _check_batch_statistics(below, units)
-    tallies = scan(model, images, units, top)
-    size = (first.shape[2], first.shape[3])
-    drawings = [
-        Drawing(number, unit, fields.get(unit.value), tallies[unit.unit_address], size)
-        for number, unit in enumerate(units)
-    ]
-    num_images = max(tally.num_images for tally in tallies.values())
-    with whole_folder(out) as folder:
-        _draw(model, tape, images, drawings, rule)
-        drawn = tuple(
-            drawing.layer(below.census(drawing.look.maps.value, rule), images.display) for drawing in drawings
+    planned = plan(asked.model, tape, chosen(units, asked.layers, tape), asked.rule, asked.images)
+    settings = {"images kept per unit": asked.top, "statistics": asked.options.statistics}
+    identity = identity_of(asked.model, asked.images, planned.units, settings)
+    try:
+        scanned = _scan(asked, planned, working.scan(identity), working)
+        drawings = planned.drawings(scanned.tallies, asked.options.num_judged)
+        files = _second_look(asked, planned, drawings, identity, working)
+        found = asked.processes.first(
+            lambda: _written(asked, planned, scanned, drawings, files, out, left_out, identity)
         )
+    except ImagesChangedError:
+        working.remove()
+        raise
+    except ConvscopeError:
+        working.remove_if_empty()
+        raise
+    asked.processes.first(working.remove)
+    return found
+
+
+def _scan(asked: _Asked, planned: Plan, folder: Path, working: WorkingFolder) -> Scan:
+    options = ScanOptions(
+        statistics=asked.options.statistics,
+        folder=folder,
+        progress=lambda done, total: asked.tell("scan", working, done, total),
+    )
+    return scan(asked.model, asked.images, planned.units, asked.top, options)
+
+
+def _second_look(
+    asked: _Asked, planned: Plan, drawings: list[Drawing], identity: Identity, working: WorkingFolder
+) -> BlockFiles:
+    looks = [drawing.look for drawing in drawings]
+    blocks = blocks_of(looks)
+    settings = {
+        "rule": planned.rule,
+        "judge": asked.options.judge,
+        "display": asked.images.display,
+        "version": FORMAT,
+    }
+    folder = working.blocks({**identity, **settings}, [drawing.tally for drawing in drawings])
+    files = BlockFiles(folder, len(blocks))
+    second = SecondLook(asked.model, planned.tape, planned.rule, asked.images, drawings, blocks)
+    second.draw(
+        files,
+        asked.processes,
+        lambda done, total: asked.tell("projections", working, done, total),
+    )
+    return files
+
+
+# Eight parameters: all that has been found comes together here.
+def _written(
+    asked: _Asked,
+    planned: Plan,
+    scanned: Scan,
+    drawings: list[Drawing],
+    files: BlockFiles,
+    out: Path,
+    left_out: tuple[str, ...],
+    identity: Identity,
+) -> Gallery:
+    with whole_folder(out) as folder:
+        drawn = []
+        for drawing in drawings:
+            drawing.save(files, folder)
+            drawn.append(drawing.layer(files, asked.images))
         result = Gallery(
-            rule=rule,
-            top=top,
-            num_images=num_images,
-            image_size=size,
-            layers=drawn,
+            rule=planned.rule,
+            rule_reason=planned.rule_reason,
+            top=asked.top,
+            num_images=scanned.num_images,
+            damaged=scanned.damaged,
+            image_size=planned.image_size,
+            layers=tuple(drawn),
             left_out=left_out,
             folder=str(out),
+            images_fingerprint=identity["images"],
             index=INDEX,
             script=SCRIPT,
-            findings=tuple(finding for layer in drawn for finding in findings_on(layer, rule, num_images)),
+            numbers=NUMBERS,
+            findings=tuple(
+                f
+                for layer in drawn
+                for f in findings_on(layer, planned.rule, scanned.num_images, planned.template)
+            ),
         )
-        for drawing in drawings:
-            drawing.save(folder)
+        write_numbers(drawn, [drawing.tally for drawing in drawings], folder)
         write_index(result, folder)
     return result
-
-
-def _check_batch_statistics(below: Below, units: tuple[UnitMaps, ...]) -> None:
-    """Refuse units whose activations depend on the other images of a batch."""
-    for unit in units:
-        norm = below.batch_statistics(unit.value)
-        if norm is not None:
-            raise ConvscopeError(
-                f"layer {unit.name}, which {norm.address} below normalises by the batch, in evaluation too",
-                "activations that depend on one image alone",
-                "use running statistics (track_running_stats=True), or choose layers before it",
-            )
-
-
-def _draw(model: nn.Module, tape: Tape, images: ImageSource, drawings: list[Drawing], rule: Rule) -> None:
-    """The second look: every winning image is read once."""
-    wanted = {image for drawing in drawings for image in drawing.look.places}
-    if not wanted:
-        return
-    with projecting(model, tape, rule) as projector:
-        for indices, batch in images.batches(wanted):
-            pixels = for_model(model, batch)
-            for drawing in drawings:
-                for view in look(projector, drawing.look, indices, pixels):
-                    drawing.put(view, images)

@@ -5,29 +5,42 @@ Answers: which pixels does the network get, how are they shown, and what are the
 Limits: all images of a set have one size, since the network's maps are compared across them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader, SequentialSampler
 
 from convscope.core.errors import ConvscopeError
-from convscope.data.images import ImageData, ImageSet
+from convscope.data import Damage, ImageData, ImageSet, list_pictures
+from convscope.data.ahead import default_threads
+from convscope.data.damage import all_damaged
+from convscope.data.pictures import evenly_spaced
+from convscope.networks import Preprocessing
+from convscope.sight.sources.batches import numbered_batches
+from convscope.sight.sources.items import Numbered, attempt
+from convscope.sight.sources.kind import check_source, kind_of
+from convscope.sight.sources.pictures import Pictures
+from convscope.sight.sources.streams import Stream
+from convscope.sight.sources.tensors import not_finite as not_finite
 
 Source = Any
 """A tensor (n, c, h, w); a Dataset or list of tensors (c, h, w), alone or first in a tuple; or something
-that can be iterated over again and again, such as a DataLoader, and yields such tensors or batches."""
+that can be iterated over again and again, such as a DataLoader, and yields such tensors or batches. For
+pictures in files: :meth:`ImageSource.of_pictures`."""
 
 
 @dataclass(frozen=True)
 class ImageSource:
     """Images as the network takes them, with what it needs to show them.
+
+    An image that can't be read (a damaged file, or an exception of the Dataset) is named in :attr:`damaged`
+    and left out; its batch is shorter, and all other images keep their numbers and their batches.
 
     Args:
         source: see :data:`Source`.
@@ -36,7 +49,11 @@ class ImageSource:
         names: of the images, in order; file names, say.
         batch_size: how many images the network gets at once (a loader has its own).
 
+    Attributes:
+        met: what couldn't be read so far, by the image's number.
+
     Example:
+        >>> import torch
         >>> source = ImageSource(torch.zeros(3, 1, 4, 5), batch_size=2)
         >>> [(indices, tuple(batch.shape)) for indices, batch in source.batches()]
         [([0, 1], (2, 1, 4, 5)), ([2], (1, 1, 4, 5))]
@@ -47,41 +64,120 @@ class ImageSource:
     std: tuple[float, ...] | None = None
     names: Sequence[str] | None = None
     batch_size: int = 32
+    met: dict[int, Damage] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ConvscopeError(
+                f"batch_size={self.batch_size!r}", "a whole number from 1", "32 suits most networks"
+            )
+
+    @classmethod
+    def of_pictures(
+        cls,
+        pictures: Any,
+        preprocessing: Preprocessing,
+        *,
+        limit: int | None = None,
+        batch_size: int = 32,
+        threads: int | None = None,
+    ) -> "ImageSource":
+        """Return the pictures of a folder, of tar files or of a Hugging Face data set, ready for a network.
+
+        No picture is opened before its batch is read. Threads then decode up to two batches ahead of the
+        network, in order.
+
+        Args:
+            pictures: see :func:`convscope.data.list_pictures`.
+            preprocessing: size, mean and deviation: ``convscope.load(…).preprocessing``, or a
+                :class:`~convscope.networks.Preprocessing` of your own.
+            limit: so many pictures at most, evenly spaced; None: all.
+            batch_size: how many images the network gets at once.
+            threads: how many decode; None: as many as there are processors for this process.
+
+        Raises:
+            ConvscopeError: there is no such folder or file, there are no pictures in it, or the network
+                takes neither 1 nor 3 channels.
+
+        Example:
+            >>> import tempfile, convscope as cs
+            >>> from PIL import Image
+            >>> folder = tempfile.mkdtemp()
+            >>> Image.new("RGB", (60, 40), "red").save(folder + "/red.png")
+            >>> prepare = cs.networks.Preprocessing((32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+            >>> source = ImageSource.of_pictures(folder, prepare)
+            >>> [(source.name(i), tuple(batch.shape)) for (i,), batch in source.batches()]
+            [('red.png', (1, 3, 32, 32))]
+        """
+        for what, given in (("limit", limit), ("threads", threads)):
+            if given is not None and (not isinstance(given, int) or given < 1):
+                raise ConvscopeError(f"{what}={given!r}", "a whole number from 1, or None", "correct it")
+        listing = list_pictures(pictures)
+        count = len(listing)
+        places = range(count) if limit is None or limit >= count else evenly_spaced(count, limit)
+        return cls(
+            Pictures(listing, preprocessing, places, default_threads() if threads is None else threads),
+            preprocessing.mean,
+            preprocessing.std,
+            batch_size=batch_size,
+        )
+
+    @property
+    def length(self) -> int | None:
+        """How many images there are, damaged ones included; None for a loader, which must be read to know."""
+        return None if isinstance(self._kind, Stream) else len(self._kind)
+
+    @property
+    def damaged(self) -> list[Damage]:
+        """What was left out so far, and why: found when listing, then by the images' numbers."""
+        listed = self.source.listing.damaged if isinstance(self.source, Pictures) else ()
+        return [*listed, *(self.met[index] for index in sorted(self.met))]
 
     def batches(self, wanted: Collection[int] | None = None) -> Iterator[tuple[list[int], Tensor]]:
         """Yield the indices and the tensor (n, c, h, w) of batch after batch, in ascending order.
+
+        The numbers are divided into batches before anything is read. If ``wanted`` consists of whole
+        batches of the full division, its batches are the same.
 
         Args:
             wanted: indices of the images to yield; None for all of them.
 
         Raises:
-            ConvscopeError: there are no images, not of the kinds that :data:`Source` lists, or with NaN or
-                infinite values.
+            ConvscopeError: there are no images, none can be read, they are not of the kinds that
+                :data:`Source` lists, or hold NaN or infinite values.
         """
-        if _has_items(self.source):
-            found = self._by_index(range(len(self.source)) if wanted is None else sorted(wanted))
-        else:
-            found = self._by_iteration(None if wanted is None else set(wanted))
-        for indices, batch in found:
-            for row in (~batch.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()[:1]:
-                name = self.name(indices[row])
-                raise not_finite(f"image {indices[row]}" + (f" ({name})" if name else ""))
-            yield indices, batch
+        kind = self._kind
+        found = (
+            kind.batches(wanted)
+            if isinstance(kind, Stream)
+            else numbered_batches(kind, wanted, self.batch_size, self.met)
+        )
+        with closing(found):
+            for indices, batch in found:
+                for row in (~batch.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()[:1]:
+                    name = self.name(indices[row])
+                    raise not_finite(f"image {indices[row]}" + (f" ({name})" if name else ""))
+                yield indices, batch
 
     def sample(self) -> Float[Tensor, "2 c h w"]:
-        """Return the first image twice, as a batch to record the network with.
+        """Return the first image that can be read twice, as a batch to record the network with.
 
         Raises:
             ConvscopeError: there is none.
         """
-        wanted = [0] if _has_items(self.source) and len(self.source) else None
-        return next(iter(self.batches(wanted)))[1][:1].repeat(2, 1, 1, 1)
+        wanted: list[int] | None = None
+        if not isinstance(self._kind, Stream) and len(self._kind):
+            found = (index for index in range(len(self._kind)) if self._read(self._kind, index) is not None)
+            wanted = [next(found, 0)]
+        for _, batch in self.batches(wanted):
+            return batch[:1].repeat(2, 1, 1, 1)
+        raise all_damaged("images" if isinstance(self._kind, Stream) else self._kind.title, self.damaged)
 
     def spread(self, count: int) -> frozenset[int]:
         """Return the indices of up to ``count`` images, evenly spaced; the first ones of a loader."""
-        if not _has_items(self.source):
+        length = self.length
+        if length is None:
             return frozenset(range(count))
-        length = len(self.source)
         return (
             frozenset(index * length // count for index in range(count))
             if length > count
@@ -89,8 +185,25 @@ class ImageSource:
         )
 
     def name(self, index: int) -> str:
-        """Return the name of an image, or an empty text."""
-        return str(self.names[index]) if self.names is not None and index < len(self.names) else ""
+        """Return the name of an image, or an empty text.
+
+        Of a picture: its path below the folder, ``shard.tar/member.jpg``, or the row.
+        """
+        if self.names is not None:
+            return str(self.names[index]) if index < len(self.names) else ""
+        return "" if isinstance(self._kind, Stream) else self._kind.name(index)
+
+    def label(self, index: int) -> str:
+        """Return the name of a picture's class; empty where nobody says."""
+        return "" if isinstance(self._kind, Stream) else self._kind.label(index)
+
+    def fingerprint(self) -> str:
+        """Return a hash by which the same images are known again: cheap, and no proof.
+
+        Of pictures: names, sizes and preprocessing; of a tensor, list or data set: the number of images, and
+        the values of 16; of a loader: its first batch.
+        """
+        return self._kind.fingerprint()
 
     def shown(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return pixels (c, h, w) as colours from 0 to 1."""
@@ -107,28 +220,17 @@ class ImageSource:
         stated = self.mean is not None and self.std is not None
         return "x · std + mean" if stated else "each patch stretched from its minimum to its maximum"
 
-    def _by_index(self, indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-        if not len(self.source):
-            raise _no_images()
-        for start in range(0, len(indices), self.batch_size):
-            chunk = list(indices[start : start + self.batch_size])
-            if isinstance(self.source, Tensor):
-                yield chunk, _checked(self.source[chunk], chunk[0])
-            else:
-                yield chunk, _stacked([_pixels(self.source[index], index, 3) for index in chunk], chunk)
+    @cached_property
+    def _kind(self) -> Numbered | Stream:
+        """The source, asked as its kind can be."""
+        return kind_of(self.source)
 
-    def _by_iteration(self, wanted: set[int] | None) -> Iterator[tuple[list[int], Tensor]]:
-        position = 0
-        for item in self.source:
-            batch = _pixels(item, position, 3, 4)
-            batch = batch if batch.dim() == 4 else batch[None]
-            indices = range(position, position + len(batch))
-            kept = [index for index in indices if wanted is None or index in wanted]
-            if kept:
-                yield kept, batch[[index - position for index in kept]]
-            position += len(batch)
-        if position == 0:
-            raise _no_images()
+    def _read(self, kind: Numbered, index: int) -> Tensor | None:
+        found = attempt(kind, index)
+        if isinstance(found, Damage):
+            self.met[index] = found
+            return None
+        return found
 
 
 def image_source(images: "ImageSource | Source") -> ImageSource:
@@ -142,21 +244,7 @@ def image_source(images: "ImageSource | Source") -> ImageSource:
         ConvscopeError: they can be read only once, come in random order, or aren't images.
     """
     images = _wrapped(images)
-    source = images.source
-    if isinstance(source, Tensor):
-        _checked(source, 0)
-    elif isinstance(source, Iterator):
-        raise ConvscopeError(
-            f"images from a {type(source).__name__}, which can be read only once",
-            "a tensor, a Dataset, a list, or a loader: the winners are looked at a second time",
-            "pass list(images) or the Dataset itself",
-        )
-    elif isinstance(source, DataLoader) and not isinstance(source.sampler, SequentialSampler):
-        raise ConvscopeError(
-            "images from a loader that shuffles", "the same order each time", "make it with shuffle=False"
-        )
-    elif not (hasattr(source, "__getitem__") or isinstance(source, Iterable)):
-        raise _not_images(source, 0)
+    check_source(images.source)
     return images
 
 
@@ -168,70 +256,3 @@ def _wrapped(images: "ImageSource | Source") -> ImageSource:
     if isinstance(images, ImageSet):
         return ImageSource(images, images.normalisation.mean, images.normalisation.std)
     return ImageSource(images)
-
-
-def _has_items(source: Source) -> bool:
-    """Whether single images can be had by index."""
-    if isinstance(source, Tensor):
-        return True
-    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-        return False
-    return not len(source) or _tensor_in(source[0]).dim() == 3
-
-
-def _pixels(item: Any, index: int, *dims: int) -> Tensor:
-    tensor = _tensor_in(item)
-    if tensor.dim() not in dims or not tensor.is_floating_point() or tensor.is_meta:
-        raise _not_images(tensor, index)
-    return tensor
-
-
-def _tensor_in(item: Any) -> Tensor:
-    first = next((leaf for leaf in tree_leaves(item) if isinstance(leaf, Tensor)), None)
-    if first is None:
-        raise _not_images(item, 0)
-    return first
-
-
-def _checked(batch: Tensor, index: int) -> Tensor:
-    if batch.dim() != 4 or not batch.is_floating_point() or batch.is_meta:
-        raise _not_images(batch, index)
-    if not len(batch):
-        raise _no_images()
-    return batch
-
-
-def _stacked(images: list[Tensor], indices: list[int]) -> Tensor:
-    for image, index in zip(images, indices, strict=True):
-        if image.shape != images[0].shape:
-            raise ConvscopeError(
-                f"image {index} of shape {tuple(image.shape)} beside one of {tuple(images[0].shape)}",
-                "images of one size",
-                "resize or crop them to the network's input size",
-            )
-    return torch.stack(images)
-
-
-def _not_images(given: Any, index: int) -> ConvscopeError:
-    is_tensor = isinstance(given, Tensor)
-    described = (
-        f"{given.dtype} of shape {tuple(given.shape)} on {given.device}"
-        if is_tensor
-        else type(given).__name__
-    )
-    return ConvscopeError(
-        f"image {index} is a {described}",
-        "floating-point tensors (channels, height, width), normalised for the network",
-        "convert them, and add a batch dimension to a tensor of images",
-    )
-
-
-def not_finite(image: str) -> ConvscopeError:
-    """Return the error for an image that holds NaN or infinite values."""
-    return ConvscopeError(
-        f"{image} with NaN or infinite values", "finite pixels", "clean the data or leave the image out"
-    )
-
-
-def _no_images() -> ConvscopeError:
-    return ConvscopeError("no images", "at least one image", "check the folder or data set")

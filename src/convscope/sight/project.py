@@ -1,6 +1,5 @@
 """``project``: one unit's picture in input space."""
 
-from dataclasses import replace
 from math import isfinite
 from numbers import Integral
 
@@ -11,12 +10,13 @@ from torch import Tensor, nn
 from convscope.core.address import parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.probe import unknown_module
-from convscope.sight.below import Below
 from convscope.sight.images import not_finite
-from convscope.sight.layout import channel_axes
-from convscope.sight.projection import Census, Projection, Rule
-from convscope.sight.projector import (
-    Projector,
+from convscope.sight.judging.remarks import remarks_on
+from convscope.sight.judging.scores import Spot, judge
+from convscope.sight.projecting.below import Below
+from convscope.sight.projecting.choice import chosen_rule
+from convscope.sight.projecting.projection import Projection, Rule
+from convscope.sight.projecting.projector import (
     at_position,
     box_of,
     check_model,
@@ -24,12 +24,12 @@ from convscope.sight.projector import (
     projecting,
     strongest,
 )
-from convscope.sight.remarks import remarks_on
-from convscope.sight.rules import check_rule
-from convscope.sight.scores import Spot, judge
+from convscope.sight.projecting.reach import reach
+from convscope.sight.projecting.rules import check_rule
 from convscope.sight.undisturbed import undisturbed
+from convscope.sight.units.layout import channel_axes
+from convscope.sight.units.maps import units_of
 from convscope.tape import Tape, device_of, record
-from convscope.tape.receptive_field import receptive_fields
 
 
 def project(
@@ -37,14 +37,15 @@ def project(
     image: Float[Tensor, "c h w"] | Float[Tensor, "1 c h w"],
     layer: str,
     unit: int,
-    rule: Rule = "deconvnet",
+    rule: Rule | None = None,
     position: tuple[int, int] | None = None,
 ) -> Projection:
     """Return one unit's projection to the input, with scores that say how far to trust it.
 
     The model runs in evaluation mode as far as the layer; the signal 1 at the unit's position goes back to
-    the image with the rule in place of every ReLU's derivative, whether the ReLU is a module, a function,
-    in place or shared. The model comes back as it was.
+    the image with the rule in place of every activation's derivative, whether the activation is a module, a
+    function, in place, shared or written out. Gates (squeeze-and-excitation, attention) and the norms' own
+    statistics count as recorded switches, and no signal goes through them. The model comes back as it was.
 
     Args:
         model: any eager network for images.
@@ -52,18 +53,21 @@ def project(
         layer: a module path (its output is meant, ``features.relu1``), or the address of a module call or
             operator call (``features.conv1#1:convolution.1``).
         unit: the channel, from 0.
-        rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see :mod:`convscope.sight.rules`.
+        rule: ``"deconvnet"`` or ``"guided"`` (networks whose activations are ReLUs), ``"gated"`` (any
+            x · gate(x)) or ``"gradient"``; see :mod:`convscope.sight.projecting.rules`. None for the one
+            that suits the network (:func:`~convscope.sight.projecting.choice.chosen_rule`).
         position: (y, x) in the unit's map; None for the strongest.
 
     Raises:
-        ConvscopeError: unknown layer (the nearest are named), rule, unit or position; an image with NaN or
-            infinite values, or one that the network doesn't take; a layer whose output is neither maps
-            (channels before height and width) nor a vector, or isn't finite; a model on the meta device or
-            made in inference mode.
+        ConvscopeError: unknown layer (the nearest are named), rule, unit or position; an operator between
+            image and unit that the rule says nothing about (named, with a rule that passes it); modules that
+            can't be looked into (TorchScript, compiled); an image with NaN or infinite values, or one that
+            the network doesn't take; a layer whose output is neither maps (channels before height and
+            width) nor a vector, or isn't finite; a model on the meta device or made in inference mode.
 
-    Not covered: activations other than ReLU have no deconvnet or guided rule: their plain gradient is used,
-    and :attr:`Projection.census` and a finding say so. A module path means what the module itself returns:
-    what the user's own forward hooks on it make of that isn't seen; name an operator after it instead.
+    Not covered: products of two image-dependent factors neither of which is a gate have no rule but
+    ``"gradient"``, nor have sigmoids and softmaxes on the way. A module path means what the module itself
+    returns: what the user's own forward hooks on it make of that isn't seen; name an operator after it.
 
     Source: Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks"
         (arXiv 1311.2901), section 2.1.
@@ -71,8 +75,8 @@ def project(
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 3))
         >>> view = project(net, torch.rand(1, 12, 12), layer="3", unit=1, position=(0, 2))
-        >>> view.box, view.census.rewritten, tuple(view.image.shape)
-        (Box(top=0, left=4, bottom=8, right=12), ('1#1:relu.1',), (12, 12, 1))
+        >>> view.rule, view.box, view.census.gated, tuple(view.image.shape)
+        ('gated', Box(top=0, left=4, bottom=8, right=12), ('1#1:relu.1',), (12, 12, 1))
     """
     check_rule(rule)
     with undisturbed():
@@ -80,14 +84,22 @@ def project(
 
 
 def _project(
-    model: nn.Module, image: Tensor, layer: str, seeded: tuple[int, tuple[int, int] | None], rule: Rule
+    model: nn.Module,
+    image: Tensor,
+    layer: str,
+    seeded: tuple[int, tuple[int, int] | None],
+    asked: Rule | None,
 ) -> Projection:
     check_model(model)
     image, (unit, position) = for_model(model, image), seeded
     tape = record(model, image, device=device_of(model))
     address, value = locate(model, tape, layer)
     _check_unit(tape, value, address, unit, position)
-    field = receptive_fields(tape).get(value)
+    below = Below(tape)
+    suited, why = _chosen(below, value)
+    rule, reason = (suited, why) if asked is None else (asked, None)
+    below.require_rule(value, rule)
+    field, census = below.fields(rule).get(value), below.census(value, rule)
     with projecting(model, tape, rule) as projector:
         leaves, maps = projector.forward(address, image)
         place = _place(maps.detach(), unit, position)
@@ -97,12 +109,17 @@ def _project(
         if not isfinite(seed_value):
             raise _not_a_number(address, unit, seed_value)
         picture = projector.backward(leaves, maps, seed)[0]
-        census = confirmed(Below(tape).census(value, rule), projector)
-        spot = Spot(address, unit, place, box_of(field, place, (image.shape[2], image.shape[3])))
+        projector.require_applied(census)
+        box = box_of(field, place, (image.shape[2], image.shape[3]))
+        if field is None and place and rule != "gradient":  # which goes by way of gates, too
+            with projector.aside():
+                (box,) = reach(model, tape, value, [place], image) or (box,)
+        spot = Spot(address, unit, place, box)
         scores = judge(projector, image, spot, picture)
     return Projection(
         image=picture.permute(1, 2, 0).contiguous().cpu(),
         rule=rule,
+        rule_reason=reason,
         address=address,
         unit=unit,
         position=(place[0], place[1]) if place else None,
@@ -112,7 +129,9 @@ def _project(
         scores=scores,
         not_computed=scores.not_computed,
         census=census,
-        findings=remarks_on(address, rule, census, scores, seed_value),
+        findings=remarks_on(
+            address, rule, census, scores, seed_value, template="" if suited == "deconvnet" else why
+        ),
     )
 
 
@@ -142,13 +161,11 @@ def locate(model: nn.Module, tape: Tape, layer: str) -> tuple[str, int]:
     return str(parsed), call.outputs[0]
 
 
-def confirmed(census: Census, projector: Projector) -> Census:
-    """Return the census with those ReLUs that no signal came by moved to the operators without a rule."""
-    missed = tuple(address for address in census.rewritten if address not in projector.applied)
-    if not missed:
-        return census
-    kept = tuple(address for address in census.rewritten if address in projector.applied)
-    return replace(census, rewritten=kept, plain=census.plain + tuple(f"relu {a}" for a in missed))
+def _chosen(below: Below, value: int) -> tuple[Rule, str]:
+    """The rule for all of the network's units, or for this one where that isn't defined for it."""
+    units = [unit.value for unit in units_of(below.tape)[0]] or [value]
+    rule, reason = chosen_rule(below, units)
+    return (rule, reason) if not below.without_rule(value, rule) else chosen_rule(below, [value])
 
 
 def _as_batch(image: Tensor) -> Tensor:

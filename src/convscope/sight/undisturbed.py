@@ -18,4 +18,5 @@ def undisturbed() -> Iterator[None]:
     """
     with preserved_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=CHECKPOINT_WARNING)
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what is damaged is named
         yield

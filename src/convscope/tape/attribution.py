@@ -12,8 +12,8 @@ on CUDA, backward runs in autograd's own threads, which see the same node object
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,15 @@ class Site:
     forward: int | None
 
 
+@dataclass(frozen=True)
+class Run:
+    """The operator calls of a run, and which of them made autograd's nodes from which number on."""
+
+    sites: list[Site]
+    sequences: list[int]
+    first_at: list[int]
+
+
 Listener = Callable[[Frame, Any], Any]
 
 
@@ -156,9 +165,26 @@ class Attribution:
         self._sites: list[Site] = []
         self._sequences: list[int] = []
         self._first_at: list[int] = []
+        self._is_copied_view = False
         self._optimizer: torch.optim.Optimizer | None = None
         self._after_backward = self._in_backward = self._keeps_graph = False
         self._failed_in: str | None = None
+
+    @property
+    def run(self) -> Run:
+        """What leads from the backward of the run so far to its forward operators."""
+        return Run(self._sites, self._sequences, self._first_at)
+
+    @contextmanager
+    def back_in(self, run: Run) -> Iterator[None]:
+        """Run a block that differentiates an earlier run, whose graph was kept, as often as one likes."""
+        before, length, nodes = self.run, len(run.sites), len(run.sequences)
+        self._sites, self._sequences, self._first_at = run.sites, run.sequences, run.first_at
+        try:
+            yield
+        finally:
+            del run.sites[length:], run.sequences[nodes:], run.first_at[nodes:]
+            self._sites, self._sequences, self._first_at = before.sites, before.sequences, before.first_at
 
     def abandon(self) -> None:
         """Take the module calls that are running for ended: the run was broken off."""
@@ -195,7 +221,7 @@ class Attribution:
         number = self._operator_calls[prefix, op] = self._operator_calls.get((prefix, op), 0) + 1
         site = Site(len(self._sites), Address(path.path, path.call, op, number), op, phase, module, forward)
         if phase in ("forward", "loss", "recompute"):
-            self._note_sequence(site.index)
+            self._note_sequence(site.index, op)
         self._sites.append(site)
         return site
 
@@ -208,12 +234,28 @@ class Attribution:
         position = bisect_right(self._sequences, sequence + 1) - 1
         return self._first_at[position] if position >= 0 else None
 
-    def _note_sequence(self, index: int) -> None:
+    def _note_sequence(self, index: int, op: str) -> None:
         # The node of an operator is created just before it is dispatched: its number is one less.
         sequence = torch._C._autograd._get_sequence_nr()
         if not self._sequences or sequence > self._sequences[-1]:
             self._sequences.append(sequence)
             self._first_at.append(index)
+            self._is_copied_view = False
+        elif self._is_copied_view and sequence == self._sequences[-1]:
+            self._first_at[-1] = index  # it was no view
+            self._is_copied_view = False
+        elif self._first_at[-1] == index - 1 and self._is_kept_copy(index - 1, op):
+            # Written into a view, its node is followed by one for the whole tensor, made after it has run.
+            self._sequences[-1:] = [sequence - 1, sequence, sequence + 1]
+            self._first_at[-1:] = [index, index - 1, index]
+            self._is_copied_view = True
+
+    def _is_kept_copy(self, index: int, op: str) -> bool:
+        """Whether an operator is the copy that autograd keeps of what the next one, ``op``, overwrites.
+
+        The in-place operator's node is made first, so that its number is one less than the copy's.
+        """
+        return op.endswith("_") and self._sites[index].op == "clone"
 
     def _phase(self, node: Any) -> Phase:
         if node is not None:

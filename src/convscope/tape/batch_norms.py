@@ -36,6 +36,19 @@ def normalises_samples(tape: Tape, call: OperatorCall) -> bool:
     return not _is_side_by_side(tape, call, operand)
 
 
+def uses_batch_statistics(tape: Tape, call: OperatorCall) -> bool:
+    """Return whether a call normalises, or finds the moments, over all samples of the batch at hand.
+
+    Args:
+        tape: the recording.
+        call: any forward call.
+    """
+    if call.op == "convscope_moments":
+        return 0 in call.arguments["dims"]
+    by_constants = call.arguments.get("training") is False or "no_training" in call.overload
+    return call.op == "batch_norm" and not by_constants and normalises_samples(tape, call)
+
+
 def depends_on_inputs(tape: Tape, value: int) -> bool:
     """Return whether a value was computed from the network's inputs, along with whatever else."""
     given = {tape.values[index].storage for index in tape.inputs}

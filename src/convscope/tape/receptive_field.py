@@ -12,6 +12,7 @@ position to position (upsampling, branches of different strides), where the imag
 rows, after writes to parts of it, and after operators without a rule.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from convscope.tape import receptive_rules as _rules  # noqa: F401 - registers its rules
@@ -38,10 +39,19 @@ class ReceptiveField:
     offset: tuple[int, int]
 
 
-def receptive_fields(tape: Tape) -> dict[int, ReceptiveField | None]:
+# Operators that find statistics of the whole map and normalise by them, in one.
+_SPATIAL_NORMS = {"group_norm", "batch_norm"}
+
+
+def receptive_fields(tape: Tape, held: Collection[int] = ()) -> dict[int, ReceptiveField | None]:
     """Return the receptive field of every forward value that depends on the image, by value index.
 
     The image is the first input with four axes, (n, c, h, w). Values that depend on no image aren't there.
+
+    Args:
+        tape: the recording.
+        held: values that count as constants where they span the whole map, and aren't there then; a norm
+            by statistics among them, its second result and third, is elementwise.
 
     Source:
         Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks", Distill 2019,
@@ -54,7 +64,7 @@ def receptive_fields(tape: Tape) -> dict[int, ReceptiveField | None]:
         >>> receptive_fields(tape)[tape.outputs[0]]
         ReceptiveField(size=(19, 19), stride=(8, 8), offset=(0, 0))
     """
-    return {value: _field(state) for value, state in _propagate(tape).items()}
+    return {value: _field(state) for value, state in _propagate(tape, held).items()}
 
 
 def reasons_without_field(tape: Tape) -> dict[int, str]:
@@ -87,7 +97,7 @@ def _is_turned(state: Map) -> bool:
     return kinds == ["x", "y"]
 
 
-def _propagate(tape: Tape) -> dict[int, State]:
+def _propagate(tape: Tape, held: Collection[int] = ()) -> dict[int, State]:
     """The state of every value that depends on the image."""
     states: dict[int, State] = {}
     image = next((value for value in tape.inputs if len(tape.values[value].shape) == 4), None)
@@ -98,8 +108,14 @@ def _propagate(tape: Tape) -> dict[int, State]:
     for call in tape.in_phase("forward"):
         given = {value: states[value] for value in call.inputs if value in states}
         if given:
-            results = zip(call.outputs, _apply(tape, call, given))
-            states |= {value: state for value, state in results if value is not None and state is not None}
+            results = zip(call.outputs, _apply(tape, call, given, held))
+            states |= {
+                value: state
+                for value, state in results
+                if value is not None
+                and state is not None
+                and not (value in held and _spans(state, tape.values[value].shape))
+            }
             # Tensors of which a part was written in place, through a view.
             part = Lost(f"{call.address} writes to a part of it")
             states |= dict.fromkeys(written.get(call.index, ()), part)
@@ -120,7 +136,16 @@ def _image(shape: tuple[int, ...]) -> Map:
     return Map(axes, Window(1, 1, 0), Window(1, 1, 0))
 
 
-def _apply(tape: Tape, call: OperatorCall, given: dict[int, State]) -> list[State | None]:
+def _spans(state: State, shape: tuple[int, ...]) -> bool:
+    """Whether a value is of the whole map; where nothing is known of it, by its having no room for places."""
+    if isinstance(state, Lost):
+        return sum(size > 1 for size in shape[1:]) <= 1
+    return state.y is None or state.x is None
+
+
+def _apply(
+    tape: Tape, call: OperatorCall, given: dict[int, State], held: Collection[int]
+) -> list[State | None]:
     """The states of a call's results."""
     lost = next((state for state in given.values() if isinstance(state, Lost)), None)
     if lost is not None:
@@ -133,6 +158,8 @@ def _apply(tape: Tape, call: OperatorCall, given: dict[int, State]) -> list[Stat
     result = rule(operation)
     if isinstance(result, list):
         return list(result)
+    if call.op in _SPATIAL_NORMS and len(call.outputs) > 1 and call.outputs[1] in held:
+        result = operation.first
     shapes = operation.output_shapes
     # Besides their result, operators return indices and masks of its shape, and statistics of another one.
     return [result if shape == shapes[0] else None for shape in shapes]

@@ -5,7 +5,7 @@ from typing import Any
 
 from convscope.checkup.watching.log import TrainingLog
 from convscope.checkup.watching.watch import watch
-from convscope.core.errors import ConvscopeError
+from convscope.core.lightning import callback_class
 
 
 def lightning_callback(every: int = 10, writer: Any = None) -> Any:
@@ -24,9 +24,9 @@ def lightning_callback(every: int = 10, writer: Any = None) -> Any:
 
     Not covered: the manual-optimisation loops of modules that step an optimizer which Lightning doesn't know.
     """
-    callback_class = _callback_class()
+    base = callback_class("cs.watch")
 
-    class Watch(callback_class):  # type: ignore[misc,valid-type]
+    class Watch(base):  # type: ignore[misc,valid-type]
         """Watches a fit; ``log`` is None before the first one."""
 
         def __init__(self) -> None:
@@ -48,18 +48,6 @@ def lightning_callback(every: int = 10, writer: Any = None) -> Any:
             self._stack.close()
 
     return Watch()
-
-
-def _callback_class() -> type:
-    for package in ("lightning.pytorch", "pytorch_lightning"):
-        try:
-            found: type = __import__(package, fromlist=["Callback"]).Callback
-        except ImportError:
-            continue
-        return found
-    raise ConvscopeError(
-        "Lightning isn't installed", "the package lightning", "run `pip install lightning`, or use cs.watch"
-    )
 
 
 def _loggers(trainer: Any) -> Any:

@@ -1,11 +1,14 @@
-"""Projections, galleries and the first layer in the terminal; pictures are named, not drawn."""
+"""Projections and galleries in the terminal; pictures are named, not drawn."""
 
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
+from convscope.report.census import census_words
 from convscope.report.formats import joined, number, shape, write
 from convscope.report.terminal.tables import facts, findings, label, sections, table, title
-from convscope.sight import Census, Filter, Gallery, Layer, Projection, Stem
+from convscope.sight import Gallery, Layer, Projection
+
+MANY = 5  # damaged images that are named
 
 
 @renders(Projection)
@@ -13,7 +16,10 @@ def render_projection(projection: Projection) -> RenderableType:
     """Return what was projected from where, the scores, and what to know before believing the picture."""
     box, scores, field = projection.box, projection.scores, projection.receptive_field
     shown = [
-        ("rule", projection.rule),
+        (
+            "rule",
+            projection.rule + (f": {projection.rule_reason}" if projection.rule_reason else ", as asked"),
+        ),
         ("activation", number(projection.seed_value)),
         (
             "position in its map",
@@ -30,7 +36,7 @@ def render_projection(projection: Projection) -> RenderableType:
     ]
     names = ("selectivity", "image_dependence", "randomisation", "masking_drop")
     shown += [(name.replace("_", " "), write("number", getattr(scores, name))) for name in names]
-    shown.append(("operators below", _census(projection.census)))
+    shown.append(("operators below", census_words(projection.census)))
     return sections(
         title(f"Unit {projection.unit} of {projection.address}"),
         facts(shown),
@@ -45,6 +51,7 @@ def render_gallery(gallery: Gallery) -> RenderableType:
         "Layer",
         "Units#",
         "Dead#",
+        "Near-dead#",
         "Map",
         "Sees px#",
         "Selectivity#",
@@ -54,54 +61,15 @@ def render_gallery(gallery: Gallery) -> RenderableType:
     )
     units = sum(len(layer.units) for layer in gallery.layers)
     head = f"Gallery of {units} units over {gallery.num_images} images"
-    left_out = Group(*(label(f"left out: {reason}", "dim") for reason in gallery.left_out))
+    skipped = (f"skipped: {damage.path}: {damage.reason}" for damage in gallery.damaged[:MANY])
+    more = [f"and {len(gallery.damaged) - MANY} more images skipped"] if len(gallery.damaged) > MANY else []
+    lines = [*(f"left out: {reason}" for reason in gallery.left_out), *skipped, *more]
     return sections(
         title(f"{head} ({gallery.rule}, top {gallery.top}), in {gallery.folder}"),
         table(columns, map(_layer, gallery.layers)),
-        left_out if gallery.left_out else None,
+        facts((("rule", f"{gallery.rule}: {gallery.rule_reason}"),)),
+        Group(*(label(line, "dim") for line in lines)) if lines else None,
         findings(gallery.findings),
-    )
-
-
-@renders(Stem)
-def render_stem(stem: Stem) -> RenderableType:
-    """Return the numbers of the first layer and of its filters."""
-    filters = map(_filter, stem.filters)
-    columns = ("Filter#", "Weight RMS#", "÷ median#", "Aliased energy#", "Largest activation#", "")
-    what_if = "; ".join(
-        f"stride {shape(each.stride)}: {write('percent', each.aliased_share)}" for each in stem.what_if
-    )
-    return sections(
-        title(f"First layer {stem.name}: {shape(stem.kernel)} pixels, stride {shape(stem.stride)}"),
-        facts(
-            (
-                ("images", f"{stem.num_images}; RMS of their pixels {number(stem.input_rms)}"),
-                ("aliased energy", f"{write('percent', stem.aliased_share)} (median over the filters)"),
-                ("with other strides", what_if),
-            )
-        ),
-        table(columns, filters),
-        findings(stem.findings),
-    )
-
-
-def _filter(each: Filter) -> tuple[object, ...]:
-    return (
-        each.index,
-        number(each.weight_rms),
-        f"{each.dominance:.2f}",
-        write("percent", each.aliased_share),
-        write("number", each.maximum),
-        "dead" if each.dead else "",
-    )
-
-
-def _census(census: Census) -> str:
-    return (
-        f"{len(census.rewritten)} ReLUs rewritten, {len(census.switches)} max-pools by switches, "
-        f"{census.linear} linear (of them {census.convolutions} convolutions), "
-        f"{len(census.identity)} passed as identities, "
-        f"{len(census.plain)} by their plain gradient"
     )
 
 
@@ -111,10 +79,15 @@ def _layer(layer: Layer) -> tuple[object, ...]:
         layer.name,
         len(layer.units),
         sum(unit.dead for unit in layer.units),
+        sum(unit.near_dead for unit in layer.units),
         shape(layer.map_size),
         shape(field.size) if field else "image",
         write("number", layer.selectivity),
         write("number", layer.image_dependence),
-        layer.sprite.patches,
-        layer.sprite.projections,
+        _files(layer.sprite.patches),
+        layer.projected or _files(layer.sprite.projections),
     )
+
+
+def _files(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) < 2 else f"{names[0]} and {len(names) - 1} more"

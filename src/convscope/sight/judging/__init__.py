@@ -1,0 +1,1 @@
+"""How far a picture can be trusted: scores, and findings that say what they mean."""

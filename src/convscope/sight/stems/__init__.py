@@ -1,0 +1,1 @@
+"""What is wrong with strided layers: spectra, filters, and the findings about them."""

@@ -1,0 +1,1 @@
+"""Which values of a run hold units, and along which axis."""

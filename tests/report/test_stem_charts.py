@@ -1,0 +1,76 @@
+"""The stem's charts: what they draw of the page's data, read from the pictures that Vega makes."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from convscope.report.charts import charts
+from convscope.report.page import page_data, page_html
+from convscope.report.stem_charts import stem_charts
+
+vl_convert = pytest.importorskip("vl_convert")
+
+
+def filled(spec, data):
+    """A specification with its data put in, as the page's script does."""
+    if isinstance(spec, list):
+        return [filled(part, data) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if "$field" in spec:
+        for key in spec["$field"].split("."):
+            data = data[key]
+        return data
+    return {key: filled(part, data) for key, part in spec.items()}
+
+
+def drawn(name, stem):
+    """The labels of a chart's marks, by kind."""
+    data = {"stem": stem.to_dict()}
+    svg = vl_convert.vegalite_to_svg(
+        json.dumps({**filled(stem_charts(data["stem"])[name], data), "width": 500})
+    )
+    assert "NaN" not in svg
+    marks = re.findall(r'aria-label="([^"]*)"[^>]*?aria-roledescription="([^"]*)"', svg)
+    return [(kind, label) for label, kind in marks if ": " in label]
+
+
+def test_operators_with_a_share_are_drawn(stem):
+    marks = drawn("stem-aliasing", stem)
+    points = [label for kind, label in marks if kind == "point"]
+    assert len(points) == 3 + 2  # the pool has no activated share, the last convolution none at all
+    assert any("conv1" in p and "21.0%" in p and "as the network has it" in p for p in points)
+    assert any("conv1" in p and "26.0%" in p and "behind the activation" in p for p in points)
+    assert any("conv1" in p and "11.0%" in p and "with a blur before it" in p for p in points)
+    assert any("convolution 7×7, stride 2×2" in p for p in points)
+    assert sum("rule" in kind for kind, _ in marks) == 2
+    assert not any("conv9" in label for _, label in marks)
+
+
+def test_octaves_are_drawn_beside_even_coverage_and_random_weights(stem):
+    marks = drawn("stem-coverage", stem)
+    bars = [label for kind, label in marks if kind == "bar"]
+    assert len(bars) == 5
+    assert any("0.125 – 0.25" in bar and "30.0%" in bar for bar in bars)
+    assert sum(kind == "tick" for kind, _ in marks) == 10
+
+
+def test_layers_that_were_compared_are_drawn(stem):
+    marks = drawn("stem-shifts", stem)
+    points = [label for kind, label in marks if "point" in kind]
+    assert len(points) == 2 * 3
+    assert any("layer: conv1" in point and "0.5" in point for point in points)
+    assert any("sees the border" in point for point in points)
+    assert not any("conv2" in point for point in points)
+
+
+def test_the_page_has_the_charts_that_its_data_allows(report, stem):
+    assert {"stem-aliasing", "stem-coverage", "stem-shifts"} <= set(charts(page_data(report)))
+    assert "0.21" not in json.dumps(stem_charts(stem.to_dict()))
+    bare = replace(stem, operators=(), shifts=replace(stem.shifts, layers=()), smaller=())
+    assert set(stem_charts(bare.to_dict())) == {"stem-coverage"}
+    html = page_html(replace(report, stem=bare))
+    assert "chart-stem-coverage" in html
+    assert "chart-stem-aliasing" not in html

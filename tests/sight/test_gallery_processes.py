@@ -1,0 +1,119 @@
+"""One process, two, and one that is killed again and again write the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SCRIPT = """
+import os, sys
+import torch
+from torch import distributed, nn
+from convscope.sight import ImageSource, gallery
+from convscope.sight.picturing import kept, places
+from convscope.sight.picturing.options import GalleryOptions
+
+rank, size, out, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+places.BLOCK_PLACES = 8
+if size > 1:
+    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=size)
+net = nn.Sequential(
+    nn.Conv2d(3, 6, 5, stride=2), nn.BatchNorm2d(6), nn.SiLU(), nn.MaxPool2d(3, 2),
+    nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2), nn.ReLU(),
+)
+images = torch.randn(60, 3, 41, 37)
+print("begin", flush=True)
+written = kept.BlockFiles.write
+def write(self, number, content):
+    written(self, number, content)
+    print("block", number, len(self.done()), self.count, flush=True)
+kept.BlockFiles.write = write
+source = ImageSource(images, names=[f"image {i}" for i in range(60)], batch_size=4)
+gallery(net, source, top=3, out=out, options=GalleryOptions(judge=1))
+if size > 1:
+    distributed.destroy_process_group()
+"""
+pytestmark = pytest.mark.slow
+
+
+def start(folder, rank=0, size=1, out="gallery"):
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(rank), str(size), out, str(folder / "store")],
+        cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finish(*processes):
+    for process in processes:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    finish(start(folder))
+    assert [path.name for path in folder.iterdir()] == ["gallery"]
+    return contents(folder / "gallery")
+
+
+def test_two_processes_write_what_one_writes(alone, tmp_path):
+    finish(*(start(tmp_path, rank, 2) for rank in range(2)))
+    assert contents(tmp_path / "gallery") == alone
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["gallery"]
+
+
+def test_two_processes_without_a_shared_disk_do_too(alone, tmp_path):
+    store = tmp_path / "store"
+    processes = []
+    for rank in range(2):
+        folder = tmp_path / f"machine{rank}"
+        folder.mkdir()
+        (folder / "store").symlink_to(store)
+        processes.append(start(folder, rank, 2))
+    finish(*processes)
+    assert contents(tmp_path / "machine0" / "gallery") == alone
+    assert not (tmp_path / "machine1" / "gallery").exists()
+
+
+def test_a_run_that_is_killed_at_random_moments_writes_the_same(alone, tmp_path):
+    moments = random.Random(1)
+    for _ in range(2):
+        process = start(tmp_path)
+        while not process.stdout.readline().startswith(moments.choice(["begin", "block"])):
+            pass
+        time.sleep(moments.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (tmp_path / "gallery").exists():
+            break
+    finish(start(tmp_path))
+    assert contents(tmp_path / "gallery") == alone
+    assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
+
+
+def test_blocks_that_are_done_are_not_done_again(alone, tmp_path):
+    process = start(tmp_path)
+    while not process.stdout.readline().startswith("block"):
+        pass
+    process.kill()
+    process.communicate()
+    done = {path.name for path in (tmp_path / "gallery.partial").glob("blocks-*/*.safetensors")}
+    assert done
+    again = start(tmp_path)
+    said = again.communicate(timeout=120)[0].split("\n")
+    drawn = {f"{int(line.split()[1]):07d}.safetensors" for line in said if line.startswith("block")}
+    assert drawn
+    assert not drawn & done
+    assert contents(tmp_path / "gallery") == alone
