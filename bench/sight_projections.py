@@ -5,10 +5,15 @@ every unit of all 20 convolutions. The number is the processor time of the secon
 memory to the projections, over that of a forward pass per image (batches of 32), for each pair of a unit and
 an image, in six images from the middle of the data set. Shallow layers are projected in windows, deep ones
 in whole images; the forward pass that the latter share is counted where it is first needed.
+
+``scores``: the same for the four scores of a unit, which a gallery measures at its strongest image; their
+share of a whole gallery is a ninth of that number, since a unit has nine pictures and one set of scores.
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +22,7 @@ from bench.clock import markdown
 from convscope.networks import load
 from convscope.sight import ImageSource
 from convscope.sight.collecting.scan import ScanOptions, scan
+from convscope.sight.picturing.judged import judged
 from convscope.sight.picturing.places import LayerLook
 from convscope.sight.picturing.plan import plan
 from convscope.sight.picturing.winners import look
@@ -36,36 +42,48 @@ def table() -> str:
     images = natural(NUM_IMAGES, SIZE)
     rows: dict[str, list[str]] = {}
     for rule in RULES:
-        for stage, num_pairs, cost in costs(model, images, rule):
-            rows.setdefault(stage, [stage, f"{num_pairs:,}"]).append(f"{cost:.3f}")
-    return markdown(("layers", "pairs", *RULES), [tuple(row) for row in rows.values()])
+        for stage, num_pairs, *found in costs(model, images, rule):
+            row = rows.setdefault(stage, [stage, f"{num_pairs:,}"])
+            row.extend("–" if cost is None else f"{cost:.3f}" for cost in found)
+    titles = [title for rule in RULES for title in (rule, f"{rule}: scores")]
+    return markdown(("layers", "pairs", *titles), [tuple(row) for row in rows.values()])
 
 
-def costs(model: nn.Module, images: Tensor, rule: str) -> list[tuple[str, int, float]]:
-    """Return stage, number of pairs in the whole gallery, and forward passes per pair."""
+def costs(model: nn.Module, images: Tensor, rule: str) -> list[tuple[str, int, float, float | None]]:
+    """Return stage, pairs in the whole gallery, forward passes for a pair, and for a unit's scores."""
     source = ImageSource(images)
     tape = record(model, images[:1].repeat(2, 1, 1, 1))
     planned = plan(model, tape, units_of(tape)[0], rule, source)  # type: ignore[arg-type]
     tallies = scan(model, source, planned.units, TOP, ScanOptions(statistics=False)).tallies
-    layers = [drawing.look for drawing in planned.drawings(tallies, 0)]
+    layers = [drawing.look for drawing in planned.drawings(tallies, None)]
     winners = sorted({image for layer in layers for image in layer.places})
     middle = winners[len(winners) // 2 - 3 : len(winners) // 2 + 3]
-    seconds, pairs = Counter[str](), Counter[str]()
     before = _forward(model, images[:32])
     with projecting(model, tape, planned.rule, narrow=True) as projector:
-        last = time.process_time()
-        for layer, _ in look(projector, layers, middle, images[middle]):
-            for name in (_stage(layer), "all"):
-                seconds[name] += time.process_time() - last
-                pairs[name] += 1
-            last = time.process_time()
+        pictures = _mean_seconds(look(projector, layers, middle, images[middle]))
+        pixels = dict(zip(middle, images[middle], strict=True))
+        scores = _mean_seconds(judged(projector, layers, pixels))
     forward = (before + _forward(model, images[:32])) / 2
     found = []
     for name in (*STAGES, "all"):
         own = [layer for layer in layers if name in ("all", _stage(layer))]
         num_pairs = sum(len(places) for layer in own for places in layer.places.values())
-        found.append((name, num_pairs, seconds[name] / pairs[name] / forward))
+        score = scores[name] / forward if name in scores else None
+        found.append((name, num_pairs, pictures[name] / forward, score))
     return found
+
+
+def _mean_seconds(steps: Iterable[tuple[Any, ...]]) -> dict[str, float]:
+    """Mean seconds of the processor that a step took, for each stage of the layers that steps begin with."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    counts = Counter[str]()
+    last = time.process_time()
+    for layer, *_ in steps:
+        for name in (_stage(layer), "all"):
+            seconds[name] += time.process_time() - last
+            counts[name] += 1
+        last = time.process_time()
+    return {name: seconds[name] / counts[name] for name in counts}
 
 
 def natural(count: int, size: int) -> Tensor:

@@ -27,14 +27,27 @@ from convscope.sight.projecting.projection import Box, Census, Projection, Rule,
 from convscope.sight.renormalisation import Renormalisation
 from convscope.sight.renormalising.result import Renormalised, RenormalisedLayer
 from convscope.sight.stem import stem
-from convscope.sight.stems.diagnosis import Filter, Stem, WhatIf
+from convscope.sight.stems.diagnosis import (
+    Aliasing,
+    Coverage,
+    Filter,
+    Lattice,
+    LayerShift,
+    Octave,
+    Shifts,
+    Spread,
+    Stem,
+    WhatIf,
+)
 from convscope.sight.transforming.plan import InvariancePlan
 from convscope.sight.transforming.result import Invariance
 
 __all__ = [
+    "Aliasing",
     "Box",
     "Census",
     "Correspondence",
+    "Coverage",
     "Evolution",
     "Example",
     "FeatureEvolution",
@@ -44,17 +57,22 @@ __all__ = [
     "ImageSource",
     "Invariance",
     "InvariancePlan",
+    "Lattice",
     "Layer",
+    "LayerShift",
     "Mark",
     "Masking",
     "Occlusion",
     "OcclusionPlan",
+    "Octave",
     "Projection",
     "Renormalisation",
     "Renormalised",
     "RenormalisedLayer",
     "Rule",
     "Scores",
+    "Shifts",
+    "Spread",
     "Sprite",
     "Stem",
     "Unit",
