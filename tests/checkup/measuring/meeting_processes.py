@@ -1,8 +1,6 @@
 """Two gloo processes that check the same network together, and one that does it alone."""
 
 import datetime
-import multiprocessing
-import warnings
 
 import torch
 import torch.distributed as dist
@@ -14,24 +12,6 @@ from convscope.checkup.measuring import processes
 from convscope.norm import convert
 
 NUM_PROCESSES = 2
-
-
-def found_by(folder, seconds=100):
-    """Return what each process has found."""
-    context = multiprocessing.get_context("spawn")
-    children = [
-        context.Process(target=_work, args=(rank, str(folder)), daemon=True) for rank in range(NUM_PROCESSES)
-    ]
-    try:
-        for child in children:
-            child.start()
-        for child in children:
-            child.join(seconds)
-    finally:
-        for child in children:
-            child.kill()
-            child.join()
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM_PROCESSES)]
 
 
 def network(rank=0):
@@ -46,14 +26,9 @@ def network(rank=0):
     return net
 
 
-def _work(rank, folder):
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
+def work(rank, _):
+    """What one process finds."""
     processes.WAIT = datetime.timedelta(seconds=2)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=NUM_PROCESSES,
-        timeout=datetime.timedelta(seconds=40),
-    )  # fmt: skip
     wrapped = DistributedDataParallel(network())
     together = network()
     convert(together, "sync")
@@ -67,8 +42,7 @@ def _work(rank, folder):
     found["again"] = processes.process_facts(network())
     found["wrapped"] = _checked(wrapped)
     found["synchronised"] = _checked(together)
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 def _checked(net):

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from checkup.measuring.meeting_processes import found_by, network
+from checkup.measuring.meeting_processes import NUM_PROCESSES, network, work
 from convscope.checkup.measuring.processes import has_synchronised, process_facts, undistributed
 from convscope.norm import convert
+from processes import in_processes
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return found_by(tmp_path_factory.mktemp("processes"))
+    return in_processes(NUM_PROCESSES, work, tmp_path_factory.mktemp("processes"))
 
 
 def test_a_single_process_has_nothing_to_compare():

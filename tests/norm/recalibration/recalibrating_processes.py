@@ -1,9 +1,5 @@
 """Two gloo processes that recalibrate together, and write down what they find."""
 
-import datetime
-import multiprocessing
-import warnings
-
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -33,31 +29,8 @@ def share(rank, name):
     return list(data().split(sizes)[rank].split(5)) if sizes[rank] else []
 
 
-def found_by(folder, seconds=100):
-    """Return what each process has found."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_work, args=(rank, str(folder)), daemon=True) for rank in range(NUM_PROCESSES)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(seconds)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM_PROCESSES)]
-
-
-def _work(rank, folder):
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=NUM_PROCESSES,
-        timeout=datetime.timedelta(seconds=40),
-    )  # fmt: skip
+def work(rank, _):
+    """What one process finds."""
     found = {}
     for name in SHARES:
         for method in ("one-pass", "sequential"):
@@ -71,8 +44,7 @@ def _work(rank, folder):
     found["alone"] = _alone(rank)
     found["refused"] = _refused(rank)
     found["failed"] = _failed(rank)
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 def _alone(rank):

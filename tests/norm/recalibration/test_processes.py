@@ -5,14 +5,15 @@ import torch
 
 from convscope.norm.recalibration.recalibrate import recalibrate
 from norm.recalibration.recalibrated import sequential_by_hand, two_pass
-from norm.recalibration.recalibrating_processes import SHARES, data, found_by, network, share
+from norm.recalibration.recalibrating_processes import NUM_PROCESSES, SHARES, data, network, share, work
+from processes import in_processes
 
 METHODS = ("one-pass", "sequential")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return found_by(tmp_path_factory.mktemp("processes"))
+    return in_processes(NUM_PROCESSES, work, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.parametrize("method", METHODS)
