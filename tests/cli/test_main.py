@@ -10,18 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from convscope.cli.main import COMMANDS, main
-
-
-def run(capsys, line):
-    """The exit code, standard output and standard error of one command line."""
-    try:
-        main(line.split())
-        code = 0
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
+from cli.typed import run
+from convscope.cli.main import COMMANDS
 
 
 @pytest.fixture

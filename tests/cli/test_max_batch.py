@@ -4,20 +4,9 @@ import json
 
 import pytest
 
-from convscope.cli.main import main
+from cli.typed import run
 
 TINY = "max-batch alexnet --width 0.0625 --input 3x67x67 --num-classes 4 --gpu T4"
-
-
-def run(capsys, line):
-    """The exit code, standard output and standard error of one command line."""
-    try:
-        main(line.split())
-        code = 0
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_three_answers_and_what_binds(capsys):

@@ -5,19 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from convscope.cli.main import main
+from cli.typed import run
 
 SMALL = "--width 0.0625 --input 3x67x67 --num-classes 4"
-
-
-def run(capsys, line):
-    try:
-        main(line.split())
-        code = 0
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +54,27 @@ def test_bad_words_are_one_line(capsys, tmp_path, line, said):
     assert (code, out) == (2, "")
     assert said in " ".join(err.split())
     assert not (tmp_path / "occlusion.png").exists()
+
+
+def test_invariance_looks_at_all_pictures_of_a_folder(capsys, tmp_path):
+    for name in "cdefgh":
+        Image.effect_noise((70, 70), 60).convert("RGB").save(tmp_path / "mine" / f"{name}.png")
+    line = f"invariance zfnet {SMALL} --data mine --layers features.relu1 --translation=0 --scale none"
+    code, out, err = run(capsys, f"{line} --rotation none --json")
+    assert code == 0, err
+    assert json.loads(out)["num_images"] == 8
+
+
+@pytest.mark.parametrize(
+    "line", [
+        "occlusion zfnet noise.png {} --window 60",
+        "project zfnet noise.png {} --layer features.relu1 --unit 0",
+        "invariance zfnet {} --data mine --layers features.relu1 --translation=0 --scale none "
+        "--rotation none",
+        "stem zfnet {} --data mine",
+    ], ids=["occlusion", "project", "invariance", "stem"],
+)  # fmt: skip
+def test_random_weights_are_told(capsys, line):
+    code, _, err = run(capsys, line.format(SMALL))
+    assert code == 0, err
+    assert "zfnet has random weights" in err

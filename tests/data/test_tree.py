@@ -142,3 +142,12 @@ def test_without_a_picture_the_error_says_what_is_there(tmp_path, files, message
         FolderListing(tmp_path)
     with pytest.raises(ConvscopeError, match="can't be read"):
         FolderListing(tmp_path / "nowhere")
+
+
+def test_pictures_in_formats_that_are_not_read_are_named(tmp_path):
+    touch(tmp_path / "a.png", tmp_path / "scan.TIFF", tmp_path / "b/photo.heic", tmp_path / "notes.txt")
+    listing = FolderListing(tmp_path)
+    assert names(listing) == ["a.png"]
+    assert [damage.path for damage in listing.damaged] == ["b/photo.heic", "scan.TIFF"]
+    assert all("not a PNG" in damage.reason for damage in listing.damaged)
+    assert listing.ignored == 1

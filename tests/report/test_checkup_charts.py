@@ -9,33 +9,9 @@ import pytest
 from convscope.report.charts import charts
 from convscope.report.checkup_charts import checkup_charts
 from convscope.report.page import page_data
+from report.drawn import drawn, filled
 
 vl_convert = pytest.importorskip("vl_convert")
-
-
-def _filled(spec, data):
-    """A specification with its data put in, as the page's script does."""
-    if isinstance(spec, list):
-        return [_filled(part, data) for part in spec]
-    if not isinstance(spec, dict):
-        return spec
-    if "$field" in spec:
-        for key in spec["$field"].split("."):
-            data = data[key]
-        return data
-    return {key: _filled(part, data) for key, part in spec.items()}
-
-
-def _drawn(spec, data, **chosen):
-    """The labels of all marks of a chart: ``[(kind, label)]``."""
-    spec = {**_filled(spec, data), "width": 400}
-    for param in spec.get("params", ()):
-        param["value"] = chosen.get(param["name"], param["value"])
-    svg = vl_convert.vegalite_to_svg(json.dumps(spec))
-    marks = re.findall(r'aria-label="([^"]*)"[^>]*?aria-roledescription="([^"]*)"', svg)
-    drawn = [(kind, label) for label, kind in marks if ": " in label]
-    assert not drawn or "NaN" not in svg
-    return drawn
 
 
 @pytest.fixture
@@ -68,13 +44,13 @@ def test_specifications_hold_no_numbers_of_the_data(checkup, data):
 def test_statistics_of_a_layer_with_error_bars(data):
     spec = checkup_charts(data["checkup"])["checkup-statistics"]
     assert spec["params"][0]["bind"]["options"] == ["bn1#1"]
-    drawn = _drawn(spec, data)
-    points = [label for kind, label in drawn if kind == "point"]
+    marks = drawn(spec, data)
+    points = [label for kind, label in marks if kind == "point"]
     assert len(points) == 4
     assert any("channel: 5" in p and "running: 0.9" in p and "measured: 0.3" in p for p in points)
     assert any("− 2 standard errors: 0.24" in p and "+ 2 standard errors: 0.36" in p for p in points)
-    assert sum(kind == "rule mark" for kind, _ in drawn) == 5  # four bars and the diagonal
-    spread = [label for kind, label in _drawn(spec, data, statistic="standard deviations") if kind == "point"]
+    assert sum(kind == "rule mark" for kind, _ in marks) == 5  # four bars and the diagonal
+    spread = [label for kind, label in drawn(spec, data, statistic="standard deviations") if kind == "point"]
     assert any("channel: 5" in p and "running: 2;" in p and "measured: 1.049" in p for p in spread)
 
 
@@ -88,17 +64,17 @@ def test_the_layer_to_blame_is_shown_first(checkup):
 
 def test_gains_with_dead_channels_marked(data):
     spec = checkup_charts(data["checkup"])["checkup-gains"]
-    points = [label for kind, label in _drawn(spec, data) if "γ: " in label]
+    points = [label for kind, label in drawn(spec, data) if "γ: " in label]
     assert len(points) == 4
     (dead,) = [label for label in points if "after the ReLU: dead" in label]
     assert "channel: 5" in dead
     assert "γ: 0;" in dead
-    assert _drawn(spec, data, shown="nothing") == []
+    assert drawn(spec, data, shown="nothing") == []
 
 
 def _labels(spec, data):
     """The texts of the axes' ticks, and of the legend."""
-    svg = vl_convert.vegalite_to_svg(json.dumps({**_filled(spec, data), "width": 400}))
+    svg = vl_convert.vegalite_to_svg(json.dumps({**filled(spec, data), "width": 400}))
     texts = {}
     for role in ("axis-label", "legend-label"):
         groups = re.findall(rf'class="mark-text role-{role}"[^>]*>(.*?)</g>', svg, re.DOTALL)
@@ -113,7 +89,7 @@ def test_gains_that_are_all_alike_have_axes(checkup):
     texts = _labels(spec, data)
     assert [len(set(ticks)) >= 3 for ticks in texts["axis-label"]] == [True, True]
     assert texts["legend-label"] == [["alive"]]
-    assert sum("γ: 1;" in label for _, label in _drawn(spec, data)) == 4
+    assert sum("γ: 1;" in label for _, label in drawn(spec, data)) == 4
 
 
 def test_running_statistics_that_are_all_alike_have_a_line_to_lie_on(checkup):
@@ -130,13 +106,13 @@ def test_running_statistics_that_are_all_alike_have_a_line_to_lie_on(checkup):
 def test_gains_of_which_it_is_not_known_what_reads_them(checkup):
     single = replace(checkup.layers[0].single, dead=None)
     data = {"checkup": replace(checkup, layers=(replace(checkup.layers[0], single=single),)).to_dict()}
-    points = [label for _, label in _drawn(checkup_charts(data["checkup"])["checkup-gains"], data)]
+    points = [label for _, label in drawn(checkup_charts(data["checkup"])["checkup-gains"], data)]
     assert sum("after the ReLU: not known" in label for label in points) == 4
 
 
 def test_shares_of_the_gap(data):
-    drawn = _drawn(checkup_charts(data["checkup"])["checkup-gap"], data)
-    bars = [label for kind, label in drawn if kind == "bar"]
+    marks = drawn(checkup_charts(data["checkup"])["checkup-gap"], data)
+    bars = [label for kind, label in marks if kind == "bar"]
     assert len(bars) == 2
     assert any("takes of the gap: 0.1;" in bar and "which: wrong itself" in bar for bar in bars)
     assert any("takes of the gap: 0.06" in bar and "which: misled" in bar for bar in bars)
@@ -145,7 +121,7 @@ def test_shares_of_the_gap(data):
 def test_percentiles_over_training(data):
     spec = checkup_charts(data["checkup"])["checkup-percentiles"]
     assert [param["bind"]["options"] for param in spec["params"]] == [["bn1"], ["output", "input"]]
-    kinds = [kind for kind, _ in _drawn(spec, data)]
+    kinds = [kind for kind, _ in drawn(spec, data)]
     assert kinds.count("line mark") == 3
     assert kinds.count("area mark") == 1
-    assert _drawn(spec, data, watched="nothing") == []
+    assert drawn(spec, data, watched="nothing") == []

@@ -1,6 +1,7 @@
 """The page of two galleries in a real browser: matched units side by side, those that changed most first."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from torch import nn
 from browser import fetched, launched, until, watched
 from convscope.core.errors import ConvscopeError
 from convscope.report import write_gallery_comparison
+from convscope.report.offline import static_text
 from convscope.sight import compare_galleries, gallery
+from convscope.sight.comparing.result import Kind
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -33,7 +36,7 @@ def found(tmp_path_factory):
 
 @pytest.fixture
 def opened(chromium, found, tmp_path):
-    with watched(chromium) as page:
+    with watched(chromium, height=2000) as page:
         page.goto(write_gallery_comparison(found, tmp_path / "compare.html").as_uri())
         until(page, "document.querySelector('.picture:not(.none)')?.style.backgroundImage")
         yield page
@@ -81,10 +84,21 @@ def test_kinds_and_numbers_can_be_asked_for_and_a_pair_opened(opened, found):
     opened.locator(".unit-card").first.click()
     pair = found.layers[0].pairs[6]
     cells = opened.locator("dialog tr").nth(1).inner_text().split()
-    assert cells[0] == "maximum"
-    assert [float(cell) for cell in cells[1:]] == pytest.approx(
+    assert cells[0] == "largest"
+    assert [float(cell) for cell in cells[-2:]] == pytest.approx(
         [pair.first.maximum, pair.second.maximum], rel=5e-3
     )
+
+
+def test_each_side_has_its_own_gallery_s_pictures_and_every_kind_a_meaning(opened, found):
+    addresses = opened.locator(".slot .picture:not(.none)").evaluate_all(
+        """all => all.map((each) => [each.closest('.half').firstChild.textContent,
+            decodeURIComponent(each.style.backgroundImage)])"""
+    )
+    assert len(addresses) > 20
+    assert all(("/after/" in address) == (side == "second") for side, address in addresses)
+    meanings = static_text("gallery/compare_cards.js").split("};")[0]
+    assert all(f"\n  {kind}: " in meanings for kind in get_args(Kind))
 
 
 def test_names_with_mark_up_do_nothing(opened, found):

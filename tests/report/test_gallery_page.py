@@ -1,8 +1,7 @@
-"""A gallery's own page in a real browser: nothing is fetched, names do nothing, thousands of units scroll."""
+"""A gallery's own page in a real browser: nothing is fetched, names do nothing."""
 
 import json
 from dataclasses import replace
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -18,10 +17,7 @@ from convscope.sight.images import ImageSource
 from convscope.sight.picturing.folder import write_index
 
 pytestmark = pytest.mark.browser
-HOSTILE = "<img src=x onerror=alert(1)>"
-LONG_TASKS = """window.longTasks = [];
-new PerformanceObserver((list) => window.longTasks.push(...list.getEntries().map((each) => each.duration)))
-    .observe({ type: "longtask", buffered: true });"""
+HOSTILE = "<img src=x onerror=alert(1)>&amp;${1}'"
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +175,7 @@ def test_units_are_found_by_number_and_by_the_names_of_their_images(opened, foun
 def test_a_link_opens_a_unit_a_dead_one_too(chromium, found, unit):
     with watched(chromium) as page:
         visit(page, found.folder, f"#gallery/1/{unit}")
-        assert page.locator("dialog[open] h3").inner_text() == f"3, unit {unit}"
+        assert page.locator("dialog[open] h3").inner_text() == f"layer 3, unit {unit}"
         page.keyboard.press("Escape")
         assert page.locator("dialog[open]").count() == 0
         page.evaluate("location.hash = '#gallery/2'")
@@ -203,9 +199,9 @@ def test_everything_can_be_done_with_the_keyboard(opened):
     focused = "document.activeElement.querySelector('[data-gallery$=\".index\"]').textContent"
     assert opened.evaluate(focused) == "19"
     opened.keyboard.press("Enter")
-    assert opened.locator("dialog[open] h3").inner_text() == "3, unit 19"
+    assert opened.locator("dialog[open] h3").inner_text() == "layer 3, unit 19"
     opened.keyboard.press("ArrowLeft")
-    assert opened.locator("dialog[open] h3").inner_text() == "3, unit 18"
+    assert opened.locator("dialog[open] h3").inner_text() == "layer 3, unit 18"
     assert opened.url.endswith("#gallery/1/18")
     opened.keyboard.press("Escape")
     assert opened.evaluate(focused) == "18"
@@ -253,90 +249,6 @@ def test_a_layer_without_projections_says_why(chromium, found, tmp_path):
         visit(page, tmp_path)
         assert f"No projections. no rule for {HOSTILE}" in page.locator("#layer-facts").inner_text()
         assert page.locator(".picture.none").first.inner_text() == "no projections"
-
-
-def colour(unit):
-    return (unit * 37 % 256, unit * 101 % 256, unit * 7 % 256)
-
-
-@pytest.fixture(scope="module")
-def large(found, tmp_path_factory):
-    """One layer of 4,800 units whose pictures are in 19 files, every block in a colour of its own."""
-    folder = tmp_path_factory.mktemp("large")
-    layer = found.layers[1]
-    tile, across, per_file = 4, 16, 256
-    block = 3 * tile
-    names = []
-    for number in range(19):
-        units = range(number * per_file, min(4800, (number + 1) * per_file))
-        rows = -(-len(units) // across)
-        pixels = np.zeros((rows * block, across * block, 3), np.uint8)
-        for place, unit in enumerate(units):
-            top, left = place // across * block, place % across * block
-            pixels[top : top + block, left : left + block] = colour(unit)
-        names.append(f"large-{number}.webp")
-        Image.fromarray(pixels).save(folder / names[-1], lossless=True)
-    model = layer.units[0]
-    example = model.examples[0]
-    units = tuple(
-        replace(
-            model, index=unit, maximum=float(unit % 977), dead=unit % 50 == 49,
-            examples=tuple(replace(example, name=f"image {unit + k}.png") for k in range(9)),
-        )
-        for unit in range(4800)
-    )  # fmt: skip
-    sprite = replace(
-        layer.sprite, patches=tuple(names), projections=tuple(names), tile=tile, side=3, across=across,
-        per_file=per_file,
-    )  # fmt: skip
-    write_index(replace(found, layers=(replace(layer, units=units, sprite=sprite),)), folder)
-    return folder
-
-
-def test_each_unit_s_own_pictures_are_shown_from_many_files(chromium, large):
-    with watched(chromium) as page:
-        for unit in (0, 17, 255, 256, 4607, 4608, 4798):
-            visit(page, large, f"#gallery/0/{unit}")
-            page.reload()
-            until(page, "document.querySelector('dialog .picture')?.style.backgroundImage")
-            page.wait_for_timeout(50)
-            for number in (0, 1):
-                shot = page.locator("dialog .picture").nth(number).screenshot()
-                pixels = np.asarray(Image.open(BytesIO(shot)).convert("RGB"))
-                corner = pixels[len(pixels) // 6, len(pixels) // 6]
-                assert np.abs(corner.astype(int) - colour(unit)).max() <= 2, unit
-
-
-SCROLL = """async () => {
-    window.longTasks.length = 0;
-    let most = 0;
-    for (let y = 0; y < document.body.scrollHeight; y += 2500) {
-        scrollTo({ top: y, behavior: 'instant' });
-        await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
-        most = Math.max(most, document.querySelectorAll('.slot').length);
-    }
-    return [most, Math.max(0, ...window.longTasks), scrollY];
-}"""
-
-
-def test_thousands_of_units_stay_smooth(chromium, large):
-    longest = []
-    for _ in range(3):  # others may take the processor away meanwhile
-        with watched(chromium, width=1200) as page:
-            page.add_init_script(LONG_TASKS)
-            visit(page, large)
-            most, duration, bottom = page.evaluate(SCROLL)
-            page.evaluate("window.longTasks.length = 0")
-            page.locator("#unit-order").select_option("maximum")
-            page.locator("#unit-search").fill("image 12")
-            page.wait_for_timeout(400)
-            longest.append(max(duration, *page.evaluate("[0, ...window.longTasks]")))
-            assert most <= 40
-            assert bottom > 100_000
-            assert page.seen["errors"] == []
-        if longest[-1] <= 100:
-            break
-    assert min(longest) <= 100, longest
 
 
 def test_the_page_is_the_same_each_time_and_names_no_place(found, tmp_path):

@@ -1,44 +1,22 @@
 """The stem's charts: what they draw of the page's data, read from the pictures that Vega makes."""
 
 import json
-import re
 from dataclasses import replace
-
-import pytest
 
 from convscope.report.charts import charts
 from convscope.report.page import page_data, page_html
 from convscope.report.stem_charts import stem_charts
-
-vl_convert = pytest.importorskip("vl_convert")
-
-
-def filled(spec, data):
-    """A specification with its data put in, as the page's script does."""
-    if isinstance(spec, list):
-        return [filled(part, data) for part in spec]
-    if not isinstance(spec, dict):
-        return spec
-    if "$field" in spec:
-        for key in spec["$field"].split("."):
-            data = data[key]
-        return data
-    return {key: filled(part, data) for key, part in spec.items()}
+from report.drawn import drawn
 
 
-def drawn(name, stem):
+def marks_of(name, stem):
     """The labels of a chart's marks, by kind."""
     data = {"stem": stem.to_dict()}
-    svg = vl_convert.vegalite_to_svg(
-        json.dumps({**filled(stem_charts(data["stem"])[name], data), "width": 500})
-    )
-    assert "NaN" not in svg
-    marks = re.findall(r'aria-label="([^"]*)"[^>]*?aria-roledescription="([^"]*)"', svg)
-    return [(kind, label) for label, kind in marks if ": " in label]
+    return drawn(stem_charts(data["stem"])[name], data)
 
 
-def test_operators_with_a_share_are_drawn(stem):
-    marks = drawn("stem-aliasing", stem)
+def test_operators_with_a_share_are_marks_of(stem):
+    marks = marks_of("stem-aliasing", stem)
     points = [label for kind, label in marks if kind == "point"]
     assert len(points) == 3 + 2  # the pool has no activated share, the last convolution none at all
     assert any("conv1" in p and "21.0%" in p and "as the network has it" in p for p in points)
@@ -50,15 +28,15 @@ def test_operators_with_a_share_are_drawn(stem):
 
 
 def test_octaves_are_drawn_beside_even_coverage_and_random_weights(stem):
-    marks = drawn("stem-coverage", stem)
+    marks = marks_of("stem-coverage", stem)
     bars = [label for kind, label in marks if kind == "bar"]
     assert len(bars) == 5
     assert any("0.125 – 0.25" in bar and "30.0%" in bar for bar in bars)
     assert sum(kind == "tick" for kind, _ in marks) == 10
 
 
-def test_layers_that_were_compared_are_drawn(stem):
-    marks = drawn("stem-shifts", stem)
+def test_layers_that_were_compared_are_marks_of(stem):
+    marks = marks_of("stem-shifts", stem)
     points = [label for kind, label in marks if "point" in kind]
     assert len(points) == 2 * 3
     assert any("layer: conv1" in point and "0.5" in point for point in points)

@@ -336,7 +336,21 @@ def test_bad_input_is_told():
     refused("NaN or infinite", given=images.clone().index_fill_(0, torch.tensor(1), torch.nan))
     refused("meta device", model=nn.Conv2d(3, 4, 3, device="meta"))
     refused(
-        "normalises by the batch",
+        "normalises by the statistics of a whole batch",
         model=nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
     )
     refused("the shape that the network takes", given=torch.randn(3, 2, 10, 12))
+
+
+@pytest.mark.parametrize(
+    ("parts", "masking", "said"),
+    [
+        ({"nose": 5}, None, "part 'nose' of type int; expected a list of marks"),
+        ({"nose": "here"}, None, "part 'nose' of type str; expected a list of marks"),
+        ({"nose": [(1, 1, 3, 3)] * 2}, 3, "masking of type int; expected a Masking"),
+        ({"nose": [(1, 1)] * 2}, Masking(size=3), "a point, with size=3"),
+    ],
+)
+def test_parts_are_lists_and_a_masking_is_a_masking(parts, masking, said):
+    with pytest.raises(ConvscopeError, match=said):
+        correspondence(nn.Sequential(nn.Conv2d(1, 2, 3)), torch.rand(2, 1, 9, 9), parts, masking=masking)

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from cases import ResidualNet, state_of
 from convscope.core.errors import ConvscopeError
 from convscope.sight import Evolution, ImageSource, project
-from convscope.sight.evolving.convergence import aligned_cosine, converged_at
+from convscope.sight.evolving.convergence import aligned_cosine, converged_at, correlations
 from convscope.sight.evolving.moment import Appearance, load_moment
 from convscope.sight.projecting.projection import Box
 from convscope.tape.receptive_field import ReceptiveField
+from processes import in_processes
 
 
 class Net(nn.Sequential):
@@ -405,10 +406,7 @@ def test_images_that_change_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_processes_with_their_own_statistics_look_at_the_first_ones_network(tmp_path):
-    import torch.multiprocessing as multiprocessing
-
-    multiprocessing.spawn(_look_in_process, (str(tmp_path),), nprocs=2)
-    state = torch.load(tmp_path / "0.pt")
+    state, _ = in_processes(2, _look_in_process, tmp_path)
     alone = Evolution(ImageSource(IMAGES_OF_ALL, batch_size=3), units=2, epochs=(1,), out=tmp_path / "alone")
     net = Net()
     net.load_state_dict(state)
@@ -421,15 +419,13 @@ IMAGES_OF_ALL = torch.randn(10, 3, 15, 19, generator=torch.Generator().manual_se
 
 
 def _look_in_process(rank, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(0)
     parallel = nn.parallel.DistributedDataParallel(Net().train())
     generator = torch.Generator().manual_seed(rank)
     parallel(torch.randn(4, 3, 15, 19, generator=generator)).sum().backward()
     before = state_of(parallel.module)
     images = ImageSource(IMAGES_OF_ALL, batch_size=3)
-    evolution = Evolution(images, units=2, epochs=(1,), out=f"{folder}/together")
+    evolution = Evolution(images, units=2, epochs=(1,), out=folder / "together")
     looked = evolution.after_epoch(parallel, 1)
     assert looked
     assert not evolution.after_epoch(parallel, 1)
@@ -438,7 +434,49 @@ def _look_in_process(rank, folder):
     assert {k: v for k, v in before.items() if k not in versions} == {
         k: v for k, v in after.items() if k not in versions
     }
-    torch.save(parallel.module.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.barrier()
-    del parallel  # its threads end before the group does
-    torch.distributed.destroy_process_group()
+    return parallel.module.state_dict()
+
+
+@pytest.mark.parametrize("epoch", [0, -1, 1.0, "1", None, True])
+def test_epochs_are_counted_from_one(epoch, tmp_path):
+    evolution = Evolution(IMAGES, epochs=(1,), out=tmp_path / "out")
+    with pytest.raises(ConvscopeError, match="expected the number of finished epochs, from 1"):
+        evolution.after_epoch(Net(), epoch)
+    assert not (tmp_path / "out").exists()
+
+
+def test_epochs_may_be_numpys_and_networks_are_modules(tmp_path):
+    evolution = Evolution(IMAGES, layers=["0"], epochs=(1,), out=tmp_path / "out")
+    with pytest.raises(ConvscopeError, match="an object of type builtin_function_or_method as the network"):
+        evolution.after_epoch(abs, 1)
+    assert evolution.after_epoch(Net(), np.int64(1))
+    assert evolution.result().epochs == (1,)
+    with pytest.raises(ConvscopeError, match="threshold='a'"):
+        evolution.result("a")
+    with pytest.raises(ConvscopeError, match=r"units=\{'0': 3\}"):
+        Evolution(IMAGES, units={"0": 3}, out=tmp_path / "other")
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_a_picture_is_itself_to_the_last_bit(scale):
+    here = Appearance(1, False, 1.0, 0, "", (0, 0), Box(0, 0, 5, 7))
+    for seed in range(50):
+        picture = scale * torch.randn(
+            3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
+        assert aligned_cosine(None, (here, picture), (here, picture.clone())) == 1.0
+        assert aligned_cosine(None, (here, picture), (here, -0.3 * picture)) >= -1.0
+
+
+def test_units_that_are_constant_but_for_rounding_are_left_out():
+    one = torch.full((7, 1), 0.1, dtype=torch.float64)
+    assert correlations(one, torch.rand(7, 1, dtype=torch.float64)) == ()
+
+
+def test_other_images_take_another_folder(tmp_path):
+    Evolution(IMAGES, layers=["0"], epochs=(1, 2), out=tmp_path / "out").after_epoch(Net(), 1)
+    with pytest.raises(ConvscopeError, match="an evolution with other images"):
+        Evolution(IMAGES + 0.1, layers=["0"], epochs=(1, 2), out=tmp_path / "out")
+    assert Evolution(IMAGES.clone(), layers=["0"], epochs=(1, 2), out=tmp_path / "out").result().epochs == (
+        1,
+    )

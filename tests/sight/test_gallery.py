@@ -16,9 +16,13 @@ from cases import FunctionalNet, ResidualNet
 from convscope import norm
 from convscope.core.errors import ConvscopeError
 from convscope.sight import ImageSource, gallery, project, stem
-from convscope.sight.picturing import places
+from convscope.sight.collecting.tally import Tally
+from convscope.sight.picturing import places, varying
 from convscope.sight.picturing.options import GalleryOptions
+from convscope.sight.picturing.second_look import SecondLook
 from convscope.sight.picturing.tiles import as_rgb, signed_display
+from convscope.sight.projecting.projection import Box
+from convscope.sight.projecting.reach import reach
 
 
 class Net(nn.Sequential):
@@ -275,7 +279,7 @@ def test_normalisation_by_the_batch_is_told_as_the_reason(tmp_path, images, kind
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), kind(4, track_running_stats=False), nn.Conv2d(4, 3, 3), nn.ReLU()
     ).double()
-    with pytest.raises(ConvscopeError, match=r"layer 3, which 2#1.* by the batch.*track_running_stats=True"):
+    with pytest.raises(ConvscopeError, match=r"2#1.* of a whole batch.*track_running_stats=True"):
         gallery(net, images, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     assert len(gallery(net, images, layers="0", out=tmp_path / "out").layers) == 1
@@ -391,6 +395,42 @@ def test_pools_and_transposed_convolutions_are_layers_too(tmp_path, images):
         )  # fmt: skip
 
 
+def test_behind_upsampling_pictures_are_of_what_each_position_sees(tmp_path, images):
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(6, 5, 3), nn.ReLU()
+    ).double()
+    _, layer = gallery(net, images, top=2, out=tmp_path / "out", rule="guided").layers
+    assert layer.receptive_field is None
+    assert layer.sprite.tile == 30  # six times five pixels
+    sprite = np.asarray(Image.open(tmp_path / "out" / layer.sprite.projections[0]))
+    sides = set()
+    for unit in layer.units:
+        for rank, example in enumerate(unit.examples):
+            view = project(net, images[example.image], layer.unit_address, unit.index, "guided")
+            box = example.box
+            assert (view.position, view.box) == (example.position, box)
+            # Three rows of a map that was doubled are two of the map before, wherever one begins.
+            sides |= {box.height, box.width}
+            part = view.image[box.top : box.bottom, box.left : box.right].permute(2, 0, 1).float().numpy()
+            assert abs(part).sum() == pytest.approx(float(view.image.abs().sum()))
+            expected = _enlarged(as_rgb(signed_display(part)), layer.sprite.tile)
+            assert _is(_tile(sprite, layer.sprite, unit.index, rank), expected)
+    assert sides == {5}
+
+
+@pytest.mark.parametrize("rule", ["guided", "gradient"])
+def test_where_a_position_sees_the_whole_image_no_other_is_asked(tmp_path, images, rule, monkeypatch):
+    asked = []
+    monkeypatch.setattr(varying, "reach", lambda *given: asked.append(given[3]) or reach(*given))
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 9, stride=4), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(6, 5, 16), nn.ReLU()
+    ).double()
+    _, layer = gallery(net, images, top=2, out=tmp_path / "out", rule=rule).layers
+    assert asked == ([] if rule == "gradient" else [[(0, 1)]])
+    boxes = {example.box for unit in layer.units for example in unit.examples}
+    assert boxes == {Box(0, 0, *found) for found in [(37, 41)]}
+
+
 def test_layers_that_cannot_be_projected_keep_their_patches(tmp_path, images):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.SiLU()).double()
     found = gallery(net, images, top=2, out=tmp_path / "out", rule="deconvnet")
@@ -441,6 +481,104 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, images, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_from(name, method):
+    """A method which writes files, on a disk that is full when it comes to one of this name."""
+
+    def write(self, first, *rest, **settings):
+        target = self if isinstance(self, Path) else next(a for a in (first, *rest) if isinstance(a, Path))
+        if name in target.name:
+            raise FULL
+        return method(self, first, *rest, **settings)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "method"),
+    [
+        ("000-0-patches", Image.Image, "save"),
+        ("002-6-projections", Image.Image, "save"),
+        ("units.safetensors", Path, "write_bytes"),
+        ("index.json", Path, "write_text"),
+        ("gallery.js", Path, "write_text"),
+        ("index.html", Path, "write_text"),
+    ],
+)
+def test_a_disk_that_is_full_in_the_end_is_told_and_the_work_kept(
+    tmp_path, images, monkeypatch, name, owner, method
+):
+    net, out = Net().double(), tmp_path / "out"
+    options = GalleryOptions(judge=0)
+    gallery(net, images, layers=["0"], top=1, out=out, options=options)
+    older = (out / "index.json").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(ConvscopeError, match="No space left") as caught:
+        patch.setattr(owner, method, full_from(name, getattr(owner, method)))
+        gallery(net, images, top=2, out=out, options=options)
+    assert "out.partial': make room and start again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.partial"]
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "out.partial").iterdir()) == [
+        "blocks", "scan"
+    ]  # fmt: skip
+    assert (out / "index.json").read_bytes() == older
+
+    def nothing(*given, **settings):
+        raise AssertionError("done already")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SecondLook, "_pictures", nothing)
+        patch.setattr(Tally, "add", nothing)
+        gallery(net, images, top=2, out=out, options=options)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert json.loads((out / "index.json").read_text())["top"] == 2
+
+
+def test_files_are_written_where_a_killed_run_leaves_no_trace(tmp_path, images, monkeypatch):
+    seen, save = set(), Image.Image.save
+
+    def watched(self, *given, **settings):
+        seen.update(path.name for path in tmp_path.iterdir())
+        return save(self, *given, **settings)
+
+    monkeypatch.setattr(Image.Image, "save", watched)
+    leftover = tmp_path / "out.partial" / "gallery"
+    leftover.mkdir(parents=True)
+    (leftover / "000-gone-patches.webp").write_bytes(b"half")
+    found = gallery(Net().double(), images, top=1, out=tmp_path / "out", options=GalleryOptions(judge=0))
+    assert seen == {"out.partial"}
+    assert not (Path(found.folder) / "000-gone-patches.webp").exists()
+
+
+def test_all_files_may_be_read_by_the_same_people(tmp_path, images):
+    found = gallery(Net().double(), images, top=1, out=tmp_path / "out", options=GalleryOptions(judge=0))
+    assert len({path.stat().st_mode for path in Path(found.folder).iterdir()}) == 1
+
+
+def test_a_block_that_lost_its_end_is_made_anew(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(places, "BLOCK_PLACES", 10)
+    net, out, options = Net().double(), tmp_path / "out", GalleryOptions(judge=0)
+    gallery(net, images, top=2, out=out, options=options)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    with monkeypatch.context() as patch, pytest.raises(ConvscopeError, match="No space left"):
+        patch.setattr(Image.Image, "save", full_from("patches", Image.Image.save))
+        gallery(net, images, top=2, out=out, options=options)
+    first, second, *_ = sorted((tmp_path / "out.partial").glob("blocks-*/*.safetensors"))
+    first.write_bytes(first.read_bytes()[:-1])
+    second.write_bytes(b"")
+    gallery(net, images, top=2, out=out, options=options)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
+def test_more_pictures_than_a_sprite_holds_are_refused_before_anything_is_run(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(Tally, "add", lambda *given: pytest.fail("images were looked at"))
+    with pytest.raises(ConvscopeError, match="top=2000000"):
+        gallery(Net().double(), images, top=2_000_000, out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_working_folder_of_someone_else_is_refused(tmp_path, images):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.txt").write_text("years of work")
@@ -468,3 +606,12 @@ def test_every_unit_or_none_is_judged_if_that_is_asked_for(tmp_path, images):
         assert all((unit.scores is not None) == (judge == "all") for unit in layer.units if unit.examples)
     with pytest.raises(ConvscopeError, match="judge"):
         GalleryOptions(judge="some")
+
+
+@pytest.mark.parametrize(("limit", "is_told"), [(0.05, True), (1e9, False)])
+def test_units_whose_examples_are_all_equal_are_told(tmp_path, images, limit, is_told):
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Hardtanh(0, limit)).double()
+    found = gallery(net, images, top=3, out=tmp_path / "out", options=GalleryOptions(judge=0))
+    tied = sum(len(unit.examples) == 3 and unit.examples[-1].value == limit for unit in found.layers[0].units)
+    told = [finding.evidence[0].value for finding in found.findings if finding.fault == "tied-units"]
+    assert (told == [tied], tied > 0) == (is_told, is_told)

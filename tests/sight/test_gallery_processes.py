@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 SCRIPT = """
 import os, sys
@@ -84,7 +85,7 @@ def test_two_processes_without_a_shared_disk_do_too(alone, tmp_path):
         processes.append(start(folder, rank, 2))
     finish(*processes)
     assert contents(tmp_path / "machine0" / "gallery") == alone
-    assert not (tmp_path / "machine1" / "gallery").exists()
+    assert [path.name for path in (tmp_path / "machine1").iterdir()] == ["store"]
 
 
 def test_a_run_that_is_killed_at_random_moments_writes_the_same(alone, tmp_path):
@@ -117,3 +118,32 @@ def test_blocks_that_are_done_are_not_done_again(alone, tmp_path):
     assert drawn
     assert not drawn & done
     assert contents(tmp_path / "gallery") == alone
+
+
+NETWORK = """
+import torch
+from torch import nn
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.SiLU())
+"""
+
+
+def test_the_command_under_torchrun_writes_what_it_writes_alone(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    random_bytes = random.Random(0)
+    for number in range(70):
+        Image.frombytes("RGB", (40, 40), random_bytes.randbytes(4800)).save(pictures / f"{number}.png")
+    (pictures / "broken.png").write_bytes(b"broken")
+    (tmp_path / "net.py").write_text(NETWORK)
+    command = ["convscope", "gallery", "../net.py:build", "--input", "3x32x32", "--data", "../pictures"]
+    launchers = {"alone": ["-m"], "two": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]}
+    for name, launcher in launchers.items():
+        (tmp_path / name).mkdir()
+        subprocess.run(
+            [sys.executable, *launcher, *command, "--out", "out"],
+            cwd=tmp_path / name, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["out"]
+    assert contents(tmp_path / "alone" / "out") == contents(tmp_path / "two" / "out")

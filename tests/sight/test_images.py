@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.fingerprint import fingerprint
@@ -295,3 +295,18 @@ def test_sources_travel_between_processes(folder):
 def test_options_that_make_no_sense_are_refused(folder, options):
     with pytest.raises(ConvscopeError, match="whole number from 1"):
         ImageSource.of_pictures(folder, PREPARE, **options)
+
+
+class Streamed(IterableDataset):
+    """Samples that come one after the other, as webdataset gives them."""
+
+    def __iter__(self):
+        return iter(zip(IMAGES, LABELS))
+
+
+def test_a_loader_of_an_iterable_data_set_is_taken_for_what_it_is():
+    source = image_source(DataLoader(Streamed(), batch_size=2))
+    assert source.length is None
+    assert torch.equal(torch.cat([batch for _, batch in source.batches()]), IMAGES)
+    with pytest.raises(ConvscopeError, match="shuffle=False"):
+        image_source(DataLoader(TensorDataset(IMAGES, LABELS), batch_size=2, shuffle=True))

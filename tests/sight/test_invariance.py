@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -252,7 +253,7 @@ def test_what_cannot_be_measured_is_named():
         "class 5 of": lambda: invariance(net, data, labels=[0, 5, 1]),
         "2 labels": lambda: invariance(net, data, labels=[0, 1]),
         "names of layers": lambda: invariance(net, data, []),
-        "statistics of all images": lambda: invariance(
+        "statistics of a whole batch": lambda: invariance(
             nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten()).double(), data, ["0"]
         ),
     }
@@ -299,3 +300,49 @@ def test_progress_and_the_number_of_images():
     assert found.num_images == 4
     assert told[-1] == (4, 4)
     assert found.to_dict()["layers"][0]["curves"][0]["points"][0]["amount"] == 1
+
+
+def scored():
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+
+
+@pytest.mark.parametrize(
+    "labels", ["cats", 3, [1.7] * 4, torch.eye(4), [True] * 4, ["0"] * 4],
+    ids=["text", "number", "parts", "matrix", "truths", "texts"],
+)  # fmt: skip
+def test_labels_are_whole_numbers(labels):
+    with pytest.raises(ConvscopeError, match="not all of them whole numbers"):
+        invariance(scored(), images(), labels=labels)
+
+
+def test_labels_may_be_tensors_and_arrays():
+    plan = only(rotation=(0,))
+    curves = [
+        invariance(scored_with, images_, labels=labels, plan=plan).answers[0].points[0].probability.value
+        for scored_with, images_ in [(scored(), images())]
+        for labels in ([2, 0, 1, 1], torch.tensor([2, 0, 1, 1]), np.array([2, 0, 1, 1]))
+    ]
+    assert len(set(curves)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"translation": 5}, "translation=5; expected several finite numbers"),
+        ({"scale": torch.ones(2)}, "expected several finite numbers"),
+        ({"rotation": "90"}, "rotation='90'; expected several"),
+        ({"direction": 1}, "direction=1; expected"),
+        ({"direction": (0, 0)}, "expected \\(y, x\\), not both 0"),
+        ({"translation": [], "scale": [], "rotation": []}, "no transformations"),
+    ],
+)  # fmt: skip
+def test_amounts_are_several_numbers(words, said):
+    with pytest.raises(ConvscopeError, match=said):
+        invariance(scored(), images(), plan=InvariancePlan(**words))
+
+
+def test_a_plan_is_a_plan_and_amounts_may_be_numpys():
+    with pytest.raises(ConvscopeError, match="plan of type int; expected an InvariancePlan"):
+        invariance(scored(), images(), plan=3)
+    found = invariance(scored(), images(), plan=only(translation=tuple(np.arange(3))))
+    assert [point.amount for point in found.layers[0].curves[0].points] == [0, 1, 2]

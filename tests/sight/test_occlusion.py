@@ -5,6 +5,7 @@ import math
 import sys
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -320,7 +321,7 @@ def test_what_cannot_be_occluded_is_named():
     for label in (3, -1, 1.5, True):
         with pytest.raises(ConvscopeError, match=f"class {label!r}"):
             occlusion(head, image, label)
-    with pytest.raises(ConvscopeError, match="statistics of all images"):
+    with pytest.raises(ConvscopeError, match="statistics of a whole batch"):
         occlusion(nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), head), image)
     with torch.device("meta"):
         net = ResidualNet()
@@ -376,3 +377,24 @@ def test_progress_is_told_and_json_holds_the_maps():
     data = found.to_dict()
     assert data["classes"]["probability"] == found.classes.probability.tolist()
     assert data["boxes"][0] == {"top": 0, "left": 0, "bottom": 2, "right": 2}
+
+
+@pytest.mark.parametrize(
+    "units",
+    ["1", ("1", 0), ["1"], [(1, 0)], [("1",)], 5],
+    ids=["name", "pair", "names", "number", "short", "5"],
+)
+def test_units_that_are_no_pairs_are_refused(units):
+    with pytest.raises(ConvscopeError, match="expected pairs of a layer and a channel"):
+        occlusion(stem(), torch.rand(3, 20, 20, dtype=torch.float64), units=units)
+
+
+def test_a_plan_is_a_plan_and_numpys_numbers_are_numbers():
+    image = torch.rand(3, 20, 20, dtype=torch.float64)
+    with pytest.raises(ConvscopeError, match="plan of type int; expected an OcclusionPlan"):
+        occlusion(stem(), image, plan=16)
+    plan = OcclusionPlan(window=10, stride=10)
+    found = occlusion(stem(), image, np.int64(2), [("conv3", np.int64(1))], plan)
+    assert (found.classes.label, found.units[0].unit) == (2, 1)
+    with pytest.raises(ConvscopeError, match="class True of a network"):
+        occlusion(stem(), image, True, plan=plan)

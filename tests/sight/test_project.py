@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -475,8 +476,12 @@ def test_bad_choices_are_named(layer, unit, rule, position, message):
 
 
 @pytest.mark.parametrize(
-    "image", [torch.zeros(2, 3, 45, 38), torch.zeros(45, 38), torch.zeros(3, 45, 38, dtype=torch.uint8), "a"]
-)
+    "image",
+    [
+        torch.zeros(3, 45, 38).to_sparse(), torch.zeros(2, 3, 45, 38), torch.zeros(45, 38),
+        torch.zeros(3, 45, 38, dtype=torch.uint8), "a",
+    ],
+)  # fmt: skip
 def test_what_is_not_one_image_is_refused(image):
     with pytest.raises(ConvscopeError, match="one floating-point image"):
         project(Layered(), image, "conv3", 0)
@@ -526,3 +531,90 @@ def test_where_windows_differ_by_position_the_box_is_this_positions():
     outside[1:4, 4:7] = 0
     assert view.image.abs().sum() > 0
     assert outside.abs().sum() == 0
+
+
+def _turned_off():
+    """A unit that fires at one pixel of the image, and nowhere in the image turned round."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 1), nn.ReLU()).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0)
+        net[0].weight[:, 0, 1, 1] = net[2].weight[:] = 1
+    image = torch.zeros(1, 8, 7, dtype=torch.float64)
+    image[0, 1, 2] = 1
+    return net, image
+
+
+def test_where_a_turned_image_silences_the_unit_its_picture_is_as_unlike_as_can_be():
+    """The turned image's projection is empty; with the deconvnet it is the same."""
+    net, image = _turned_off()
+    assert project(net, image, "3", 0, rule="guided").scores.image_dependence == 1
+    assert project(net, image, "3", 0, rule="deconvnet").scores.image_dependence == 0
+
+
+def test_an_empty_picture_has_no_scores():
+    net, image = _turned_off()
+    with torch.no_grad():
+        net[2].weight.fill_(-1)
+        net[2].bias.fill_(5)
+    view = project(net, image, "3", 0, rule="guided")
+    assert view.seed_value > 0
+    assert not view.image.any()
+    assert view.not_computed == ("selectivity", "image_dependence", "randomisation", "masking_drop")
+    assert "unconfirmed-projection" not in {finding.fault for finding in view.findings}
+
+
+class Centring(nn.Module):
+    """Writes into the image that it is given."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.conv, self.in_place = nn.Conv2d(3, 4, 3), in_place
+
+    def forward(self, x):
+        return self.conv(x.sub_(0.5).mul_(2) if self.in_place else (x - 0.5) * 2)
+
+
+@pytest.mark.parametrize("rule", ["deconvnet", "gated", "gradient"])
+def test_a_network_that_writes_into_its_image_is_projected(image, rule):
+    net, other = Centring(True).double(), Centring(False).double()
+    other.load_state_dict(net.state_dict())
+    before = image.clone()
+    found, expected = (project(each, image, "conv", 1, rule=rule) for each in (net, other))
+    assert torch.equal(found.image, expected.image)
+    assert found.scores == expected.scores
+    assert torch.equal(image, before)
+
+
+class Disliking(nn.Module):
+    """Takes simulated images only."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        if type(x) is torch.Tensor:
+            raise ValueError("no such image")
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("layer", ["1", "1.conv"])
+def test_what_the_network_itself_says_is_told_and_nothing_stays_behind(image, layer):
+    net = nn.Sequential(nn.BatchNorm2d(3), Disliking()).double().train()
+    net[1].conv.weight.requires_grad_(False)
+    before, state = torch.get_rng_state(), {name: t.clone() for name, t in net.state_dict().items()}
+    with pytest.raises(ValueError, match="no such image"):
+        project(net, image, layer, 1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+    assert [p.requires_grad for p in net.parameters()] == [True, True, False, True]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_numpys_numbers_are_numbers(image):
+    net = Layered().double()
+    found = project(net, image, "conv3", np.int64(2), position=(np.int32(0), np.int64(1)))
+    assert torch.equal(found.image, project(net, image, "conv3", 2, position=(0, 1)).image)
+    assert found.to_dict()["unit"] == 2

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from convscope.core.errors import ConvscopeError
 from convscope.sight import Renormalisation
+from processes import in_processes
 
 
 def loops_rms(module):
@@ -310,10 +311,7 @@ def test_bad_input_is_told():
 
 @pytest.mark.slow
 def test_two_processes_keep_equal_weights(tmp_path):
-    import torch.multiprocessing as multiprocessing
-
-    multiprocessing.spawn(_train_in_process, (str(tmp_path),), nprocs=2)
-    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    one, other = in_processes(2, _train_in_process, tmp_path)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert loops_rms_of(one["0.weight"]).max() <= 0.0501
 
@@ -322,8 +320,7 @@ def loops_rms_of(weight):
     return weight.double().square().mean((1, 2, 3)).sqrt()
 
 
-def _train_in_process(rank, folder):
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+def _train_in_process(rank, _):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
     parallel = nn.parallel.DistributedDataParallel(net)
@@ -334,5 +331,4 @@ def _train_in_process(rank, folder):
             optimizer.zero_grad()
             parallel(torch.randn(3, 3, 6, 6, generator=generator)).square().mean().backward()
             optimizer.step()
-    torch.save(net.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return net.state_dict()

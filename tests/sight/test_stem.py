@@ -342,3 +342,42 @@ def test_filters_beyond_zeilers_radius():
     (finding,) = (finding for finding in found.findings if finding.fault == "oversized-filters")
     assert finding.why.startswith("1 filters'")
     assert "oversized-filters" not in {finding.fault for finding in stem(net, images / 128).findings}
+
+
+def test_an_aliased_stem_tells_only_strides_that_were_measured_and_its_own_blur():
+    wave = grating(0.4, 0.0, (40, 13))
+    found = stem(identity((2, 1)), wave)
+    assert [what.aliased_share for what in found.what_if if what.stride == (4, 4)] == [None]
+    finding = next(each for each in found.findings if each.fault == "aliased-stem")
+    assert "at stride 2×1 (the same filters with stride 1×1: 0.00, stride 2×2: 1.00" in finding.why
+    assert "4×4" not in finding.why
+    assert finding.remedy.endswith("a blur by [1 2 1] / 4 down the image before subsampling")
+    assert {each.name for each in finding.evidence[1:4]} == {
+        "with stride 1×1", "with stride 2×2", "with stride 2×1"
+    }  # fmt: skip
+
+
+def test_unequal_strides_have_unequal_blurs():
+    finding = stem(identity((2, 4)), grating(0.0, 0.2)).findings[0]
+    assert "[1 2 1] / 4 down the image and [1 6 15 20 15 6 1] / 64 across the image" in finding.remedy
+
+
+def test_infinite_activations_and_scores_that_are_nan_are_refused():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+    nn.init.constant_(net[0].weight, 1e38)
+    with pytest.raises(ConvscopeError, match="unit 0 of the first convolution, which is infinite in image 0"):
+        stem(net, torch.full((2, 1, 20, 20), 100.0))
+    nn.init.ones_(net[0].weight)
+    nn.init.constant_(net[3].weight, math.nan)
+    with pytest.raises(ConvscopeError, match="a network whose scores are NaN"):
+        stem(net, torch.rand(2, 1, 20, 20))
+
+
+@pytest.mark.parametrize(
+    ("norm", "faults"), [(nn.Identity(), {"oversized-filters"}), (nn.GroupNorm(2, 4), set())]
+)
+def test_a_radius_means_nothing_where_the_image_normalises(norm, faults):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.Softplus())
+    net[0].weight.data[:] = 100 * torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0)).sign()
+    found = stem(net, torch.rand(2, 1, 24, 24))
+    assert {each.fault for each in found.findings} & {"oversized-filters"} == faults

@@ -1,5 +1,7 @@
 """``convscope gallery``: the images that excite every unit most."""
 
+from typing import Any
+
 from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
@@ -15,6 +17,7 @@ def gallery(
     layers: str = "all",
     top: int = 9,
     rule: str | None = None,
+    judge: str = "all",
     out: str = "gallery",
     json: Json = False,
 ) -> None:
@@ -28,6 +31,8 @@ def gallery(
         top: Images for each unit.
         rule: How activations are passed on the way back: deconvnet, guided, gated or gradient; one that suits
             the network if left out.
+        judge: Of how many units of a layer scores are measured: all, or a number; 0 for none, which is two
+            to three times as fast in deep networks.
         out: The folder to write. What is done is kept in a folder of that name with .partial until it is
             whole; an interrupted command goes on from there. Under torchrun, all processes share the work.
     """
@@ -47,9 +52,14 @@ def gallery(
             top=top,
             out=out,
             rule=rule,  # type: ignore[arg-type]
-            options=GalleryOptions(progress=bar),
+            options=GalleryOptions(judge=_number(judge), progress=bar),
         )
     if is_first:
         tell_damaged(result.damaged)
         note(f"gallery written to {out}: open index.html in it")
         show(result, as_json=json)
+
+
+def _number(judge: str) -> Any:
+    """A number where the text is one; GalleryOptions says what is wrong with other texts."""
+    return int(judge) if judge.isdecimal() else judge

@@ -1,7 +1,8 @@
 """``convscope invariance``: how far features and answer move when images are moved, scaled and turned."""
 
 from convscope.cli.counting import CountBar
-from convscope.cli.images import data_for
+from convscope.cli.fresh import tell_fresh
+from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import show
 from convscope.core.errors import ConvscopeError
@@ -24,7 +25,8 @@ def invariance(
     """Measure how features and the predicted class's probability follow translation, scale and rotation.
 
     Args:
-        data: photos, digits or a folder of pictures.
+        data: photos, digits, a folder of pictures, tar files such as "shards/{000..009}.tar", or a folder
+            that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
         layers: all, or module paths or addresses separated by commas.
         translation: Pixels downwards, separated by commas, or none; default: up to a quarter of the height.
         scale: Factors, or none; default: 0.6 to 1.8.
@@ -41,7 +43,10 @@ def invariance(
         plan = InvariancePlan(**amounts, border=border, num_images=images, progress=bar)  # type: ignore[arg-type]
         loaded = options.load_modules(network)
         wanted = layers if layers == "all" else tuple(layers.split(","))
-        found = reading(loaded.model, data_for(loaded, data), wanted, plan=plan)
+        source = source_for(loaded, data)
+        found = reading(loaded.model, source, wanted, plan=plan)
+    tell_damaged(source.damaged)
+    tell_fresh(loaded)
     show(found, as_json=json)
 
 

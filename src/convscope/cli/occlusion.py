@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from convscope.cli.counting import CountBar
+from convscope.cli.fresh import tell_fresh
 from convscope.cli.images import image_for
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
@@ -64,6 +65,7 @@ def occlusion(
         for maps in found.units:
             found = found.compared_with(project(loaded.model, pixels, maps.layer, maps.unit))
     _write(found, loaded, pixels, out)
+    tell_fresh(loaded)
     show(found, as_json=json)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convscope.cli.fresh import tell_fresh
 from convscope.cli.images import image_for
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
@@ -43,4 +44,5 @@ def project(
     with whole_file(target) as temporary:
         Image.fromarray(as_picture(view.image)).save(temporary, format="PNG")
     note(f"picture written to {target}")
+    tell_fresh(loaded)
     show(view, as_json=json)

@@ -1,5 +1,6 @@
 """``convscope stem``: the first layer and the strides, diagnosed."""
 
+from convscope.cli.fresh import tell_fresh
 from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import show
@@ -27,4 +28,5 @@ def stem(
     images = source_for(loaded, data, limit)
     result = reading(loaded.model, images)
     tell_damaged(images.damaged)
+    tell_fresh(loaded)
     show(result, as_json=json)

@@ -9,6 +9,8 @@ from convscope.data.damage import FORMATS_MEANT, Damage, printable, reason_of
 from convscope.data.names import Names
 from convscope.data.pictures import SUFFIXES, Pixels, read_picture
 
+_OTHER_FORMATS = frozenset({".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm"})
+
 
 class FolderListing:
     """The pictures below a folder, in the order of their paths; hidden files and folders don't count.
@@ -18,8 +20,8 @@ class FolderListing:
 
     Attributes:
         title: what was listed, as part of a sentence.
-        damaged: folders that can't be read, links that lead nowhere or back, and what has a picture's name
-            but isn't a file.
+        damaged: folders that can't be read, links that lead nowhere or back, what has a picture's name but
+            isn't a file, and pictures in formats that aren't read, by their names.
         ignored: number of files that aren't called pictures.
 
     Raises:
@@ -81,7 +83,10 @@ class FolderListing:
                 damaged.append(Damage(path, reason_of(error)))
 
     def _take(self, entry: os.DirEntry[str], path: str, damaged: list[Damage]) -> None:
-        if Path(entry.name).suffix.lower() not in SUFFIXES:
+        suffix = Path(entry.name).suffix.lower()
+        if suffix in _OTHER_FORMATS:
+            damaged.append(Damage(path, f"not a {FORMATS_MEANT} picture"))
+        elif suffix not in SUFFIXES:
             self.ignored += 1
         elif entry.is_file():
             self._sizes.append(entry.stat().st_size)

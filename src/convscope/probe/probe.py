@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from convscope.core.address import ROOT, Address, parse_address
 from convscope.core.errors import ConvscopeError
@@ -76,8 +75,6 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         self._rules: dict[str, list[Rule]] = {}
         self._listeners: dict[str, list[Listener]] = {}
-        self._target: str | None = None
-        self._captured: Any = None
         self._reaching: Reaching | None = None
         self._is_paused = False
         self._stand_ins: StandIns | None = None
@@ -140,19 +137,9 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Raises:
             ConvscopeError: there is no such module, or the run doesn't come by that address.
+            Exception: whatever the model raises before it has come there.
         """
-        target = self._module(address)
-        self._target, self._captured = str(target), None
-        try:
-            self.model(*args, **kwargs)
-        except _Arrived:
-            self.attribution.abandon()
-        finally:
-            captured, self._target, self._captured = self._captured, None, None
-        tensors = [leaf for leaf in tree_leaves(captured) if isinstance(leaf, torch.Tensor)]
-        if not tensors:
-            raise _not_passed(address)
-        return tensors[0]
+        return self.run_through([address], *args, **kwargs)[address]
 
     def run_through(self, addresses: Collection[str], *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Run the model as far as the last of some addresses and return the tensor at each, with its graph.
@@ -164,6 +151,7 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Raises:
             ConvscopeError: there is no such module, or the run doesn't come by one of the addresses.
+            Exception: whatever the model raises before it has come by all of them.
         """
         names = {address: str(self._module(address)) for address in addresses}
         reaching = self._reaching = Reaching(names.values())
@@ -190,15 +178,11 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         parts = decompose(self, func, args, kwargs)
         if parts is not NotImplemented:
             return parts
-        if self._captured is not None:
-            raise _Arrived
         site = self.attribution.locate(name)
         if self._has_reached_all(dispatching=True):
             raise _Arrived
         address = str(site.address)
         result = self._ruled(site, address, func, args, kwargs)
-        if address == self._target:
-            self._captured = result
         if self._reaching is not None:
             self._reaching.note(address, result)
         return result
@@ -221,16 +205,13 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.attribution.restart_at(frame)
 
     def _leave_module(self, frame: Frame, result: Any) -> Any:
-        if frame.recompute:
+        if frame.recompute or frame.failed:  # what failed has no result
             return None
         address = str(frame.address)
         replaced = None
         for listener in (*self._listeners.get("*", ()), *self._listeners.get(address, ())):
             given = listener(frame.address, result if replaced is None else replaced)
             replaced = given if given is not None else replaced
-        if address == self._target:
-            self._captured = result if replaced is None else replaced
-            raise _Arrived
         if self._reaching is not None:
             self._reaching.note(address, result if replaced is None else replaced)
             if self._has_reached_all(dispatching=False):
@@ -238,7 +219,7 @@ class Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return replaced
 
     def _has_reached_all(self, *, dispatching: bool) -> bool:
-        if self._reaching is None:
+        if self._reaching is None or not self._reaching.has_news:
             return False
         with self.paused():
             return self._reaching.settle(dispatching=dispatching)

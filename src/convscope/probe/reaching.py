@@ -25,6 +25,11 @@ class Reaching:
         self.found: dict[str, Tensor] = {}
         self._pending: list[tuple[str, Any]] = []
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to settle, or everything is there."""
+        return bool(self._pending) or len(self.found) == len(self._wanted)
+
     def note(self, address: str, result: Any) -> None:
         """Remember an operator's or a module's result; autograd gives an operator's its place only later."""
         if address in self._wanted and address not in self.found:

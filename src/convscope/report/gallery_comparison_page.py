@@ -23,7 +23,7 @@ from convscope.report.offline import policy
 from convscope.sight import GalleryComparison
 from convscope.sight.picturing.folder import INDEX
 
-_SCRIPTS = ("cards", "shelf", "compare_cards", "compare")
+_SCRIPTS = ("units", "cards", "shelf", "compare_cards", "compare")
 
 
 def write_gallery_comparison(found: GalleryComparison, path: str | Path) -> Path:

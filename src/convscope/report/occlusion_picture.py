@@ -23,6 +23,7 @@ Bytes = NDArray[np.uint8]
 PANEL = 288
 _MARGIN, _LINE = 10, 17
 _LOWER, _HIGHER = np.array([200, 40, 30], np.float64), np.array([40, 90, 200], np.float64)
+_LEGEND = "red: hiding lowers it, blue: raises it"
 _COLOURS = (
     (43, 138, 153), (201, 118, 43), (122, 111, 176), (163, 58, 44), (104, 146, 60), (214, 170, 60),
     (70, 100, 160), (180, 100, 140), (120, 120, 120),
@@ -54,7 +55,7 @@ def occlusion_picture(found: Occlusion, image: Bytes, names: Sequence[str] = ())
         caption = f"total of unit {unit.unit}, {unit.layer}"
         drops = unit.clean_total - unit.total
         said = f"clean {number(unit.clean_total)}, greatest drop {number(unit.drop.largest)}"
-        panels.append((_heat(found, grey, drops), [(caption, None), (said, None)]))
+        panels.append((_heat(found, grey, drops), [(caption, None), (said, None), (_LEGEND, None)]))
     return _beside(panels)
 
 
@@ -65,7 +66,7 @@ def _probability(
     heat = _heat(found, grey, classes.clean_probability - classes.probability)
     lowest = classes.clean_probability - classes.drop.largest
     said = f"clean {number(classes.clean_probability)}, lowest {number(lowest)}"
-    return heat, [(f"probability of {name}", None), (said, None)]
+    return heat, [(f"probability of {name}", None), (said, None), (_LEGEND, None)]
 
 
 def _labels(

@@ -75,6 +75,10 @@ def correspondence(
         >>> [(layer.name, layer.shape, layer.parts[0].here.num_pairs) for layer in found.layers]
         [('0', (4, 10, 10), 15), ('3', (10,), 15)]
     """
+    if masking is not None and not isinstance(masking, Masking):
+        raise ConvscopeError(
+            f"masking of type {type(masking).__name__}", "a Masking, or None", "Masking(draws=20), say"
+        )
     masking = masking or Masking()
     with undisturbed():
         return _correspondence(model, image_source(images), parts, layers, masking)

@@ -9,7 +9,6 @@ random augmentation. What happens between the chosen epochs isn't seen. Pictures
 0.45 MB for a unit and epoch where it sees 224 × 224 pixels.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.core.files import check_replaceable, whole_file
 from convscope.core.inference import outside_inference_mode
 from convscope.core.lightning import callback_class
 from convscope.sight.collecting.processes import Processes
@@ -27,6 +25,7 @@ from convscope.sight.evolving.look import Asked, checksum, look_at
 from convscope.sight.evolving.moment import epochs_in, load_moment, save_moment
 from convscope.sight.evolving.remarks import remarks
 from convscope.sight.evolving.result import FeatureEvolution
+from convscope.sight.evolving.settings import Settings, check_units, checked_epoch, checked_epochs
 from convscope.sight.evolving.shared import lent_buffers, network_of
 from convscope.sight.evolving.story import layer_story
 from convscope.sight.images import ImageSource, Source, image_source
@@ -36,7 +35,6 @@ from convscope.sight.undisturbed import undisturbed
 from convscope.tape import device_of
 
 PUBLISHED_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
-_SETTINGS = "evolution.json"
 
 
 class Evolution:
@@ -87,20 +85,15 @@ class Evolution:
     ) -> None:
         if rule is not None:
             check_rule(rule)
-        _check_units(units)
-        self.epochs = _checked_epochs(epochs)
+        check_units(units)
+        self.epochs = checked_epochs(epochs)
         self.folder = Path(out)
         with undisturbed():
             self._asked = Asked(image_source(images), layers, units, rule)
+            self._settings = Settings(self.folder, self._asked)
         self._failures: dict[int, str] = {}
         self._others: list[int] = []
-        self._settings = {
-            "layers": layers,
-            "units": units if isinstance(units, int) else {name: list(each) for name, each in units.items()},
-            "rule": rule,
-            "images": self._asked.images.length,
-        }
-        self._check_folder()
+        self._settings.check_folder()
 
     def after_epoch(self, model: nn.Module, epoch: int) -> bool:
         """Look at the network if the epoch is one of those chosen and not yet in the folder.
@@ -113,9 +106,11 @@ class Evolution:
             Whether it looked.
 
         Raises:
-            ConvscopeError: at the first look, whatever doesn't fit. Later a failure shouldn't end a training
-                of days: it is a warning, and the epoch is missing from the result, which says why.
+            ConvscopeError: not a model, or not a number of finished epochs; at the first look, whatever
+                doesn't fit. Later a failure shouldn't end a training of days: it is a warning, and the epoch
+                is missing from the result, which says why.
         """
+        epoch = checked_epoch(epoch)
         if epoch not in self.epochs:
             return False
         network = network_of(model)
@@ -168,7 +163,7 @@ class Evolution:
             ConvscopeError: nothing has been seen yet, the epochs are of different networks, a file in the
                 folder is damaged, or the strips can't be written.
         """
-        if not 0 < threshold <= 1:
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
             raise ConvscopeError(f"threshold={threshold!r}", "a number above 0, up to 1", "0.9 is usual")
         moments = [load_moment(self.folder, epoch) for epoch in epochs_in(self.folder)]
         if not moments:
@@ -208,8 +203,7 @@ class Evolution:
             moment = look_at(network, self._asked, epoch)
 
         def keep() -> None:
-            with whole_file(self.folder / _SETTINGS) as temporary:
-                temporary.write_text(json.dumps(self._settings), encoding="utf-8")
+            self._settings.keep()
             save_moment(moment, self.folder)
 
         processes.first(keep)
@@ -218,50 +212,6 @@ class Evolution:
         """Take note if the epoch that is kept was another training's."""
         if processes.rank == 0 and load_moment(self.folder, epoch).weights != checksum(network):
             self._others.append(epoch)
-
-    def _check_folder(self) -> None:
-        path = self.folder / _SETTINGS
-        own = {entry.name for entry in self.folder.glob("*")} if path.exists() else set()
-        check_replaceable(self.folder, own, "evolution")
-        if not path.exists():
-            return
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConvscopeError(
-                f"{str(path)!r}, which can't be read ({error})", "the settings of an evolution",
-                "choose another folder",
-            ) from error  # fmt: skip
-        now = json.loads(json.dumps(self._settings))
-        other = sorted(name for name in now if not isinstance(kept, dict) or kept.get(name) != now[name])
-        if other:
-            raise ConvscopeError(
-                f"folder {str(self.folder)!r} of an evolution with other {' and '.join(other)}",
-                "the same settings, or a new folder",
-                "choose another folder",
-            )
-
-
-def _check_units(units: int | Mapping[str, Sequence[int]]) -> None:
-    if isinstance(units, Mapping):
-        whole = [unit for each in units.values() for unit in each]
-        right = bool(whole) and all(type(unit) is int for unit in whole)
-    else:
-        right = type(units) is int and units >= 1
-    if not right:
-        raise ConvscopeError(
-            f"units={units!r}",
-            "how many of each layer, from 1, or channels by the layer's name",
-            "4 is usual",
-        )
-
-
-def _checked_epochs(epochs: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(epochs, Sequence) or not epochs or not all(type(e) is int and e >= 1 for e in epochs):
-        raise ConvscopeError(
-            f"epochs={epochs!r}", "whole numbers from 1", "leave them out for Zeiler and Fergus's"
-        )
-    return tuple(sorted(set(epochs)))
 
 
 def _check_one_network(moments: Sequence[Any], folder: Path) -> None:

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.core.files import whole_folder
 from convscope.sight.collecting.identity import Identity, identity_of
 from convscope.sight.collecting.processes import Processes
 from convscope.sight.collecting.scan import Scan, ScanOptions, scan
@@ -22,6 +20,7 @@ from convscope.sight.picturing.options import Course, GalleryOptions
 from convscope.sight.picturing.places import blocks_of
 from convscope.sight.picturing.plan import Plan, plan
 from convscope.sight.picturing.second_look import SecondLook
+from convscope.sight.picturing.varying import varying_boxes
 from convscope.sight.picturing.winners import ImagesChangedError
 from convscope.sight.picturing.working import FORMAT, WorkingFolder
 from convscope.sight.projecting.projection import Rule
@@ -93,7 +92,7 @@ def gallery(
     working.check()
     with undisturbed():
         asked = _Asked(model, image_source(images), layers, top, rule, options or GalleryOptions())
-        return _gallery(asked, Path(out), working)
+        return _gallery(asked, working)
 
 
 @dataclass(frozen=True)
@@ -109,25 +108,27 @@ class _Asked:
 
     @property
     def processes(self) -> Processes:
-        return Processes.current(torch.device(device_of(self.model)))
+        return Processes.of(self.model)
 
     def tell(self, stage: str, working: WorkingFolder, done: int, total: int | None) -> None:
         self.options.tell(Course(stage, done, total, str(working.path)))  # type: ignore[arg-type]
 
 
-def _gallery(asked: _Asked, out: Path, working: WorkingFolder) -> Gallery:
+def _gallery(asked: _Asked, working: WorkingFolder) -> Gallery:
     check_model(asked.model)
     tape = record(asked.model, for_model(asked.model, asked.images.sample()), device=device_of(asked.model))
     units, left_out = units_of(tape)
     planned = plan(asked.model, tape, chosen(units, asked.layers, tape), asked.rule, asked.images)
+    planned.check_top(asked.top)
     settings = {"images kept per unit": asked.top, "statistics": asked.options.statistics}
     identity = identity_of(asked.model, asked.images, planned.units, settings)
     try:
         scanned = _scan(asked, planned, working.scan(identity), working)
-        drawings = planned.drawings(scanned.tallies, asked.options.num_judged)
+        boxes = asked.processes.first(lambda: varying_boxes(asked.model, planned, scanned.tallies))
+        drawings = planned.drawings(scanned.tallies, asked.options.num_judged, boxes)
         files = _second_look(asked, planned, drawings, identity, working)
         found = asked.processes.first(
-            lambda: _written(asked, planned, scanned, drawings, files, out, left_out, identity)
+            lambda: _written(asked, planned, scanned, drawings, files, working, left_out, identity)
         )
     except ImagesChangedError:
         working.remove()
@@ -135,7 +136,7 @@ def _gallery(asked: _Asked, out: Path, working: WorkingFolder) -> Gallery:
     except ConvscopeError:
         working.remove_if_empty()
         raise
-    asked.processes.first(working.remove)
+    asked.processes.each(working.remove)
     return found
 
 
@@ -177,11 +178,11 @@ def _written(
     scanned: Scan,
     drawings: list[Drawing],
     files: BlockFiles,
-    out: Path,
+    working: WorkingFolder,
     left_out: tuple[str, ...],
     identity: Identity,
 ) -> Gallery:
-    with whole_folder(out) as folder:
+    with working.whole() as folder:
         drawn = []
         for drawing in drawings:
             drawing.save(files, folder)
@@ -195,7 +196,7 @@ def _written(
             image_size=planned.image_size,
             layers=tuple(drawn),
             left_out=left_out,
-            folder=str(out),
+            folder=str(working.out),
             images_fingerprint=identity["images"],
             index=INDEX,
             script=SCRIPT,

@@ -9,22 +9,19 @@ from torch import Tensor, nn
 from convscope.core.errors import ConvscopeError
 from convscope.probe import Probe, probing
 from convscope.sight.images import ImageSource, Source, image_source
-from convscope.sight.project import locate
 from convscope.sight.projecting.below import Below
 from convscope.sight.projecting.projector import check_model, for_model
-from convscope.sight.transforming.answer import Answers
-from convscope.sight.transforming.geometry import grid
-from convscope.sight.transforming.meter import Layer, Meter
+from convscope.sight.transforming.answer import Answers, checked_labels
+from convscope.sight.transforming.layers import layers_of
+from convscope.sight.transforming.meter import Meter
 from convscope.sight.transforming.plan import InvariancePlan
 from convscope.sight.transforming.result import Invariance
 from convscope.sight.transforming.transformation import Kind, Transformation
 from convscope.sight.undisturbed import undisturbed
 from convscope.sight.units.classes import class_scores
-from convscope.sight.units.layout import channel_axes
-from convscope.sight.units.maps import units_of
-from convscope.sight.units.reading import Place, place_of
-from convscope.tape import Tape, device_of, record
-from convscope.tape.receptive_field import receptive_fields
+from convscope.sight.units.own_images import require_own_images
+from convscope.sight.units.reading import place_of
+from convscope.tape import device_of, record
 
 MOST_VALUES = 2**25
 """Features that are held at once, in elements; as many images go together as fit, up to 32."""
@@ -76,7 +73,7 @@ def invariance(
         [0.0, 0.0]
     """
     with undisturbed(), torch.inference_mode(False), torch.no_grad():
-        return _invariance(model, image_source(images), layers, labels, plan or InvariancePlan())
+        return _invariance(model, image_source(images), layers, checked_labels(labels), _planned(plan))
 
 
 def _invariance(
@@ -91,14 +88,14 @@ def _invariance(
     size = (sample.shape[2], sample.shape[3])
     steps = plan.steps(size)
     tape = record(model, sample, device=device_of(model))
-    chosen, left_out = _layers(model, tape, layers, size)
+    chosen, left_out = layers_of(model, tape, layers, size)
     scores = class_scores(tape)
     if labels is not None and scores is None:
         raise ConvscopeError(
             "labels for a network without class scores", "one of shape (images, classes)", "leave them out"
         )
     read = [layer.place.value for layer in chosen] + ([] if scores is None else [scores.value])
-    _check_apart(tape, read)
+    require_own_images(Below(tape), read)
     answers = None if scores is None else Answers(scores, place_of(tape, scores.value), steps, labels)
     meters = [Meter(layer, steps) for layer in chosen]
     num_images = _gathered(model, images, meters, answers, (sample, steps, plan))
@@ -114,6 +111,14 @@ def _invariance(
         tuple(meter.result() for meter in meters),
         left_out,
     )
+
+
+def _planned(plan: InvariancePlan | None) -> InvariancePlan:
+    if plan is not None and not isinstance(plan, InvariancePlan):
+        raise ConvscopeError(
+            f"plan of type {type(plan).__name__}", "an InvariancePlan, or None", "InvariancePlan(), say"
+        )
+    return plan or InvariancePlan()
 
 
 def _gathered(
@@ -191,44 +196,6 @@ class _Heard:
                 "finite numbers",
                 "look for NaN or infinite weights, or run in a wider dtype",
             )
-
-
-def _layers(
-    model: nn.Module, tape: Tape, layers: str | Sequence[str], size: tuple[int, int]
-) -> tuple[list[Layer], tuple[str, ...]]:
-    fields, axes = receptive_fields(tape), channel_axes(tape)
-
-    def layer(name: str, place: Place) -> Layer:
-        shape = tape.values[place.value].shape
-        if len(shape) < 2 or shape[0] != 2:
-            raise ConvscopeError(
-                f"layer {name!r} with an output of shape {shape} for two images",
-                "features of each image",
-                "choose another layer",
-            )
-        has_units = axes.get(place.value, 1) == 1 and len(shape) in (2, 4)
-        is_map = has_units and len(shape) == 4 and min(shape[2:]) > 1
-        positions = grid(fields.get(place.value), (shape[2], shape[3]), size) if is_map else None
-        return Layer(name, place, shape[1:], has_units, positions)
-
-    if isinstance(layers, str) and layers == "all":
-        units, left_out = units_of(tape)
-        return [layer(unit.name, Place(unit.unit_address, unit.value)) for unit in units], left_out
-    names = [layers] if isinstance(layers, str) else list(layers)
-    if not names:
-        raise ConvscopeError("layers=[]", "names of layers, or 'all'", "name at least one")
-    return [layer(name, Place(*locate(model, tape, name))) for name in names], ()
-
-
-def _check_apart(tape: Tape, values: list[int]) -> None:
-    below = Below(tape)
-    coupled = next((call for value in values if (call := below.batch_statistics(value)) is not None), None)
-    if coupled is not None:
-        raise ConvscopeError(
-            f"{coupled.address} with statistics of all images of a batch",
-            "a network whose result for an image doesn't depend on the others",
-            "give its normalisation running statistics",
-        )
 
 
 def _images_at_once(meters: list[Meter]) -> int:

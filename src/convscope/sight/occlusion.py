@@ -22,6 +22,7 @@ from convscope.sight.projecting.projector import check_model, for_model
 from convscope.sight.undisturbed import undisturbed
 from convscope.sight.units.classes import class_scores, no_classes
 from convscope.sight.units.layout import channel_axes
+from convscope.sight.units.own_images import require_own_images
 from convscope.sight.units.reading import Place, place_of
 from convscope.tape import Tape, device_of, record
 
@@ -73,7 +74,7 @@ def occlusion(
         (6, 5, (6, 5))
     """
     with undisturbed(), torch.inference_mode(False), torch.no_grad():
-        return _occlusion(model, _one(image), label, tuple(units), plan or OcclusionPlan())
+        return _occlusion(model, _one(image), _whole(label), _checked(units), _planned(plan))
 
 
 def _occlusion(
@@ -111,23 +112,45 @@ def _occlusion(
     )
 
 
+def _whole(label: int | None) -> int | None:
+    """NumPy's whole numbers are as good as Python's; whatever else there is, is told with the classes."""
+    return int(label) if isinstance(label, Integral) and not isinstance(label, bool) else label
+
+
+def _planned(plan: OcclusionPlan | None) -> OcclusionPlan:
+    if plan is not None and not isinstance(plan, OcclusionPlan):
+        raise ConvscopeError(
+            f"plan of type {type(plan).__name__}",
+            "an OcclusionPlan, or None",
+            "OcclusionPlan(window=16), say",
+        )
+    return plan or OcclusionPlan()
+
+
+def _checked(units: Units) -> Units:
+    """Pairs of a layer and a channel."""
+    pairs = units if isinstance(units, Sequence) and not isinstance(units, str) else [units]
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ConvscopeError(
+                f"units={units!r}",
+                "pairs of a layer and a channel, or None for its strongest",
+                "units=[('features.conv5', 3)], say",
+            )
+    return tuple((layer, unit) for layer, unit in pairs)
+
+
 def _subject(
     model: nn.Module, tape: Tape, label: int | None, units: Units
 ) -> tuple[Subject, tuple[int | None, ...]]:
-    scores, below = class_scores(tape), Below(tape)
+    scores = class_scores(tape)
     if scores is None and (label is not None or not units):
         raise no_classes(tape)
     if scores is not None and label is not None:
         scores.checked(label)
     places = tuple(_place(model, tape, layer, unit) for layer, unit in units)
     read = [*([scores.value] if scores is not None else []), *(place.value for place in places)]
-    coupled = next((call for value in read if (call := below.batch_statistics(value)) is not None), None)
-    if coupled is not None:
-        raise ConvscopeError(
-            f"{coupled.address} with statistics of all images of a batch",
-            "a network whose result for an image doesn't depend on the others",
-            "give its normalisation running statistics",
-        )
+    require_own_images(Below(tape), read)
     subject = Subject(None if scores is None else (scores, place_of(tape, scores.value)), places)
     return subject, tuple(None if unit is None else int(unit) for _, unit in units)
 

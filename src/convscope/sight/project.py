@@ -95,6 +95,7 @@ def _project(
     tape = record(model, image, device=device_of(model))
     address, value = locate(model, tape, layer)
     _check_unit(tape, value, address, unit, position)
+    unit = int(unit)  # NumPy's whole numbers aren't Python's
     below = Below(tape)
     suited, why = _chosen(below, value)
     rule, reason = (suited, why) if asked is None else (asked, None)
@@ -169,14 +170,14 @@ def _chosen(below: Below, value: int) -> tuple[Rule, str]:
 
 
 def _as_batch(image: Tensor) -> Tensor:
-    if isinstance(image, Tensor) and image.is_floating_point():
+    if isinstance(image, Tensor) and image.is_floating_point() and image.layout is torch.strided:
         batch = image[None] if image.dim() == 3 else image
         if batch.dim() == 4 and batch.shape[0] == 1 and not batch.is_meta:
             if not bool(batch.isfinite().all()):
                 raise not_finite("an image")
             return batch
     shown = (
-        f"{image.dtype} of shape {tuple(image.shape)} on {image.device}"
+        f"{image.dtype} tensor of shape {tuple(image.shape)} ({image.layout}) on {image.device}"
         if isinstance(image, Tensor)
         else type(image).__name__
     )

@@ -18,7 +18,7 @@ from convscope.sight.projecting.projector import check_model, for_model
 from convscope.sight.stems.aliasing import Aliased, spread
 from convscope.sight.stems.artifacts import artifacts
 from convscope.sight.stems.coverage import coverage
-from convscope.sight.stems.diagnosis import Aliasing, Filter, Lattice, Shifts, Stem
+from convscope.sight.stems.diagnosis import Filter, Stem
 from convscope.sight.stems.filters import WEIGHT_DEAD, copies, dominance, equivalent_radius, strength
 from convscope.sight.stems.gathered import Gathered, gathered
 from convscope.sight.stems.pointwise import Pointwise, chain_of
@@ -26,6 +26,7 @@ from convscope.sight.stems.redesign import Redesigns
 from convscope.sight.stems.response import responses, share_beyond
 from convscope.sight.stems.shifts import Watched, shifts_of
 from convscope.sight.stems.strided import Strided, strided, strided_operators
+from convscope.sight.stems.strides import Aliasing, Lattice, Shifts
 from convscope.sight.stems.symptoms import symptoms_of
 from convscope.sight.undisturbed import undisturbed
 from convscope.sight.units.maps import ACTIVATIONS, UnitMaps, units_of
@@ -188,7 +189,7 @@ def _diagnosed(
         num_spectra=first.num_images,
         input_rms=found.rms,
         input_range=found.largest,
-        radius=equivalent_radius(found.largest),
+        radius=None if seen.chain.calls is None else equivalent_radius(found.largest),
         is_folded=_is_folded(pointwise),
         aliased_share=plain.median if plain and own.share else None,
         activated_share=own.activated.median if own.activated else None,

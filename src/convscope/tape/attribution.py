@@ -80,13 +80,14 @@ def decompose(mode: TorchDispatchMode, func: Any, args: Any, kwargs: Any) -> Any
 
 @dataclass
 class Frame:
-    """A module call that is running."""
+    """A module call that is running, or has ended; ``failed`` if an exception ended it."""
 
     index: int
     address: Address
     module: nn.Module
     parent: "Frame | None"
     recompute: bool
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class Attribution:
     Args:
         model: the network.
         on_enter: called with the frame and ``(args, kwargs)`` when a module call begins.
-        on_leave: called with the frame and the result when it ends; what it returns, if not None, takes the
-            result's place.
+        on_leave: called with the frame and the result when it ends, with None if it failed; what it returns,
+            if not None, takes the result's place.
     """
 
     def __init__(
@@ -302,6 +303,7 @@ class Attribution:
             return None
         self._frame = frame.parent
         if result is None and sys.exc_info()[0] is not None:
+            frame.failed = True
             self._failed_in = self._failed_in or str(frame.address)
         return self._on_leave(frame, result) if self._on_leave else None
 

@@ -1,17 +1,12 @@
 """A network, images and a scan of them, for tests in this process and in others."""
 
-import datetime
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-import warnings
-from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
@@ -60,36 +55,6 @@ def scanned(images=None, model=None, **options):
     )
     units, _ = units_of(record(model, (2, 3, 19, 16)))
     return scan(model, source, units, TOP, ScanOptions(**options))
-
-
-def in_processes(count, work, folder, *arguments, seconds=100):
-    """Run ``work(rank, folder, *arguments)`` in a gloo group and return what each process has found."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_in_group, args=(rank, count, work, str(folder), arguments), daemon=True)
-        for rank in range(count)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(seconds)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-    return [torch.load(Path(folder) / f"found-{rank}.pt", weights_only=False) for rank in range(count)]
-
-
-def _in_group(rank, count, work, folder, arguments):
-    warnings.simplefilter("error")
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count,
-        timeout=datetime.timedelta(seconds=60),
-    )  # fmt: skip
-    torch.save(work(rank, Path(folder), *arguments), f"{folder}/found-{rank}.pt")
-    dist.destroy_process_group()
 
 
 def together(rank, folder):

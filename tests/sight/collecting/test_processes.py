@@ -1,10 +1,16 @@
 """Two and three processes against one: the same bits, and failures that all of them hear of."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
+import torch
+from torch import distributed, nn
 
 from convscope.sight.collecting.processes import Processes
+from processes import in_processes
 from sight.collecting.brute import bits
-from sight.collecting.scanning import in_processes, scanned, together
+from sight.collecting.scanning import scanned, together
 from sight.collecting.test_resumption import broken_off, states
 
 
@@ -36,3 +42,20 @@ def test_one_process_is_by_itself():
     alone.barrier()
     with pytest.raises(ZeroDivisionError):
         alone.each(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("owner", ["parameters", "buffers"])
+def test_processes_talk_through_the_very_device_of_their_model(monkeypatch, owner):
+    """NCCL sends through the current device: rank 1's must be its model's, not the first for all ranks."""
+    net, entered = nn.Module(), []
+    monkeypatch.setattr(net, owner, lambda: iter([SimpleNamespace(device=torch.device("cuda", 1))]))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or nullcontext())
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "gather_object", lambda value, values, dst: None)
+    monkeypatch.setattr(distributed, "broadcast_object_list", lambda values, src: None)
+    processes = Processes.of(net)
+    assert processes.gather(3) is None
+    assert processes.broadcast(3) == 3
+    assert entered == [torch.device("cuda", 1)] * 2

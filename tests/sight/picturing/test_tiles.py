@@ -2,13 +2,49 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.sight.picturing.tiles import as_rgb, as_tile, filter_grid, signed_display, tile_of
+from convscope.sight.picturing.tiles import (
+    as_picture,
+    as_rgb,
+    as_signed_tile,
+    as_tile,
+    filter_grid,
+    signed_display,
+    tile_of,
+)
 
 
 def test_zero_is_grey_and_the_sign_survives():
     shown = signed_display(np.array([[[-4.0, 0.0, 2.0]]], np.float32))
     assert shown.tolist() == [[[0.0, 0.5, 0.75]]]
     assert (signed_display(np.zeros((1, 2, 2), np.float32)) == 0.5).all()
+
+
+def test_one_number_in_200_that_is_not_zero_is_cut_off():
+    pixels = np.zeros((3, 100, 100), np.float32)
+    numbers = np.arange(1, 1001, dtype=np.float32)
+    pixels[1, 20:30] = np.random.permutation(numbers).reshape(10, 100) * np.float32(-1)
+    scale = sorted(numbers)[int(np.ceil(0.995 * 999))]
+    expected = [max(0.5 - each / (2 * scale), 0) for each in pixels[1, 20:30].flatten().astype(float) * -1]
+    assert signed_display(pixels)[1, 20:30].flatten() == pytest.approx(expected, abs=1e-6)
+    assert np.array_equal(as_picture(torch.tensor(pixels.transpose(1, 2, 0))), as_rgb(signed_display(pixels)))
+
+
+def test_at_most_nine_tenths_of_the_range_are_cut_off():
+    pixels = np.full((3, 30, 30), 1.0, np.float32)
+    pixels[0, 0, 0] = 1000
+    shown = signed_display(pixels)
+    assert shown[0, 0, 0] == 1
+    assert shown[1, 1, 1] == pytest.approx(0.5 + 1 / 200)
+
+
+def test_signed_pictures_are_reduced_before_they_are_scaled():
+    # Stripes of a pixel whose mean is a hundredth of their size; loops make the means.
+    pixels = np.tile(np.array([1.0, -0.98], np.float32), (3, 96, 48))
+    pixels[:, 48:] *= -1
+    tile = as_signed_tile(pixels, 48)
+    means = pixels.reshape(3, 48, 2, 48, 2).mean((2, 4))
+    assert abs(tile.transpose(2, 0, 1) / 255.0 - (0.5 + means / (2 * abs(means).max()))).max() < 0.003
+    assert (tile[0, 0, 0], tile[-1, -1, 0]) == (255, 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])

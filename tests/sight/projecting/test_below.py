@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cases import CheckpointedNet, SharedNet
@@ -186,3 +187,57 @@ def test_a_constant_written_over_a_part_leaves_the_rest_dependent():
 def test_shared_modules_have_a_site_at_each_call():
     found = project(SharedNet(), torch.randn(3, 6, 6), "relu#2", 1)
     assert found.census.gated == ("relu#1:relu_.1", "relu#2:relu_.1")
+
+
+class Cut(nn.Module):
+    """An activation written out on a part of a convolution's channels."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv, self.head, self.function = nn.Conv2d(3, 8, 3), nn.Conv2d(4, 5, 3), function
+
+    def forward(self, x):
+        return self.head(self.function(self.conv(x)[:, :4]))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * torch.sigmoid(x),
+        lambda x: x.mul(2).mul(x.sigmoid()).div(2),
+        lambda x: torch.where(x > 0, x, 0.1 * x),
+        lambda x: torch.maximum(x, 0.1 * x),
+        lambda x: torch.minimum(-x, x),
+        lambda x: x / (1 + x.square()).pow(0.5),
+    ],
+    ids=["silu", "scaled", "where", "maximum", "minimum", "divided by a power"],
+)
+def test_activations_written_out_behind_a_slice_are_rectified(function):
+    """Leaky by ``max(x, x / 10)`` was taken for a max-pool, x / √(1 + x²) for local response norm."""
+    net = Cut(function).double()
+    image = torch.randn(3, 11, 10, dtype=torch.float64)
+    with pytest.raises(ConvscopeError, match="ReLU as the only activation"):
+        project(net, image, "head", 1, rule="deconvnet")
+    found = project(net, image, "head", 1, rule="gated")
+    x = net.conv(image[None])[:, :4].detach()
+    signal = torch.zeros(1, 5, 7, 6, dtype=torch.float64)
+    signal[(0, 1, *found.position)] = 1
+    signal = F.conv_transpose2d(signal, net.head.weight).clamp(min=0) * function(x) / x
+    expected = F.conv_transpose2d(F.pad(signal, (0, 0, 0, 0, 0, 4)), net.conv.weight)[0].permute(1, 2, 0)
+    torch.testing.assert_close(found.image, expected, rtol=1e-11, atol=1e-14)
+    assert len(found.census.gated) == 1
+    assert found.census.switches == found.census.identity == ()
+
+
+def test_a_gate_by_other_elements_is_no_activation_of_these():
+    net = Cut(lambda x: x.flip(1) * x.sigmoid()).double()
+    found = project(net, torch.randn(3, 11, 10, dtype=torch.float64), "head", 1, rule="deconvnet")
+    assert len(found.census.frozen) == 1
+
+
+@pytest.mark.parametrize("extreme", [torch.maximum, torch.minimum])
+def test_extremes_with_a_constant_other_than_zero_are_refused_by_name(extreme):
+    net = Cut(lambda x: extreme(x, torch.full((), 0.3, dtype=x.dtype)))
+    for rule in ("deconvnet", "guided", "gated"):
+        with pytest.raises(ConvscopeError, match=rf"{extreme.__name__} at self#1.*use rule='gradient'"):
+            project(net, torch.randn(3, 11, 10), "head", 1, rule=rule)

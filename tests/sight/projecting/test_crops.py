@@ -80,3 +80,19 @@ def test_boxes_are_clamped_to_the_image(position, box):
     found = box_of(field, position, (128, 100))
     assert (found.top, found.left, found.bottom, found.right) == box
     assert box_of(None, position, (128, 100)).height == 128
+
+
+def test_windows_of_a_map_whose_margin_is_cut_off_have_margins_of_their_own():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.ZeroPad2d((-3, 0, -2, 0))).double()
+    image = torch.randn(3, 31, 29, dtype=torch.float64)
+    tape = record(net, image[None])
+    cut = cropping(receptive_fields(tape)[tape.outputs[0]], (31, 29))
+    assert cut is not None
+    with torch.no_grad():
+        maps = net(image[None])[0]
+    for y, x in [(0, 0), (0, 7), (28, 25), (14, 3)]:
+        window = cut.window((y, x))
+        assert min(window.position) >= 0
+        with torch.no_grad():
+            part = net(cut.crops(image[None], [window]))[0]
+        torch.testing.assert_close(part[:, *window.position], maps[:, y, x], rtol=1e-12, atol=0)

@@ -207,3 +207,11 @@ def test_a_fused_activation_written_into_a_part_is_gated_there():
         truth = F.conv_transpose2d(signal, net.first.weight)[0].permute(1, 2, 0)
     found = project(net, image, "second", 1, rule="gated", position=(2, 3))
     torch.testing.assert_close(found.image, truth, rtol=1e-12, atol=1e-15)
+
+
+def test_in_place_a_saturated_elu_keeps_a_gate():
+    """Its input is read off its result, −1 in float32: the gate ends, it doesn't shut."""
+    gate = gates.BACKWARDS["elu_backward"]
+    found = gate(1.0, 1.0, 1.0, True, torch.tensor([-1.0, -0.5]))
+    expected = torch.tensor([1 / (24 * math.log(2)), -0.5 / math.log(0.5)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)

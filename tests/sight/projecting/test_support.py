@@ -14,6 +14,8 @@ SHAPES = {
     "grouped": nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=3),
     "depthwise": nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6),
     "one by one": nn.Conv2d(5, 6, 1, stride=2),
+    "more padding than kernel": nn.Conv2d(5, 6, 1, padding=2),
+    "a stem in its padding": nn.Conv2d(3, 8, 3, padding=(5, 4)),
     "transposed": nn.ConvTranspose2d(5, 6, 3, stride=2),
 }
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.sight.stems.shifts import Watched, moved_distance, shifts_of
+from convscope.sight.stems.moving import moved_distance
+from convscope.sight.stems.shifts import Watched, shifts_of
 from convscope.tape import record
 
 

@@ -6,7 +6,9 @@ from convscope.core.result import renders
 from convscope.report.formats import number, shape, write
 from convscope.report.terminal.tables import facts, findings, label, sections, table, title
 from convscope.sight import Stem
-from convscope.sight.stems.diagnosis import Aliasing, Filter, LayerShift, Shifts, Spread, WhatIf
+from convscope.sight.stems.coverage import SMALLEST_KERNEL
+from convscope.sight.stems.diagnosis import Filter, Octave, WhatIf
+from convscope.sight.stems.strides import Aliasing, LayerShift, Shifts, Spread
 
 
 @renders(Stem)
@@ -20,6 +22,11 @@ def render_stem(stem: Stem) -> RenderableType:
     return sections(
         title(f"First layer {stem.name}: {shape(stem.kernel)} pixels, stride {shape(stem.stride)}"),
         facts(_facts(stem)),
+        table(
+            ("Cycles per pixel", "Filters' energy#", "Even coverage#", "Random weights#"),
+            map(_octave, stem.coverage.octaves),
+            note="Each filter counts once; even: Gabor filters of this kernel, evenly spaced in octaves.",
+        ),
         filters,
         table(
             ("Kernel", "Stride", "Aliased#", "Peaks covered#", "Energy kept#", "Map", "MACs#"),
@@ -43,24 +50,31 @@ def _facts(stem: Stem) -> list[tuple[str, str]]:
     images = (
         f"{stem.num_images}; RMS of their pixels {number(stem.input_rms)}, largest {number(stem.input_range)}"
     )
-    bands = "; ".join(
-        f"{number(each.low)} to {number(each.high)}: {write('percent', each.share)}"
-        for each in stem.coverage.octaves
-    )
     return [
         ("images", images + radius),
         ("aliased energy", f"{write('percent', stem.aliased_share)} (median over the filters)"),
         ("behind the activation", write("percent", stem.activated_share)),
         ("filters alone", f"{write('percent', stem.filter_share)} (white input)"),
         ("with other strides", what_if),
-        ("energy by cycles per pixel", bands),
-        ("mid-frequency gap", write("number", stem.coverage.gap)),
+        ("mid-frequency gap", _gap(stem)),
         ("strength", "weight RMS, batch norm folded in" if stem.is_folded else "weight RMS"),
         *(
             (f"lattice in {each.of}", _lattice(each.ratio, each.p_value, each.reason))
             for each in stem.lattices
         ),
     ]
+
+
+def _gap(stem: Stem) -> str:
+    gap = stem.coverage.gap
+    if gap is None:
+        return "not told by kernels under 7 pixels" if min(stem.kernel) < SMALLEST_KERNEL else "–"
+    return f"{write('number', gap)} (0: none; 1: nothing between low and high frequencies)"
+
+
+def _octave(each: Octave) -> tuple[object, ...]:
+    shares = (each.share, each.reference, each.random)
+    return (f"{number(each.low)} to {number(each.high)}", *(write("percent", share) for share in shares))
 
 
 def _lattice(ratio: float | None, p_value: float | None, reason: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.fingerprint import weights_fingerprint
+from convscope.sight.collecting.processes import home_of
 from convscope.sight.images import ImageSource
 from convscope.sight.units.maps import UnitMaps
 
@@ -31,7 +32,7 @@ def identity_of(
         units: the layers watched.
         settings: further facts, such as how many images are kept.
     """
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = home_of(model)
     in_autocast = torch.is_autocast_enabled(device.type)
     return {
         **settings,

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from convscope.core.errors import ConvscopeError
 
 _T = TypeVar("_T")
+
+
+def home_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter or buffer, with its number; the CPU if it has none."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class Processes:
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls(device=device)
         return cls(distributed.get_rank(), distributed.get_world_size(), device)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Processes":
+        """Return the same, for work on the device where a model's first parameter or buffer lies."""
+        return cls.current(home_of(model))
 
     def gather(self, value: _T) -> list[_T] | None:
         """Return every process's value, by rank, on rank 0, and None on the others; values are pickled."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from convscope.data import Damage
@@ -131,8 +130,7 @@ class _JointScan:
     whole: Progress = field(init=False)
 
     def __post_init__(self) -> None:
-        device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
-        self.processes = Processes.current(device)
+        self.processes = Processes.of(self.model)
         self.whole = self._empty()
 
     def run(self) -> Progress:

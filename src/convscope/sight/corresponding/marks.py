@@ -99,6 +99,13 @@ def read_marks(
             "marks by the part's name, such as {'nose': [(top, left, bottom, right), …]}",
             "mark at least one part",
         )
+    for name, marks in parts.items():
+        if not isinstance(marks, Sequence) or isinstance(marks, str):
+            raise ConvscopeError(
+                f"part {name!r} of type {type(marks).__name__}",
+                "a list of marks, one for every image",
+                "put None where the part isn't seen",
+            )
     lengths = {len(marks) for marks in parts.values()}
     if len(lengths) > 1:
         raise ConvscopeError(
@@ -196,7 +203,7 @@ def _box(mark: Any, where: str, image_size: tuple[int, int], size: tuple[int, in
 
 
 def _round(point: list[int], where: str, image_size: tuple[int, int], size: tuple[int, int] | None) -> Box:
-    is_size = size is not None and len(size) == 2 and all(_is_whole(side) for side in size)
+    is_size = isinstance(size, tuple | list) and len(size) == 2 and all(_is_whole(side) for side in size)
     if size is None or not is_size or not all(0 < side <= room for side, room in zip(size, image_size)):
         raise ConvscopeError(
             f"{where}: a point, with size={size!r}",

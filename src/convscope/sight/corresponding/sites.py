@@ -7,6 +7,7 @@ from convscope.sight.corresponding.features import Site
 from convscope.sight.project import locate
 from convscope.sight.projecting.below import Below
 from convscope.sight.units.maps import units_of
+from convscope.sight.units.own_images import require_own_images
 from convscope.tape import Tape
 
 
@@ -40,7 +41,7 @@ def sites_of(
             locate(model, tape, name) if unit is None else (unit.unit_address, unit.value)
         )  # fmt: skip
         sites.append(Site(name, address, value))
-    _check_own_images(Below(tape), sites)
+    require_own_images(Below(tape), [site.value for site in sites])
     return tuple(sites), without
 
 
@@ -51,14 +52,3 @@ def _names(layers: str | list[str] | tuple[str, ...]) -> list[str]:
             f"layers={layers!r}", "'all', or names or addresses of layers", "name at least one"
         )
     return list(dict.fromkeys(names))
-
-
-def _check_own_images(below: Below, sites: list[Site]) -> None:
-    for site in sites:
-        norm = below.batch_statistics(site.value)
-        if norm is not None:
-            raise ConvscopeError(
-                f"layer {site.name}, which {norm.address} below normalises by the batch, in evaluation too",
-                "features that depend on one image alone",
-                "use running statistics (track_running_stats=True), or choose layers before it",
-            )

@@ -35,15 +35,17 @@ def aligned_cosine(
     first, second = one[1].double(), other[1].double()
     rows = max(top, other_top), min(top + first.shape[1], other_top + second.shape[1])
     columns = max(left, other_left), min(left + first.shape[2], other_left + second.shape[2])
-    norm = float(first.norm() * second.norm())
-    if norm == 0:
+    if not bool(first.any()) or not bool(second.any()):
         return None
+    first, second = first / first.abs().max(), second / second.abs().max()
+    # The root of the product of squares, not of each: a picture's cosine with itself is 1 to the last bit.
+    norm = float((first.square().sum() * second.square().sum()).sqrt())
     if rows[0] >= rows[1] or columns[0] >= columns[1]:
         return 0.0
     first = first[:, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
     second = second[:, rows[0] - other_top : rows[1] - other_top]
     second = second[:, :, columns[0] - other_left : columns[1] - other_left]
-    return float((first * second).sum()) / norm
+    return max(-1.0, min(1.0, float((first * second).sum()) / norm))
 
 
 def correlations(
@@ -59,8 +61,9 @@ def correlations(
     """
     first, second = (each.double() - each.double().mean(0) for each in (one, other))
     norms = first.norm(dim=0) * second.norm(dim=0)
-    known = norms > 0
-    return tuple(((first * second).sum(0)[known] / norms[known]).tolist())
+    # By the values themselves: a constant's differences from its mean may be rounding.
+    known = (one.amax(0) > one.amin(0)) & (other.amax(0) > other.amin(0)) & (norms > 0)
+    return tuple(((first * second).sum(0)[known] / norms[known]).clamp(-1, 1).tolist())
 
 
 def middle(values: Sequence[float | None]) -> float | None:

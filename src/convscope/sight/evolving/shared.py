@@ -6,18 +6,29 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved
 from convscope.sight.collecting.processes import Processes
 
 
 def network_of(model: nn.Module) -> nn.Module:
-    """Return the network without the wrappers of several processes or devices, and of ``torch.compile``."""
+    """Return the network without the wrappers of several processes or devices, and of ``torch.compile``.
+
+    Raises:
+        ConvscopeError: it isn't a module.
+    """
     while True:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
         else:
+            if not isinstance(model, nn.Module):
+                raise ConvscopeError(
+                    f"an object of type {type(model).__name__} as the network",
+                    "a torch.nn.Module",
+                    "pass the network that is trained",
+                )
             return model
 
 

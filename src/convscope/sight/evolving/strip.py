@@ -1,7 +1,7 @@
 """A layer's evolution as one picture: epochs from left to right, units from top to bottom.
 
 Each cell holds the projection and, to its right, the patch of the unit's strongest image; a dead unit's cell
-and what couldn't be projected are grey. Projections are shown as 0.5 + x / (2 max|x|).
+and what couldn't be projected are grey. Projections are shown as in galleries.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from PIL import Image
 
 from convscope.core.files import whole_file
 from convscope.sight.evolving.moment import Moment
-from convscope.sight.picturing.tiles import GREY, as_rgb, as_tile, signed_display, tile_of
+from convscope.sight.picturing.tiles import GREY, as_signed_tile, as_tile, tile_of
 
 _GAP = 2
 _WHITE = 255
@@ -39,15 +39,13 @@ def save_strip(moments: Sequence[Moment], number: int, path: Path) -> None:
         for column, moment in enumerate(moments):
             patch = moment.tensors.get(f"patch.{number}.{unit}")
             signed = moment.tensors.get(f"projection.{number}.{unit}")
+            empty = np.full((tile, tile, 3), GREY, np.uint8)
             shown = (
-                None if signed is None else as_rgb(signed_display(signed.float().numpy())),
-                None if patch is None else patch.numpy(),
+                empty if signed is None else as_signed_tile(signed.float().numpy(), tile),
+                empty if patch is None else as_tile(patch.numpy(), tile),
             )
             for side, picture in enumerate(shown):
-                empty = np.full((1, 1, 3), GREY, np.uint8)
                 top, left = row * down, column * across + side * tile
-                pixels[top : top + tile, left : left + tile] = as_tile(
-                    empty if picture is None else picture, tile
-                )
+                pixels[top : top + tile, left : left + tile] = picture
     with whole_file(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")

@@ -121,14 +121,7 @@ def _randomisation(
         return [None] * len(spots)
     with projector.standing_in(trial.weights):
         found = _projected(projector, trial.randomised, spots)
-    is_empty = (found.abs().amax((1, 2, 3)) == 0).tolist()
-    differences = _mean_differences(pictures, [found])
-    # Nothing comes through: as unlike the picture as can be, unless that is empty itself.
-    whole = (pictures.abs().amax((1, 2, 3)) > 0).tolist()
-    return [
-        1.0 if empty and is_whole else difference
-        for empty, is_whole, difference in zip(is_empty, whole, differences, strict=True)
-    ]
+    return _mean_differences(pictures, [found])
 
 
 def _projected(projector: Projector, run: Run, spots: Sequence[Spot]) -> Tensor:
@@ -163,8 +156,8 @@ def _masking_drop(
         drop += 1 - after / before
     random = torch.stack(drops[1:]).mean(0)
     return [
-        float(each) if float(value) > 0 else None
-        for value, each in zip(before, drops[0] - random, strict=True)
+        float(each) if float(value) > 0 and bool(picture.any()) else None
+        for value, each, picture in zip(before, drops[0] - random, pictures, strict=True)
     ]
 
 
@@ -190,12 +183,18 @@ def _activations(maps: Tensor, spots: Sequence[Spot]) -> Tensor:
 
 
 def _mean_differences(pictures: Tensor, others: Sequence[Tensor]) -> list[float | None]:
-    """1 − mean cosine for each row; None where a picture is empty, which has no direction."""
+    """1 − mean cosine for each row; None where its picture is empty, which has no direction.
+
+    Another one that is empty is as unlike the picture as can be: its cosine counts as 0.
+    """
     first = pictures.flatten(1).double()
     rest = torch.stack([other.flatten(1).double() for other in others])
     norms = rest.norm(dim=2) * first.norm(dim=1)
-    cosines = ((rest * first).sum(2) / norms).clamp(-1, 1)
+    cosines = torch.where(norms > 0, (rest * first).sum(2) / norms, 0.0).clamp(-1, 1)
+    differences = 1 - cosines.mean(0)
+    # Rounding of that size moves a cosine by its square.
+    settled = torch.where(differences <= ROUNDING**2, 0.0, differences).tolist()
     return [
-        float(1 - mean) if is_known else None
-        for mean, is_known in zip(cosines.mean(0), (norms > 0).all(0).tolist(), strict=True)
+        difference if is_known else None
+        for difference, is_known in zip(settled, (first.norm(dim=1) > 0).tolist(), strict=True)
     ]

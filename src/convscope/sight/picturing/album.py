@@ -97,7 +97,8 @@ class Layer:
         address: the convolution's operator address, or that of the module named.
         unit_address: the address whose output holds the units.
         map_size: (height, width) of the units' maps.
-        receptive_field: of a position in them; None where it has no fixed one.
+        receptive_field: of a position in them; None where it differs by position: each example's box says
+            then what is seen, the whole image where that isn't known.
         units: in order of their channels.
         sprite: where their pictures are.
         projected: None, or the reason why its units have no projections.
@@ -150,8 +151,8 @@ class Gallery(Result):
             ``window.convscopeGallery`` to the same.
         numbers: name of the safetensors file with all units' values, images, places, statistics, scores and
             profiles.
-        findings: dead, near-dead and always-on units, projections that don't depend on the image, layers
-            without projections.
+        findings: dead, near-dead, always-on and tied units, projections that don't depend on the image,
+            layers without projections.
     """
 
     rule: Rule

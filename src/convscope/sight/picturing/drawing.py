@@ -15,12 +15,9 @@ from convscope.sight.picturing.album import Example, Layer, Sprite, Unit
 from convscope.sight.picturing.kept import BlockFiles, Pictures
 from convscope.sight.picturing.places import LayerLook, Place, places_of
 from convscope.sight.picturing.sprites import Layout
-from convscope.sight.picturing.tiles import as_rgb, as_tile, signed_display
+from convscope.sight.picturing.tiles import SIGNED_DISPLAY, as_rgb, as_signed_tile, as_tile
 from convscope.sight.picturing.winners import View
 from convscope.sight.projecting.projection import Census, Scores
-from convscope.sight.projecting.projector import box_of
-
-PROJECTION_DISPLAY = "0.5 + x / (2 max|x|), each with its own maximum"
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,7 @@ class Drawing:
     @classmethod
     def of(cls, look: LayerLook, tally: Tally, census: Census | None) -> "Drawing":
         """Return how a layer is drawn."""
-        size, field = look.image_size, look.field
-        extent = max(size) if field is None else max(map(min, field.size, size))
-        layout = Layout.of(look.maps.num_units, tally.values.shape[1], extent)
+        layout = Layout.of(look.maps.num_units, tally.values.shape[1], look.extent)
         return cls(look, tally, layout, census)
 
     def put(self, view: View, images: ImageSource, pictures: Pictures) -> None:
@@ -53,8 +48,7 @@ class Drawing:
         pictures.ranks.append(view.place.rank)
         pictures.patches.append(as_tile(as_rgb(images.shown(view.patch)), self.layout.tile))
         if view.projection is not None:
-            shown = as_rgb(signed_display(view.projection))
-            pictures.projections.append(as_tile(shown, self.layout.tile))
+            pictures.projections.append(as_signed_tile(view.projection, self.layout.tile))
         pictures.num_whole += view.is_whole
 
     def layer(self, files: BlockFiles, images: ImageSource) -> Layer:
@@ -76,7 +70,7 @@ class Drawing:
                 tuple(self._files("patches")),
                 () if look.not_projected else tuple(self._files("projections")),
                 layout.tile, layout.side, layout.across, layout.per_file,
-                images.display, PROJECTION_DISPLAY,
+                images.display, SIGNED_DISPLAY,
             ),
             projected=look.not_projected,
             census=self.census,
@@ -136,8 +130,8 @@ class Drawing:
             )
 
     def _example(self, place: Place, images: ImageSource) -> Example:
-        box = box_of(self.look.field, place.position, self.look.image_size)
-        return Example(place.image, images.name(place.image), place.value, place.position, box)
+        name, box = images.name(place.image), self.look.box(place.position)
+        return Example(place.image, name, place.value, place.position, box)
 
 
 def _median(scores: Iterable[float | None]) -> float | None:

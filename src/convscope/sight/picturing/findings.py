@@ -21,7 +21,12 @@ def findings_on(layer: Layer, rule: Rule, num_images: int, template: str = "") -
         num_images: that were looked at.
         template: see :func:`~convscope.sight.judging.remarks.remarks_on`.
     """
-    return (*_silent(layer, num_images), *_constant(layer, num_images), *_remarks(layer, rule, template))
+    return (
+        *_silent(layer, num_images),
+        *_constant(layer, num_images),
+        *_tied(layer),
+        *_remarks(layer, rule, template),
+    )
 
 
 def _silent(layer: Layer, num_images: int) -> Iterator[Finding]:
@@ -54,6 +59,21 @@ def _constant(layer: Layer, num_images: int) -> Iterator[Finding]:
             "images their activation is linear",
             "expected of sigmoids and of sums without an activation; after a ReLU, its unit could do without",
             "He et al. 2015 (arXiv 1502.01852), section 2.1",
+        )  # fmt: skip
+
+
+def _tied(layer: Layer) -> Iterator[Finding]:
+    tied = [unit for unit in layer.units if len({example.value for example in unit.examples}) == 1]
+    count = sum(len(unit.examples) > 1 for unit in tied)
+    if count >= _MANY * len(layer.units):
+        yield Finding(
+            "tied-units", "advice", layer.address,
+            _counted(layer, "tied units", count, "all examples have the same activation"),
+            f"{count} of {len(layer.units)} units have the same activation in all of their examples: among "
+            "equals the images that come first are taken, not better ones",
+            "an activation that saturates, such as ReLU6, hides which is the strongest: name the module "
+            "before it in layers=[…], its normalisation for one, to rank by what the activation was given",
+            "Zeiler and Fergus 2014 (arXiv 1311.2901), section 4",
         )  # fmt: skip
 
 

@@ -17,9 +17,9 @@ from convscope.sight.picturing.places import LayerLook, Place
 from convscope.sight.projecting.crops import Cropping, Window
 from convscope.sight.projecting.holding import Frozen
 from convscope.sight.projecting.projection import Box, Scores
-from convscope.sight.projecting.projector import Projector, at_position, box_of
+from convscope.sight.projecting.projector import Projector, at_position
 
-BATCH, MOST_COPIES = 16, 8
+BATCH, MOST_COPIES = 16, 4
 
 Judgement = tuple[LayerLook, int, Scores]
 
@@ -169,7 +169,7 @@ def _judged_places(layer: LayerLook, indices: Sequence[int] | dict[int, Tensor])
 
 
 def _spot(layer: LayerLook, place: Place, window: Window) -> Spot:
-    box = box_of(layer.field, place.position, layer.image_size)
+    box = layer.box(place.position)
     moved = Box(
         box.top - window.top, box.left - window.left, box.bottom - window.top, box.right - window.left
     )

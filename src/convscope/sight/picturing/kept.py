@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from convscope.core.errors import ConvscopeError
@@ -54,8 +54,8 @@ class BlockFiles:
     count: int
 
     def done(self) -> set[int]:
-        """Return the numbers of the blocks that are there."""
-        return {number for number in range(self.count) if self._file(number).is_file()}
+        """Return the numbers of the blocks that are there, and whole."""
+        return {number for number in range(self.count) if self._is_whole(self._file(number))}
 
     def write(self, number: int, content: bytes) -> None:
         """Keep a block.
@@ -102,6 +102,17 @@ class BlockFiles:
             contents = processes.gather(self.content(number) if processes.rank == holder else None)
             content = contents[holder] if contents else None
             processes.first(lambda n=number, c=content: self.write(n, c))  # type: ignore[misc]
+
+    @staticmethod
+    def _is_whole(file: Path) -> bool:
+        """Whether a file has the length that its header says: when the power fails, it may have not."""
+        if not file.is_file():
+            return False
+        try:
+            with safe_open(file, framework="np") as opened:
+                return _KEY in (opened.metadata() or {})
+        except (OSError, SafetensorError):
+            return False
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:07d}{_SUFFIX}"

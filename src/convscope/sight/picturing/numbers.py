@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from convscope.sight.collecting.tally import Tally
@@ -38,7 +38,7 @@ def write_numbers(layers: Sequence[Layer], tallies: Sequence[Tally], folder: Pat
         found |= {"scores": _scores(layer), "profile": tally.profile.peaks[:, seen]}
         tensors |= {f"{number}.{name}": tensor.contiguous() for name, tensor in found.items()}
     names = [{"name": layer.name, "unit_address": layer.unit_address} for layer in layers]
-    save_file(tensors, folder / NUMBERS, {"layers": json.dumps(names)})
+    (folder / NUMBERS).write_bytes(save(tensors, {"layers": json.dumps(names)}))
 
 
 def _scores(layer: Layer) -> Tensor:

@@ -4,15 +4,18 @@ A block is the unit of work: of what is divided among processes, of what is kept
 what is batched. Its boundaries depend on the winners alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as attribute
 
 from convscope.sight.collecting.tally import Tally
 from convscope.sight.projecting.crops import Cropping, cropping
+from convscope.sight.projecting.projection import Box
+from convscope.sight.projecting.projector import box_of
 from convscope.sight.units.maps import UnitMaps
 from convscope.tape.receptive_field import ReceptiveField
 
-BLOCK_IMAGES, BLOCK_PLACES = 64, 4096
+BLOCK_IMAGES, BLOCK_PLACES = 64, 1024
 # Windows cost a forward pass of their own; whole images share one, and one backward pass each hardly more.
 LARGEST_WINDOW = 0.4
 
@@ -41,6 +44,7 @@ class LayerLook:
         judged: units of which scores are measured.
         image_size: (height, width) of the images.
         not_projected: why there are no projections of them; None if there are.
+        boxes: what positions see, where that differs by position and is known.
     """
 
     number: int
@@ -51,6 +55,23 @@ class LayerLook:
     judged: frozenset[int]
     image_size: tuple[int, int]
     not_projected: str | None = None
+    boxes: Mapping[tuple[int, int], Box] = attribute(default_factory=dict)
+
+    def box(self, position: tuple[int, int]) -> Box:
+        """Return the pixels that a position sees, clamped to the image; all of them if nobody knows."""
+        return self.boxes.get(position) or box_of(self.field, position, self.image_size)
+
+    @property
+    def extent(self) -> int:
+        """The longest side in pixels that a picture of what a unit sees can have."""
+        if self.boxes:
+            return max(max(box.height, box.width) for box in self.boxes.values())
+        return extent_of(self.field, self.image_size)
+
+
+def extent_of(field: ReceptiveField | None, image_size: tuple[int, int]) -> int:
+    """Return the longest side in pixels of what a position sees."""
+    return max(image_size) if field is None else max(map(min, field.size, image_size))
 
 
 # Seven parameters: they are the fields of what it returns, or what these are made of.

@@ -4,7 +4,7 @@ A layer that can't be keeps its patches and statistics, with the reason; it does
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,14 @@ from convscope.core.errors import ConvscopeError
 from convscope.sight.collecting.tally import Tally
 from convscope.sight.images import ImageSource
 from convscope.sight.picturing.drawing import Drawing
-from convscope.sight.picturing.places import layer_look
+from convscope.sight.picturing.places import extent_of, layer_look
+from convscope.sight.picturing.sprites import Layout
 from convscope.sight.projecting.below import Below
 from convscope.sight.projecting.choice import chosen_rule
-from convscope.sight.projecting.projection import Rule
+from convscope.sight.projecting.projection import Box, Rule
 from convscope.sight.projecting.projector import for_model, projecting
 from convscope.sight.units.maps import UnitMaps, units_of
+from convscope.sight.units.own_images import require_own_images
 from convscope.tape import Tape
 from convscope.tape.receptive_field import ReceptiveField
 
@@ -48,14 +50,35 @@ class Plan:
     fields: Mapping[int, ReceptiveField | None]
     image_size: tuple[int, int]
 
-    def drawings(self, tallies: Mapping[str, Tally], num_judged: int | None) -> list[Drawing]:
-        """Return how the layers are drawn, after the scan."""
+    def check_top(self, top: int) -> None:
+        """Refuse more images per unit than sprites have room for, before anything is run.
+
+        Raises:
+            ConvscopeError: they have none in one of the layers.
+        """
+        for unit in self.units:
+            Layout.of(unit.num_units, top, extent_of(self.fields.get(unit.value), self.image_size))
+
+    def drawings(
+        self,
+        tallies: Mapping[str, Tally],
+        num_judged: int | None,
+        boxes: Mapping[int, Mapping[tuple[int, int], Box]] | None = None,
+    ) -> list[Drawing]:
+        """Return how the layers are drawn, after the scan.
+
+        Args:
+            tallies: what it found.
+            num_judged: of how many units of a layer scores are measured; None for all.
+            boxes: what positions see, where that differs by position, by the layers' values.
+        """
         found = []
         for number, (unit, reason) in enumerate(zip(self.units, self.not_projected, strict=True)):
             tally, field = tallies[unit.unit_address], self.fields.get(unit.value)
             look = layer_look(
                 number, unit, field, tally, self.image_size, num_judged if reason is None else 0, reason
             )
+            look = replace(look, boxes=(boxes or {}).get(unit.value, {}))
             census = self.below.census(unit.value, self.rule) if reason is None else None
             found.append(Drawing.of(look, tally, census))
         return found
@@ -78,7 +101,7 @@ def plan(
             projected by the rule asked for.
     """
     below = Below(tape)
-    _check_batch_statistics(below, units)
+    require_own_images(below, [unit.value for unit in units])
     sample = for_model(model, images.sample())
     every = [unit.value for unit in units_of(tape)[0]] or [unit.value for unit in units]
     suited, why = chosen_rule(below, every)
@@ -117,15 +140,3 @@ def _reasons(
                     found[address] = error
     reasons = (found.get(unit.unit_address) for unit in units)
     return tuple(None if error is None else f"{error.given}; {error.action}" for error in reasons)
-
-
-def _check_batch_statistics(below: Below, units: tuple[UnitMaps, ...]) -> None:
-    """Refuse units whose activations depend on the other images of a batch."""
-    for unit in units:
-        norm = below.batch_statistics(unit.value)
-        if norm is not None:
-            raise ConvscopeError(
-                f"layer {unit.name}, which {norm.address} below normalises by the batch, in evaluation too",
-                "activations that depend on one image alone",
-                "use running statistics (track_running_stats=True), or choose layers before it",
-            )

@@ -1,22 +1,27 @@
 """Where a gallery keeps what is done until it is whole: ``NAME.partial`` beside it.
 
 In it lie a folder for the scan, and one for the blocks of the second look; their names tell what they depend
-on, so that another request begins anew beside them. All go when the gallery is there.
+on, so that another request begins anew beside them. The gallery's files are written there, too, so that a run
+that is killed leaves nothing elsewhere. All go when the gallery is there.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from convscope.core.errors import ConvscopeError
-from convscope.core.files import check_replaceable
+from convscope.core.files import check_replaceable, whole_folder
 from convscope.sight.collecting.tally import Tally
 
-FORMAT = 1  # of the blocks' files; to be raised when the same request gives other pictures
-_PREFIXES = ("scan-", "blocks-")
+FORMAT = 2  # of the blocks' files; to be raised when the same request gives other pictures
+_WHOLE = "gallery"
+_PREFIXES = ("scan-", "blocks-", _WHOLE)
 
 
 class WorkingFolder:
@@ -26,11 +31,12 @@ class WorkingFolder:
         out: the gallery's folder.
 
     Attributes:
+        out: the gallery's folder.
         path: of the working folder.
     """
 
     def __init__(self, out: Path) -> None:
-        final = out.resolve()
+        self.out, final = out, out.resolve()
         self.path = final.parent / f"{final.name}.partial"
 
     def check(self) -> None:
@@ -63,6 +69,31 @@ class WorkingFolder:
                 "choose another place for the gallery",
             ) from error
         return folder
+
+    @contextmanager
+    def whole(self) -> Iterator[Path]:
+        """Yield a folder for the gallery's files; it takes the gallery's place if the block ends well.
+
+        Raises:
+            ConvscopeError: they can't be written; the disk may be full. What is done stays.
+        """
+        folder = self.path / _WHOLE
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+            with whole_folder(self.out) as final:
+                for file in sorted(folder.iterdir()):
+                    shutil.move(file, final)
+        except (OSError, SafetensorError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConvscopeError(
+                f"gallery {str(self.out)!r} can't be written ({reason})",
+                "room for its pictures and numbers",
+                f"what is done is kept in {str(self.path)!r}: make room and start again",
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self) -> None:
         """Delete it with all that is in it."""

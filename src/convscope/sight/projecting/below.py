@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from convscope.core.errors import ConvscopeError
-from convscope.sight.projecting.activations import has_gate, is_relu
+from convscope.sight.projecting.activations import EXTREMES, has_gate, is_relu
 from convscope.sight.projecting.frozen import Freezing
 from convscope.sight.projecting.holding import HoldPoint, held_fields, hold_points
 from convscope.sight.projecting.linear import is_linear
@@ -23,12 +23,12 @@ from convscope.tape.receptive_field import ReceptiveField, receptive_fields
 Role = Literal["relu", "gate", "frozen", "switch", "identity", "linear", "none"]
 """``relu``: the rule replaces its backward; ``gate``: another activation x · gate(x); ``frozen``: a product,
 quotient, norm or choice whose gate, denominator, statistics or condition is a recorded switch; ``switch``: a
-max-pool; ``identity``: local response normalisation; ``linear``: its backward doesn't depend on the image;
-``none``: there is no rule for it."""
+max-pool, or a maximum of several maps; ``identity``: local response normalisation; ``linear``: its backward
+doesn't depend on the image; ``none``: there is no rule for it."""
 
 _SWITCHES = {
     "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "fractional_max_pool2d", "max", "amax", "min", "amin", "maximum", "minimum", "topk", "sort", "gather",
+    "fractional_max_pool2d", "max", "amax", "min", "amin", "topk", "sort", "gather",
 }  # fmt: skip
 _NORMS = {"layer_norm", "group_norm", "_fused_rms_norm", "convscope_normalise", "glu"}
 SQUASHES = {"sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "softplus"}
@@ -209,10 +209,12 @@ class Below:
     def _role(self, call: OperatorCall) -> Role:
         if is_relu(self.origins, call):
             return "relu"
-        if self._is_local_response_norm(call):
-            return "identity"
         if has_gate(self.origins, call) or self.freezing.is_written_out(call):
             return "gate"
+        if self._is_local_response_norm(call):
+            return "identity"
+        if call.op in EXTREMES:
+            return self._role_of_extreme(call)
         if self.freezing.is_choice(call):
             return "gate" if self.freezing.is_own_choice(call) else "frozen"
         if self.freezing.places(call) or self._normalises(call):
@@ -220,6 +222,12 @@ class Below:
         if call.op in _SWITCHES:
             return "switch"
         return "linear" if is_linear(self.origins, call) else "none"
+
+    def _role_of_extreme(self, call: OperatorCall) -> Role:
+        """Of a maximum or minimum that isn't a ReLU: of maps, of one and itself, or with constants."""
+        if self.freezing.is_own_extreme(call):
+            return "gate"
+        return "switch" if len(self.origins.places(call)) > 1 else "none"
 
     def _normalises(self, call: OperatorCall) -> bool:
         """Whether it has statistics of its own input."""

@@ -6,6 +6,10 @@ that padding puts at the window's inner edges lie outside of everything that the
 
 All windows of a layer have one size, so that they can be batched: the smallest which holds a receptive
 field from any place of the grid, and which, pushed against the image's far border, still lies on the grid.
+
+Limits: maps whose far margin was cut off have no place in a window for some of their last positions; where
+maps are added to coordinates, embeddings or masks of the whole map, windows get others. Whoever uses windows
+compares the unit's activation with the whole image's.
 """
 
 from collections.abc import Sequence
@@ -74,12 +78,13 @@ class Cropping:
 
     def _length(self, axis: int) -> int:
         size, stride, whole = self.field.size[axis], self.field.stride[axis], self.image_size[axis]
-        shortest = size + stride - 1
+        shortest = size + max(self.field.offset[axis], 0) + stride - 1
         return min(whole, shortest + (whole - shortest) % stride)
 
     def _start(self, axis: int, place: int) -> tuple[int, int]:
         stride = self.field.stride[axis]
-        seen_from = self.field.offset[axis] + place * stride
+        # Of a map whose margin is cut off, a window's own margin must be cut off, too.
+        seen_from = min(self.field.offset[axis], 0) + place * stride
         last = self.image_size[axis] - self._length(axis)
         start = min(max(seen_from // stride * stride, 0), last)
         return start, place - start // stride

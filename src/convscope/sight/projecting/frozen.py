@@ -20,10 +20,11 @@ Limits: of two image-dependent factors of one shape neither of which is known to
 none is frozen; such a product has no rule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from convscope.sight.projecting.activations import bounds
+from convscope.sight.projecting.activations import EXTREMES, bounds
 from convscope.sight.projecting.origins import SHIFTS, Origins
 from convscope.tape import OperatorCall
 
@@ -81,8 +82,8 @@ class Freezing:
         places = self.places(call)
         if len(places) != 1 or call.op not in ("mul", "mul_", "div", "div_"):
             return False
-        root = self.origins.within(call.inputs[1 - places[0]])
-        return self.origins.is_elementwise(call.inputs[places[0]], root)
+        roots = self.origins.multiples(call.inputs[1 - places[0]])
+        return any(self.origins.is_elementwise(call.inputs[places[0]], root) for root in roots)
 
     def is_choice(self, call: OperatorCall) -> bool:
         """Whether a call picks by a condition which depends on the image: a recorded switch."""
@@ -96,8 +97,17 @@ class Freezing:
         condition = call.tensor("condition" if call.op == "where" else "mask")
         names = ("self", "other") if call.op == "where" else ("self", "value")
         kept = [value for name in names if (value := call.tensor(name)) is not None]
-        roots = {self.origins.within(value) for value in kept if self.origins.depends(value)}
-        return condition is not None and len(roots) == 1 and self.origins.is_elementwise(condition, *roots)
+        roots = self._common_roots([value for value in kept if self.origins.depends(value)])
+        return condition is not None and any(self.origins.is_elementwise(condition, root) for root in roots)
+
+    def is_own_extreme(self, call: OperatorCall) -> bool:
+        """Whether a maximum or minimum is of multiples of one value: an activation such as max(x, x / 10)."""
+        return call.op in EXTREMES and bool(self._common_roots(call.inputs))
+
+    def _common_roots(self, values: Sequence[int]) -> set[int]:
+        """What all of some values are constant multiples of."""
+        roots = [set(self.origins.multiples(value)) for value in values]
+        return set.intersection(*roots) if roots else set()
 
     def _gate(self, call: OperatorCall, factors: tuple[int, int]) -> tuple[int, ...]:
         if not set(factors) <= set(self.origins.places(call)):

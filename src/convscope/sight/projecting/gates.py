@@ -12,7 +12,8 @@ Hardswish             min(max(x + 3, 0), 6) / 6
 Mish                  tanh(softplus(x))
 ReLU6, hardtanh       φ(x) / x: 1 inside the bounds, bound / x outside
 leaky, P- and RReLU   1 for x > 0, else the slope
-ELU, CELU, SELU       φ(x) / x, at 0 its limit, the slope there
+ELU, CELU, SELU       φ(x) / x, at 0 its limit, the slope there; in place, x is read off φ(x), so that it
+                      ends at −17 in float32
 shrinkages            φ(x) / x: 0 inside, 1 (hard) or 1 − λ / |x| (soft) outside
 threshold to 0        1[x > threshold]
 tanh                  tanh(x) / x; x is read off tanh(x), so that it ends at 9 in float32
@@ -81,7 +82,8 @@ def _rrelu(
 
 def _elu(alpha: float, scale: float, input_scale: float, is_result: bool, x: Tensor) -> Tensor:
     if is_result:
-        negative = torch.log1p(x / (alpha * scale)) / input_scale
+        nearly_one = 1 - torch.finfo(x.dtype).eps / 2
+        negative = torch.log1p((x / (alpha * scale)).clamp(min=-nearly_one)) / input_scale
         value, x = x, torch.where(x > 0, x / scale, negative)
     else:
         value = torch.where(x > 0, x * scale, alpha * scale * torch.expm1(x * input_scale))

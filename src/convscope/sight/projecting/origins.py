@@ -20,6 +20,8 @@ VIEWS = {
     "contiguous", "roll", "flip",
 }  # fmt: skip
 _SCALES = {"mul", "mul_", "div", "div_"}
+_COPIES = {"clone", "_to_copy", "contiguous"}
+_MULTIPLES = _SCALES | _COPIES | {"neg", "neg_"}
 SHIFTS = {"add", "add_", "sub", "sub_", "rsub"}
 _ELEMENTWISE = _SCALES | SHIFTS | {
     "sigmoid", "hardsigmoid", "tanh", "softplus", "exp", "log", "log1p", "erf", "neg", "pow", "square",
@@ -68,9 +70,16 @@ class Origins:
             value = before
         return value
 
+    def multiples(self, value: int) -> list[int]:
+        """Return the values that this one is a constant multiple of, element by element; itself first."""
+        found = [value]
+        while (before := self._one_before(found[-1], _MULTIPLES)) is not None:
+            found.append(before)
+        return found
+
     def unviewed(self, value: int) -> int:
         """Return the value that this one is a view or a repetition of."""
-        while (before := self._one_before(value, VIEWS - {"clone", "_to_copy", "contiguous"})) is not None:
+        while (before := self._one_before(value, VIEWS - _COPIES)) is not None:
             value = before
         return value
 

@@ -71,6 +71,9 @@ class Census:
 class Scores:
     """How far a projection can be trusted; None for what wasn't computed.
 
+    An empty projection has no scores. One that is compared with an empty one (a turned image that doesn't
+    activate the unit, random weights through which nothing comes) has a cosine of 0 to that.
+
     Attributes:
         selectivity: 1 − mean cosine between the projection and those of random positive seeds over all
             channels at the same position; near 0 the picture isn't about this unit.
@@ -99,7 +102,7 @@ class Projection(Result):
 
     Attributes:
         image: signed, ``(height, width, channels)`` of the whole input, on the CPU; zero outside ``box``
-            when the receptive field is finite. Shown as 0.5 + x / (2 max|x|).
+            when the receptive field is finite. Shown by :func:`convscope.sight.as_picture`.
         rule: see :data:`Rule`.
         rule_reason: why this rule was chosen; None where it was asked for.
         address: where the unit is read: a module call or an operator call.

@@ -65,14 +65,14 @@ class Projector:
         One run serves them all, as far as the last; its graph is kept as long as any of the maps.
         """
         leaves = images.detach().clone().requires_grad_()
-        maps = self._probe.run_through(addresses, leaves)
+        maps = self._probe.run_through(addresses, self._given(leaves))
         self._runs[leaves] = self._probe.attribution.run
         return leaves, maps
 
     def forward(self, address: str, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         """Return the images as the start of a graph, and the units' maps at ``address``."""
         leaves = images.detach().clone().requires_grad_()
-        maps = self._probe.run_until(address, leaves)
+        maps = self._probe.run_until(address, self._given(leaves))
         self._runs[leaves] = self._probe.attribution.run
         return leaves, maps
 
@@ -146,6 +146,11 @@ class Projector:
     def holding(self, frozen: Frozen) -> AbstractContextManager[None]:
         """Return a context in whose runs, forward and backward, such values stand in for the runs' own."""
         return self._book.holding(frozen)
+
+    def _given(self, leaves: Tensor) -> Tensor:
+        """A copy within the graph: a network may write into the images that it is given."""
+        with self._probe.paused():
+            return leaves.clone()
 
     def _not_differentiable(self, leaves: Tensor) -> ConvscopeError:
         if self._has_reentrant_checkpoint(leaves):

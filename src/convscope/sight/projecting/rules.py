@@ -157,7 +157,7 @@ class RuleBook:
             limits = bounds(call.op, call.arguments) if call.op in CLAMPS else None
             if limits is not None:
                 return Change(call.op, kind="clamp", bounds=limits)
-            written_out = cut or self.below.freezing.is_choice(call)
+            written_out = cut or call.op in EXTREMES or self.below.freezing.is_choice(call)
             return Change(call.op, cut, "rectify") if written_out else None
         is_norm_of_its_own = call.op == "convscope_normalise"
         return Change(call.op, cut) if role == "frozen" and not is_norm_of_its_own else None

@@ -102,5 +102,7 @@ def _place(region: Tensor, start: list[int], whole: Tensor) -> None:
     (top, left), (height, width) = start, whole.shape[1:]
     rows = slice(max(top, 0), min(top + region.shape[1], height))
     columns = slice(max(left, 0), min(left + region.shape[2], width))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return  # it sees nothing but padding
     kept = region[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     whole[:, rows, columns] = kept

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 from convscope.core.errors import ConvscopeError
 from convscope.sight.sources.items import Items, Numbered
@@ -39,6 +39,13 @@ def _gives_images(source: Any) -> bool:
     return True
 
 
+def _shuffles(loader: DataLoader[Any]) -> bool:
+    """Whether a loader chooses an order itself; an iterable data set, such as webdataset's, has its own."""
+    return not isinstance(loader.dataset, IterableDataset) and not isinstance(
+        loader.sampler, SequentialSampler
+    )
+
+
 def check_source(source: Any) -> None:
     """Refuse what can't be looked at twice in the same order, before anything is run.
 
@@ -59,7 +66,7 @@ def check_source(source: Any) -> None:
             "a tensor, a Dataset, a list, or a loader: the winners are looked at a second time",
             "pass list(images) or the Dataset itself",
         )
-    elif isinstance(source, DataLoader) and not isinstance(source.sampler, SequentialSampler):
+    elif isinstance(source, DataLoader) and _shuffles(source):
         raise ConvscopeError(
             "images from a loader that shuffles", "the same order each time", "make it with shuffle=False"
         )

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.probe import Probe, Visit
-from convscope.sight.stems.diagnosis import Aliasing, Spread
 from convscope.sight.stems.pointwise import Chain
 from convscope.sight.stems.response import share_beyond
 from convscope.sight.stems.spectrum import Power, is_resolved, power
 from convscope.sight.stems.strided import Strided
+from convscope.sight.stems.strides import Aliasing, Spread
 
 MACS = 4 * 10**10
 """What one operator may spend on its dense maps."""

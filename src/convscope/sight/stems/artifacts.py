@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from convscope.probe import probing
 from convscope.sight.projecting.projector import strongest
-from convscope.sight.stems.diagnosis import Lattice
 from convscope.sight.stems.lattice import LEAST, Peaks, Period, lattice_peaks
+from convscope.sight.stems.strides import Lattice
 from convscope.sight.units.maps import UnitMaps
 from convscope.tape.receptive_field import ReceptiveField
 

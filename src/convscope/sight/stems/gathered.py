@@ -41,18 +41,20 @@ class Gathered:
         """Take a batch into account.
 
         Raises:
-            ConvscopeError: an activation is NaN.
+            ConvscopeError: an activation is NaN or infinite.
         """
-        peaks = maps.amax((2, 3)).to("cpu", torch.float64)
-        if bool(peaks.isnan().any()):
-            row, unit = peaks.isnan().nonzero()[0].tolist()
+        peaks, lows = (found.to("cpu", torch.float64) for found in (maps.amax((2, 3)), maps.amin((2, 3))))
+        infinite = ~(peaks.isfinite() & lows.isfinite())
+        if bool(infinite.any()):
+            row, unit = infinite.nonzero()[0].tolist()
+            shown = "NaN" if bool(peaks[row, unit].isnan()) else "infinite"
             raise ConvscopeError(
-                f"unit {unit} of the first convolution, which is NaN in image {indices[row]}",
-                "activations that are numbers",
+                f"unit {unit} of the first convolution, which is {shown} in image {indices[row]}",
+                "activations that are finite numbers",
                 "look for NaN or infinite weights, or run in a wider dtype",
             )
         self.maximum = torch.maximum(self.maximum, peaks.amax(0))
-        self.minimum = torch.minimum(self.minimum, maps.amin((0, 2, 3)).to("cpu", torch.float64))
+        self.minimum = torch.minimum(self.minimum, lows.amin(0))
         self.num_images += len(pixels)
         self.num_pixels += pixels.numel()
         self.squares += float(pixels.double().square().sum())

@@ -3,8 +3,9 @@
 import math
 
 from convscope.core.finding import Evidence, Finding
-from convscope.sight.stems.diagnosis import Aliasing, Stem
+from convscope.sight.stems.diagnosis import Stem
 from convscope.sight.stems.filter_symptoms import SOURCE
+from convscope.sight.stems.strides import Aliasing
 
 ALIASED = 0.25
 """Half of the filters lose more: random filters on images with 1/f spectra lose 0.40 with 11×11 and stride 4,
@@ -25,8 +26,9 @@ def aliased(stem: Stem) -> Finding | None:
     """The first convolution's stride is too large for its filters."""
     if stem.aliased_share is None or stem.aliased_share <= ALIASED:
         return None
-    vertical, horizontal = stem.stride
-    what_if = [(what.stride[0], what.aliased_share or 0.0) for what in stem.what_if]
+    what_if = [
+        (_times(what.stride), what.aliased_share) for what in stem.what_if if what.aliased_share is not None
+    ]
     others = ", ".join(f"stride {stride}: {share:.2f}" for stride, share in what_if)
     own = next((each for each in stem.operators if each.address == stem.address), None)
     return Finding(
@@ -40,7 +42,7 @@ def aliased(stem: Stem) -> Finding | None:
             *_with_blur(own),
         ),
         f"half of the filters lose more than {stem.aliased_share:.0%} of their energy to false frequencies "
-        f"at stride {vertical}×{horizontal} (the same filters with {others})",
+        f"at stride {_times(stem.stride)} (the same filters with {others})",
         f"use a smaller stride and smaller filters, or {_blur(own)} before subsampling",
         SOURCE + "section 4.1: 11×11 with stride 4 became 7×7 with stride 2",
         effect=stem.aliased_share / ALIASED,
@@ -82,7 +84,7 @@ def lattice(stem: Stem) -> Finding | None:
     if not found:
         return None
     worst = max(found, key=lambda each: each.ratio or 0.0)
-    period = "×".join(map(str, worst.period))
+    period = _times(worst.period)
     return Finding(
         "lattice-artifacts", "advice", worst.address,
         tuple(
@@ -128,7 +130,18 @@ def _with_blur(operator: Aliasing | None) -> tuple[Evidence, ...]:
 
 
 def _blur(operator: Aliasing | None) -> str:
-    """The blur that was measured, in words."""
-    step = max(operator.stride) if operator else 2
+    """The blur that was measured, in words: it reaches along an axis as far as the stride there."""
+    strides = operator.stride if operator else (2, 2)
+    named = [(axis, _taps(step)) for axis, step in zip(("down", "across"), strides) if step > 1]
+    if len({taps for _, taps in named}) == 1 and len(named) == 2:
+        return f"a blur by {named[0][1]} along each axis"
+    return "a blur by " + " and ".join(f"{taps} {axis} the image" for axis, taps in named)
+
+
+def _taps(step: int) -> str:
     row = [math.comb(2 * step - 2, tap) for tap in range(2 * step - 1)]
-    return f"a blur by [{' '.join(map(str, row))}] / {sum(row)} along each axis"
+    return f"[{' '.join(map(str, row))}] / {sum(row)}"
+
+
+def _times(sizes: tuple[int, int]) -> str:
+    return "×".join(map(str, sizes))

@@ -1,7 +1,9 @@
 """The network's answer while images are transformed."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,3 +70,22 @@ class Answers:
             )
             for kind, steps in self._kinds.items()
         )
+
+
+def checked_labels(labels: Sequence[int] | None) -> Sequence[int] | None:
+    """Return classes as whole numbers, whatever holds them; None stays None.
+
+    Raises:
+        ConvscopeError: they aren't several whole numbers.
+    """
+    if labels is None:
+        return None
+    given = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else labels
+    whole = isinstance(given, Sequence) and not isinstance(given, str)
+    if not whole or not all(isinstance(each, Integral) and not isinstance(each, bool) for each in given):
+        raise ConvscopeError(
+            f"labels of type {type(labels).__name__}, not all of them whole numbers",
+            "the number of its class, from 0, for every image",
+            "give them in the images' order, or leave them out",
+        )
+    return [int(each) for each in given]

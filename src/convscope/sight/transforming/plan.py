@@ -1,8 +1,9 @@
 """Which transformations are measured, on how many images."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import get_args
 
 from convscope.core.errors import ConvscopeError
@@ -46,6 +47,7 @@ class InvariancePlan:
             >>> [step.amount for step in InvariancePlan().steps((16, 16))["translation"]]
             [-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0]
         """
+        self._check_direction()
         self._check(size)
         translation = _doubling(size[0] * TRANSLATIONS) if self.translation is None else self.translation
         amounts: dict[Kind, tuple[float, ...]] = {
@@ -61,14 +63,18 @@ class InvariancePlan:
 
     def _check(self, size: tuple[int, int]) -> None:
         for name, amounts in (
-            ("translation", self.translation or ()),
+            ("translation", () if self.translation is None else self.translation),
             ("scale", self.scale),
             ("rotation", self.rotation),
         ):
+            if not isinstance(amounts, Sequence) or isinstance(amounts, str):
+                raise ConvscopeError(
+                    f"{name}={amounts!r}", "several finite numbers, as a tuple", f"{name}=(1, 2), say"
+                )
             for amount in amounts:
-                if not isinstance(amount, int | float) or not math.isfinite(amount):
+                if not isinstance(amount, Real) or not math.isfinite(amount):
                     raise ConvscopeError(f"{name} by {amount!r}", "finite numbers", "leave it out")
-        if self.translation == () and not self.scale and not self.rotation:
+        if self.translation is not None and not (self.translation or self.scale or self.rotation):
             raise ConvscopeError("no transformations", "amounts of one kind at least", "give some")
         if any(not factor >= 0.05 for factor in self.scale):
             raise ConvscopeError(f"scale={self.scale}", "factors from 0.05", "1 leaves the image as it is")
@@ -83,12 +89,16 @@ class InvariancePlan:
             raise ConvscopeError(
                 f"border={self.border!r}", f"one of {', '.join(get_args(Border))}", "choose one"
             )
-        if len(self.direction) != 2 or not all(map(math.isfinite, self.direction)) or not any(self.direction):
-            raise ConvscopeError(f"direction={self.direction!r}", "(y, x), not both 0", "(1, 0) is downwards")
         if self.num_images is not None and (not isinstance(self.num_images, int) or self.num_images < 1):
             raise ConvscopeError(
                 f"num_images={self.num_images!r}", "a whole number from 1, or None", "32, say"
             )
+
+    def _check_direction(self) -> None:
+        given = self.direction
+        is_pair = isinstance(given, Sequence) and len(given) == 2 and all(isinstance(d, Real) for d in given)
+        if not is_pair or not all(map(math.isfinite, given)) or not any(given):
+            raise ConvscopeError(f"direction={given!r}", "(y, x), not both 0", "(1, 0) is downwards")
 
 
 def _doubling(furthest: float) -> tuple[float, ...]:

@@ -16,11 +16,14 @@ function field(path, text, title) {
 }
 
 function significant(value) {
-  return typeof value === "number" ? Number(value.toPrecision(3)).toString().replace("-", "−") : "–";
+  return typeof value === "number" ? Number(value.toPrecision(3)).toString().replaceAll("-", "−") : "–";
 }
 
 function percent(value) {
   if (typeof value !== "number") return "–";
+  if (value === 0 || value === 1) return `${100 * value} %`;
+  if (value < 0.00005) return "< 0.01 %"; // what isn't nothing doesn't look like nothing
+  if (value >= 0.9995) return "> 99.9 %";
   return `${(100 * value).toFixed(value > 0 && value < 0.01 ? 2 : 1)} %`;
 }
 
@@ -75,23 +78,45 @@ function pictures(layer, unit, show) {
   return both;
 }
 
-// A score with its meaning for those who hover, marked where it speaks against the picture.
-function scoreMark(score, entry, path) {
-  const value = entry.unit.scores[score.name];
-  const doubted = entry.standing.includes(score.letter.toUpperCase());
-  const made = element("span", doubted ? "score doubted" : "score");
-  const verdict = doubted ? `Don’t trust this picture too far: it ${score.doubt}. ` : "";
-  const title = `${verdict}${score.name.replace("_", " ")}: ${score.meaning}${value === null ? " (not measured)" : ""}`;
+// A number under its name, with its meaning for those who hover.
+function labelled(path, name, label, text, title) {
+  const made = element("span", "labelled");
   made.title = title;
-  made.append(element("small", "", score.label), field(`${path}.scores.${score.name}`, significant(value), title));
+  made.append(element("small", "", label), field(`${path}.${name}`, text, title));
   return made;
 }
 
-function scoreRow(entry, path) {
-  const made = element("span", "scores");
-  if (entry.unit.scores) made.append(...SCORES.map((score) => scoreMark(score, entry, path)));
-  else made.append(element("small", "quiet", "scores not measured"));
+// A score, marked where it speaks against the picture.
+function scoreMark(score, entry, path) {
+  const value = entry.unit.scores[score.name];
+  const doubted = entry.standing.includes(score.letter.toUpperCase());
+  const verdict = doubted ? `Don’t trust this picture too far: it ${score.doubt}. ` : "";
+  const title = `${verdict}${score.name.replace("_", " ")}: ${score.meaning}${value === null ? " (not measured)" : ""}`;
+  const made = labelled(path, `scores.${score.name}`, score.label, significant(value), title);
+  made.classList.toggle("doubted", doubted);
   return made;
+}
+
+// Two rows of four: what the unit does in the data, and how far its picture can be trusted.
+function cardNumbers(entry, path) {
+  const made = element("span", "numbers");
+  for (const { name, label, write, meaning } of STATISTICS.slice(0, 4))
+    made.append(labelled(path, name, label, write(entry.unit[name]), meaning));
+  if (entry.unit.scores) made.append(...SCORES.map((score) => scoreMark(score, entry, path)));
+  else made.append(element("small", "unscored", "its pictures weren’t scored"));
+  return made;
+}
+
+// What the names on a card mean, for those who can't hover.
+function legend() {
+  const lines = [...STATISTICS.slice(0, 4), ...SCORES].map(({ label, meaning }) => [label, meaning]);
+  return [...lines, ["⚠", "a score speaks against the picture"]].map(([label, meaning]) => explained(label, meaning));
+}
+
+function explained(label, meaning) {
+  const line = element("div");
+  line.append(element("dt", "", label), element("dd", "", meaning));
+  return line;
 }
 
 const KINDS = [
@@ -101,26 +126,32 @@ const KINDS = [
 ];
 
 function cardHead(entry, path) {
-  const { unit } = entry;
   const head = element("span", "head");
   const name = element("b", "", "unit ");
-  name.append(field(`${path}.index`, String(unit.index), "channel"));
+  name.append(field(`${path}.index`, String(entry.unit.index), "channel"));
+  head.append(name);
   const doubts = doubtsOf(entry.standing);
   if (doubts.length) {
     const mark = element("span", "doubt", "⚠");
-    mark.title = `Don’t trust this picture too far: it ${doubts.map((score) => score.doubt).join(", it ")}.`;
-    mark.setAttribute("role", "img");
-    mark.setAttribute("aria-label", mark.title);
-    name.append(" ", mark);
+    mark.title = doubtWords(doubts);
+    head.append(mark);
   }
-  for (const [label, holds] of KINDS) if (holds(entry)) name.append(" ", element("span", "kind-mark", label));
-  const facts = element("span", "facts-short");
-  if (!unit.dead) {
-    facts.append("≤ ", field(`${path}.maximum`, significant(unit.maximum), "largest activation in the data"),
-      " · ", field(`${path}.active_images`, percent(unit.active_images), "images in which it is positive somewhere"));
-  }
-  head.append(name, facts);
+  for (const [label, holds] of KINDS) if (holds(entry)) head.append(element("span", "kind-mark", label));
   return head;
+}
+
+function doubtWords(doubts) {
+  return `Don’t trust this picture too far: it ${doubts.map((score) => score.doubt).join(", it ")}.`;
+}
+
+// What a screen reader says of a card: a button's parts have no voice of their own.
+function spoken(gallery, entry) {
+  const { unit } = entry;
+  if (unit.dead) return `unit ${unit.index}: dead, never positive in ${gallery.num_images} images`;
+  const kinds = KINDS.filter(([, holds]) => holds(entry)).map(([label]) => `${label}, `).join("");
+  const words = `unit ${unit.index}: ${kinds}largest activation ${significant(unit.maximum)}, active in ${percent(unit.active_images)} of the images`;
+  const doubts = doubtsOf(entry.standing);
+  return doubts.length ? `${words}. ${doubtWords(doubts)}` : words;
 }
 
 function makeCard(gallery, number, entry, show) {
@@ -128,11 +159,14 @@ function makeCard(gallery, number, entry, show) {
   const made = element("button", entry.unit.dead ? "unit-card dead" : "unit-card");
   made.type = "button";
   made.tabIndex = -1;
+  made.setAttribute("aria-label", spoken(gallery, entry));
   made.append(cardHead(entry, path));
   if (entry.unit.dead) {
-    const words = element("span", "never", "never positive in ");
+    const words = element("span", "", "never positive in ");
     words.append(field("num_images", gallery.num_images.toLocaleString("en"), "images that were looked at"), " images");
-    made.append(words);
-  } else made.append(pictures(gallery.layers[number], entry.unit, show), scoreRow(entry, path));
+    const around = element("span", "never");
+    around.append(words);
+    made.append(around);
+  } else made.append(pictures(gallery.layers[number], entry.unit, show), cardNumbers(entry, path));
   return made;
 }

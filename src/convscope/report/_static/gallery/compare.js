@@ -13,10 +13,10 @@ function comparedFacts(layer, number) {
   add("Units", "num_units", layer.num_units.join(" → "), "channels");
   add("Dead", "num_dead", layer.num_dead.join(" → "), "units that are positive nowhere");
   add("Near-dead", "num_near_dead", layer.num_near_dead.join(" → "), "units that are positive in few images");
-  add("Correlation", "median_correlation", significant(layer.median_correlation), "of partners, median");
-  add("Chance", "chance", significant(layer.chance), "what units that have nothing to do with one another reach");
+  add("Median correlation", "median_correlation", significant(layer.median_correlation), "of partners, median");
+  add("By chance", "chance", significant(layer.chance), "correlation that units which have nothing to do with one another exceed one time in twenty");
   add("Matched", "share_matched", percent(layer.share_matched), "units whose partner is like them above chance");
-  add("Overlap", "median_overlap", percent(layer.median_overlap), "of the strongest images, median");
+  add("Median overlap", "median_overlap", percent(layer.median_overlap), "of the strongest images, median");
   if (layer.aliased_shares) add("Aliased", "aliased_shares", layer.aliased_shares.map(percent).join(" → "), "energy folded into false frequencies, median filter");
   return [list, element("p", "census", `Partners by ${layer.by}: ${layer.reason}`)];
 }
@@ -38,6 +38,8 @@ function startComparison() {
     open = position;
     at("unit-detail").replaceChildren(...pairDetail(sides, layer, listed[position], shows));
     if (!dialog.open) dialog.showModal();
+    at("unit-previous").disabled = !listed[position - 1];
+    at("unit-next").disabled = !listed[position + 1];
     dialog.scrollTop = 0;
   }
 
@@ -49,7 +51,7 @@ function startComparison() {
       .map((place) => ({ place, pair: pairs[place], unit: pairs[place].first || pairs[place].second }))
       .filter(({ pair }) => (!kinds.size || kinds.has(pair.kind)) &&
         (!wanted || [pair.first, pair.second].some((unit) => unit && String(unit.index) === wanted)));
-    count.textContent = `${listed.length} of ${pairs.length} pairs`;
+    count.textContent = `${listed.length} of ${pairs.length} pairs${listed.length ? "" : " are what is asked for"}`;
     shelf.show(listed);
   }
 
@@ -83,10 +85,11 @@ function startComparison() {
       element("small", "", `${percent(each.share_matched)} matched`));
     made.addEventListener("click", () => choose(number));
     made.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (!step) return;
+      const last = tabs.length - 1;
+      const next = { ArrowRight: number + 1, ArrowDown: number + 1, ArrowLeft: number - 1, ArrowUp: number - 1, Home: 0, End: last }[event.key];
+      if (next === undefined) return;
       event.preventDefault();
-      choose((number + step + tabs.length) % tabs.length);
+      choose((next + tabs.length) % tabs.length);
       tabs[layer].focus();
     });
     return made;
@@ -114,15 +117,19 @@ function startComparison() {
     event.preventDefault();
     detail(open + step);
   });
+  at("unit-previous").addEventListener("click", () => detail(open - 1));
+  at("unit-next").addEventListener("click", () => detail(open + 1));
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => { if (listed[open]) shelf.focus(open); });
   addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.target.closest("input, select") || dialog.open) return;
+    if (event.key !== "/" || event.target.closest("input, select") || dialog.open || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     search.focus();
   });
+  at("unit-legend").append(...Object.entries(MEANINGS).map(([kind, meaning]) => explained(kind, meaning)));
   const asked = /^#gallery\/(\d+)$/.exec(location.hash);
   if (layers.length) choose(asked && layers[Number(asked[1])] ? Number(asked[1]) : 0);
+  else document.querySelector("#gallery .browse").textContent = "No layer is in both galleries.";
 }
 
 startComparison();

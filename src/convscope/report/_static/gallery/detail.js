@@ -25,44 +25,51 @@ function headed(...titles) {
 
 function statisticsOf(unit, path) {
   const list = element("dl", "facts row");
-  const add = (label, name, text, title) => {
+  for (const { name, label, write, meaning } of STATISTICS) {
+    if (unit[name] === null) continue;
     const pair = element("div");
     const value = element("dd");
-    value.append(field(`${path}.${name}`, text, title));
-    pair.append(element("dt", "", label), value);
+    value.append(field(`${path}.${name}`, write(unit[name]), meaning));
+    pair.append(element("dt", "", label[0].toUpperCase() + label.slice(1)), value);
     list.append(pair);
-  };
-  add("Largest", "maximum", significant(unit.maximum), "largest activation over all images and positions");
-  if (unit.mean !== null) add("Mean", "mean", significant(unit.mean), "mean activation over all images and positions");
-  if (unit.minimum !== null) add("Smallest", "minimum", significant(unit.minimum), "smallest activation over all images and positions");
-  add("Active in", "active_images", percent(unit.active_images), "images in which it is positive somewhere");
-  if (unit.active_positions !== null)
-    add("Active at", "active_positions", percent(unit.active_positions), "positions in all images at which it is positive");
+  }
   return list;
+}
+
+function verdictOn(score, entry) {
+  const { scores } = entry.unit;
+  if (entry.standing.includes(score.letter.toUpperCase())) return `⚠ it ${score.doubt}`;
+  if (entry.standing.includes(score.letter)) return "speaks for the picture";
+  if (scores[score.name] !== null) return "says nothing here";
+  // An empty picture has no direction, hence no selectivity; the one layer of a first layer isn't randomised.
+  if (scores.selectivity === null) return "not measured: the projection is zero everywhere";
+  return score.name === "randomisation" ? "not measured: there is no layer but the first" : "not measured";
 }
 
 function scoresOf(entry, path) {
   if (!entry.unit.scores) return element("p", "quiet", "The scores of this unit’s pictures weren’t measured.");
-  const { scroller, body } = headed("Score of the strongest picture", "", "What it asks", "Verdict");
+  const { scroller, body } = headed("Score of the strongest picture", "Value", "Verdict");
   for (const score of SCORES) {
+    const name = element("span", "", score.name.replace("_", " "));
+    name.append(element("small", "meaning", score.meaning));
     const value = entry.unit.scores[score.name];
-    const doubted = entry.standing.includes(score.letter.toUpperCase());
-    const holds = entry.standing.includes(score.letter);
-    const verdict = doubted ? `⚠ it ${score.doubt}` : holds ? "speaks for it" : value === null ? "not measured" : "says nothing here";
-    const line = row(score.name.replace("_", " "), field(`${path}.scores.${score.name}`, significant(value), score.meaning),
-      score.meaning, verdict);
-    if (doubted) line.className = "doubted";
+    const line = row(name, field(`${path}.scores.${score.name}`, significant(value), score.meaning), verdictOn(score, entry));
+    if (entry.standing.includes(score.letter.toUpperCase())) line.className = "doubted";
     body.append(line);
   }
   return scroller;
 }
 
 function examplesOf(unit, path) {
-  const { scroller, body } = headed("Image", "Activation", "At y, x", "Sees rows", "Sees columns");
+  const { scroller, body } = headed("", "Image", "Activation", "At y, x", "Sees rows", "Sees columns");
   unit.examples.forEach((example, rank) => {
     const from = `${path}.examples.${rank}`;
+    const name = field(`${from}.name`, example.name || `image ${example.image}`, `image ${example.image} of the data`);
+    name.classList.add("name");
+    name.dir = "auto";
     body.append(row(
-      field(`${from}.name`, example.name || `image ${example.image}`, `image ${example.image} of the data`),
+      String(rank + 1),
+      name,
       field(`${from}.value`, significant(example.value), "largest activation of the unit in this image"),
       field(`${from}.position`, example.position.join(", "), "position of the activation in the unit’s map"),
       field(`${from}.box`, `${example.box.top} to ${example.box.bottom}`, "pixels, the last one excluded"),
@@ -76,7 +83,8 @@ function detailOf(gallery, number, entry, show) {
   const layer = gallery.layers[number];
   const { unit } = entry;
   const path = `layers.${number}.units.${entry.position}`;
-  const title = element("h3", "", `${layer.name}, unit `);
+  // Of an nn.Sequential's layer, the name is a mere number.
+  const title = element("h3", "", `${/^[\d.]+$/.test(layer.name) ? "layer " : ""}${layer.name}, unit `);
   title.id = "unit-title";
   title.append(field(`${path}.index`, String(unit.index), "channel"));
   if (unit.dead) {
@@ -85,9 +93,11 @@ function detailOf(gallery, number, entry, show) {
     return [title, words, statisticsOf(unit, path)];
   }
   const captions = element("span", "captions quiet");
-  captions.append(element("span", "", `Patches, strongest first: ${layer.sprite.patch_display}`));
+  captions.append(element("span", "", `Patches, strongest first, row by row: ${layer.sprite.patch_display}. Grey margins lie beyond the image.`));
   captions.append(element("span", "", layer.sprite.projections.length
-    ? `Projections (${gallery.rule}): ${layer.sprite.projection_display}`
+    ? `Projections (${gallery.rule}) of the same: ${layer.sprite.projection_display}. Grey is zero.`
     : `No projections: ${layer.projected}`));
-  return [title, pictures(layer, unit, show), captions, statisticsOf(unit, path), scoresOf(entry, path), examplesOf(unit, path)];
+  const few = unit.examples.length < gallery.top
+    ? [element("p", "quiet", `Positive in ${unit.examples.length} of the images only, hence so few pictures.`)] : [];
+  return [title, pictures(layer, unit, show), captions, ...few, statisticsOf(unit, path), scoresOf(entry, path), examplesOf(unit, path)];
 }

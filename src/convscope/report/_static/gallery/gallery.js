@@ -1,62 +1,5 @@
 // The gallery: layers to choose from, filters, orders and a search, the shelf of units, one unit in full.
 
-function factsOf(gallery, number, census) {
-  const layer = gallery.layers[number];
-  const path = `layers.${number}`;
-  const list = element("dl", "facts row");
-  const add = (label, ...parts) => {
-    const pair = element("div");
-    const value = element("dd");
-    value.append(...parts);
-    pair.append(element("dt", "", label), value);
-    list.append(pair);
-  };
-  const count = (name) => layer.units.filter((unit) => unit[name]).length;
-  add("Units", field(`${path}.units`, String(layer.units.length), "channels of the layer"));
-  add("Dead", field(`${path}.units`, String(count("dead")), `units that are positive in none of ${gallery.num_images} images`));
-  add("Near-dead", field(`${path}.units`, String(count("near_dead")), "units that are positive in few images"));
-  if (layer.units.some((unit) => unit.always_on !== null))
-    add("Always on", field(`${path}.units`, String(count("always_on")), "units that are positive everywhere in all images"));
-  add("Map", field(`${path}.map_size`, layer.map_size.join(" × "), "height × width of the units’ maps"));
-  add("Sees", field(`${path}.receptive_field`, layer.receptive_field ? `${layer.receptive_field.size.join(" × ")} px` : "the image",
-    "pixels of the image that a unit sees"));
-  const scored = layer.units.filter((unit) => unit.scores).length;
-  add("Scored", field(`${path}.units`, String(scored), "units whose strongest picture has scores; those without aren’t in the medians"));
-  add("Selectivity", field(`${path}.selectivity`, significant(layer.selectivity), `median over ${scored} units; ${SCORES[0].meaning}`));
-  add("Image dependence", field(`${path}.image_dependence`, significant(layer.image_dependence), `median over ${scored} units; ${SCORES[1].meaning}`));
-  const parts = [list];
-  if (layer.projected !== null) {
-    const caveat = element("p", "caveat");
-    caveat.append(element("b", "", "No projections. "), layer.projected);
-    parts.push(caveat);
-  } else {
-    const way = element("p", "census");
-    way.append(element("b", "", "On the way back: "), census || "–");
-    way.append(`. Projected ${layer.window ? `in windows of ${layer.window.join(" × ")} pixels` : "in whole images"}`);
-    if (layer.window && layer.num_whole) way.append(", ", field(`${path}.num_whole`, String(layer.num_whole), "projections made in whole images"), " of the pictures in whole images");
-    way.append(".");
-    parts.push(way);
-    if (gallery.rule === "deconvnet" && !layer.census.switches.length) {
-      const caveat = element("p", "caveat");
-      caveat.append(element("b", "", "Careful. "), "There is no max-pool below this layer: its projections follow the filters and hardly depend on the image.");
-      parts.push(caveat);
-    }
-  }
-  return parts;
-}
-
-function tabOf(gallery, number) {
-  const layer = gallery.layers[number];
-  const made = element("button");
-  made.type = "button";
-  made.id = `tab-${number}`;
-  made.setAttribute("role", "tab");
-  made.setAttribute("aria-controls", "layer");
-  const dead = layer.units.filter((unit) => unit.dead).length;
-  made.append(element("code", "", layer.name), element("small", "about", `${layer.units.length} units${dead ? `, ${dead} dead` : ""}`), element("small", "found"));
-  return made;
-}
-
 function start(gallery, place) {
   const at = (id) => document.getElementById(id);
   const [search, order, count, dialog] = ["unit-search", "unit-order", "unit-count", "unit-dialog"].map(at);
@@ -78,10 +21,11 @@ function start(gallery, place) {
   function list() {
     const found = layers.map((entries) => chosen(entries, filters, search.value));
     listed = ordered(found[layer], order.value);
-    const dead = layers[layer].filter(({ unit }) => unit.dead).length;
-    const hidden = dead && !filters.has("dead") ? `; ${dead} dead ${dead === 1 ? "one isn’t" : "ones aren’t"} shown` : "";
-    count.textContent = `${listed.length} of ${layers[layer].length} units${hidden}`;
+    const dead = matching(layers[layer], filters, search.value).length - listed.length;
+    const hidden = dead ? `; ${dead} dead ${dead === 1 ? "one isn’t" : "ones aren’t"} shown` : "";
     const narrowed = filters.size > 0 || search.value.trim() !== "";
+    const empty = narrowed && !listed.length ? " have all that is asked for" : "";
+    count.textContent = `${listed.length} of ${layers[layer].length} units${empty}${hidden}`;
     tabs.forEach((tab, number) => {
       tab.lastChild.textContent = narrowed ? `${found[number].length} found` : "";
       tab.classList.toggle("nothing", narrowed && !found[number].length);
@@ -97,6 +41,11 @@ function start(gallery, place) {
     });
     at("layer").setAttribute("aria-labelledby", `tab-${number}`);
     at("layer-facts").replaceChildren(...factsOf(gallery, number, told.layers[number].census));
+    for (const button of at("unit-filters").children) {
+      const having = layers[number].filter(FILTERS.find((filter) => filter.name === button.dataset.filter).of).length;
+      button.lastChild.textContent = having;
+      button.classList.toggle("nothing", !having);
+    }
     list();
   }
 
@@ -111,6 +60,8 @@ function start(gallery, place) {
     const entry = listed[position];
     at("unit-detail").replaceChildren(...detailOf(gallery, layer, entry, show));
     link(layer, entry.unit.index);
+    at("unit-previous").disabled = !listed[position - 1];
+    at("unit-next").disabled = !listed[position + 1];
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
   }
@@ -154,13 +105,15 @@ function start(gallery, place) {
       reveal(tabs[layer]);
     });
   });
+  at("unit-legend").append(...legend());
   for (const each of ORDERS) order.add(new Option(each.label, each.name));
   order.addEventListener("change", list);
   let typing = 0;
   search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(list, 120); });
   for (const filter of FILTERS) {
     if (filter.name === "aliased" && !told.layers.some((each) => each.stem)) continue;
-    const button = element("button", "filter", filter.label);
+    const button = element("button", "filter", `${filter.label} `);
+    button.append(element("span", "n"));
     button.type = "button";
     button.title = filter.meaning;
     button.dataset.filter = filter.name;
@@ -184,6 +137,8 @@ function start(gallery, place) {
     event.preventDefault();
     detail(open + step);
   });
+  at("unit-previous").addEventListener("click", () => detail(open - 1));
+  at("unit-next").addEventListener("click", () => detail(open + 1));
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
     if (dialog.open) return; // a link has opened it again meanwhile

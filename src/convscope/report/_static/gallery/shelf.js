@@ -1,7 +1,7 @@
 // A grid of any number of equally large cards, of which only those near the view exist.
 
 const GAP = 14;
-const NARROWEST = 264;
+const NARROWEST = 280;
 const NEAR = 500;
 
 // make(entry) builds a card; open(position in the list) is called when one is chosen.
@@ -42,7 +42,9 @@ function makeShelf(place, make, open) {
     around.style.left = `${(position % columns) * (width + GAP)}px`;
     around.style.top = `${Math.floor(position / columns) * (height + GAP)}px`;
     made.set(position, around);
-    place.append(around);
+    // In the document cards stand as they are seen, for those who have the page read to them.
+    const after = Math.min(...[...made.keys()].filter((each) => each > position));
+    place.insertBefore(around, after === Infinity ? null : made.get(after));
   }
 
   // The cards near the view are made, the others go; one that has the focus stays.

@@ -16,6 +16,15 @@ const SCORES = [
     doubt: "isn’t confirmed by masking" },
 ];
 
+// Numbers of every living unit; the first four stand on its card.
+const STATISTICS = [
+  { name: "maximum", label: "largest", write: significant, meaning: "largest activation over all images and positions" },
+  { name: "mean", label: "mean", write: significant, meaning: "mean activation over all images and positions" },
+  { name: "active_images", label: "active in", write: percent, meaning: "share of the images in which it is positive somewhere" },
+  { name: "active_positions", label: "active at", write: percent, meaning: "share of all positions in all images at which it is positive; small: sparse" },
+  { name: "minimum", label: "smallest", write: significant, meaning: "smallest activation over all images and positions" },
+];
+
 const FILTERS = [
   { name: "dead", label: "dead", meaning: "positive in no image", of: ({ unit }) => unit.dead },
   { name: "near-dead", label: "near-dead", meaning: "positive in few images", of: ({ unit }) => unit.near_dead },
@@ -59,13 +68,18 @@ function matches(entry, text) {
   return entry.unit.examples.some((example) => example.name.toLowerCase().includes(text));
 }
 
-// Units that have all the properties asked for; dead ones only if asked for, by filter or by number.
-function chosen(entries, filters, text) {
+// Units that have all the properties asked for, the dead among them.
+function matching(entries, filters, text) {
   const wanted = text.trim().toLowerCase();
-  const living = !filters.has("dead") && !/^\d+$/.test(wanted);
   const asked = FILTERS.filter((filter) => filters.has(filter.name));
-  return entries.filter((entry) =>
-    !(living && entry.unit.dead) && asked.every((filter) => filter.of(entry)) && (!wanted || matches(entry, wanted)));
+  return entries.filter((entry) => asked.every((filter) => filter.of(entry)) && (!wanted || matches(entry, wanted)));
+}
+
+// Of those, the ones to list: dead ones if asked for, by filter or by number, or if the layer has no others.
+function chosen(entries, filters, text) {
+  const all = matching(entries, filters, text);
+  const asked = filters.has("dead") || /^\d+$/.test(text.trim()) || entries.every(({ unit }) => unit.dead);
+  return asked ? all : all.filter(({ unit }) => !unit.dead);
 }
 
 // Units without the number that is asked for come last; ties stay in order of their channels.
