@@ -8,8 +8,8 @@ eight units a layer:
 
     layer (units, dead)                  tied  selectivity  image dependence  randomisation  masking drop
     _conv_stem (32, 4)                     12        0.882             0.000              –         0.056
-    _blocks.1._depthwise_conv (96, 1)      53        0.724             0.866          0.990         0.414
-    _blocks.4._depthwise_conv (240, 1)     86        0.450             0.461          1.000         0.359
+    _blocks.1._depthwise_conv (96, 1)      53        0.724             1.000          0.990         0.414
+    _blocks.4._depthwise_conv (240, 1)     86        0.450             1.000          1.000         0.359
     _blocks.6._project_conv (80, 0)         0        0.108             0.700          0.692         0.418
 
 - The rule is ``gated``, for ReLU6; 1 to 14 gates lie below. ``deconvnet`` is refused, with the first
@@ -17,9 +17,11 @@ eight units a layer:
   max-pool.
 - Four filters of the stem are dead: not for want of images, their weights are below 1e-6.
 - Tied: ReLU6 ends at 6. In half of _blocks.1._depthwise_conv's units all nine images reach it, so that their
-  order chose them, not their strength. A linear layer has no ties.
+  order chose them, not their strength: the finding ``tied-units``. A linear layer has no ties.
 - Selectivity falls with depth: in _blocks.6 a random mixture of units gives nearly the same picture (0.108: a
   finding), and in the last layer 0.005. Trust the patches there. Masking confirms the place all the same.
+- An image dependence of 1 behind a ReLU6 says that more than half of the units judged don't fire at that place
+  of the turned image, where their picture is then empty. _blocks.6 ends linearly: there pictures differ (0.7).
 - Randomisation flatters depthwise layers: of the units judged in _blocks.4 random weights gave seven of
   eight a picture with exactly nothing in common, as an empty one has.
 - The gradient of a unit that has reached 6 is zero: unit 1213, the largest part of class 967's score

@@ -55,18 +55,25 @@ def render_gallery(gallery: Gallery) -> RenderableType:
         "Map",
         "Sees px#",
         "Selectivity#",
-        "Image dependence#",
-        "Patches",
-        "Projections",
+        "Image dep.#",
+        "Random.#",
+        "Masking#",
     )
     units = sum(len(layer.units) for layer in gallery.layers)
     head = f"Gallery of {units} units over {gallery.num_images} images"
     skipped = (f"skipped: {damage.path}: {damage.reason}" for damage in gallery.damaged[:MANY])
     more = [f"and {len(gallery.damaged) - MANY} more images skipped"] if len(gallery.damaged) > MANY else []
-    lines = [*(f"left out: {reason}" for reason in gallery.left_out), *skipped, *more]
+    without = (
+        f"without projections: {layer.name}: {layer.projected}" for layer in gallery.layers if layer.projected
+    )
+    lines = [*(f"left out: {reason}" for reason in gallery.left_out), *without, *skipped, *more]
     return sections(
         title(f"{head} ({gallery.rule}, top {gallery.top}), in {gallery.folder}"),
         table(columns, map(_layer, gallery.layers)),
+        label(
+            "Scores: medians over the units judged. Open index.html in the folder to look at the pictures.",
+            "dim",
+        ),
         facts((("rule", f"{gallery.rule}: {gallery.rule_reason}"),)),
         Group(*(label(line, "dim") for line in lines)) if lines else None,
         findings(gallery.findings),
@@ -84,10 +91,6 @@ def _layer(layer: Layer) -> tuple[object, ...]:
         shape(field.size) if field else "image",
         write("number", layer.selectivity),
         write("number", layer.image_dependence),
-        _files(layer.sprite.patches),
-        layer.projected or _files(layer.sprite.projections),
+        write("number", layer.randomisation),
+        write("number", layer.masking_drop),
     )
-
-
-def _files(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) < 2 else f"{names[0]} and {len(names) - 1} more"
