@@ -3,9 +3,9 @@
 Run: python examples/zf_stem.py
 
 Five pairs of networks (half of ZFNet's width, 128 pixels, five epochs of 2,000 patches of ten photographs),
-paired by seed: same order of images, same weights behind conv1. Measured with PyTorch 2.13 on an AMD EPYC,
-one thread, 800 s of processor time (its networks shared out among processes, as the machine was busy).
-11×11/4, 7×7/2, difference ± standard error [95 % interval, Student's t]:
+paired by seed: same order of images, same weights behind conv1. Measured with PyTorch 2.13 on one core of an
+AMD EPYC, in 12 minutes of processor time. 11×11/4, 7×7/2, difference ± standard error [95 % interval,
+Student's t]:
 
     test accuracy, %                 59.440   60.080  -0.640 ± 2.727 [-8.212, +6.932]  can't tell
     conv1 aliased share               0.008    0.003  +0.005 ± 0.001 [+0.003, +0.006]  agrees
