@@ -448,6 +448,7 @@ def _gallery(folder, units=40):
         ("fc6: not maps over the image",),
         str(folder),
         "0123abcd",
+        "4567cdef",
         "index.json",
         "gallery.js",
         "units.safetensors",

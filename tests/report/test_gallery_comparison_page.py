@@ -1,5 +1,6 @@
 """The page of two galleries in a real browser: matched units side by side, those that changed most first."""
 
+import shutil
 from dataclasses import replace
 from typing import get_args
 
@@ -114,3 +115,48 @@ def test_galleries_that_are_gone_and_other_endings_are_told(found, tmp_path):
     with pytest.raises(ConvscopeError, match=r"\.html"):
         write_gallery_comparison(found, tmp_path / "a.pdf")
     assert list(tmp_path.iterdir()) == []
+
+
+def in_new_folders(found, folder):
+    """The same comparison of copies of its galleries."""
+    copies = [shutil.copytree(each, folder / str(side)) for side, each in enumerate(found.folders)]
+    return replace(found, folders=tuple(map(str, copies))), copies
+
+
+def sides_of(page):
+    """Sides of the cards whose pictures are shown, and whose are not, and what stands at the top."""
+    until(page, "document.querySelector('.slot:not(.trial) .picture')")
+    until(page, "document.querySelector('.picture:not(.none, .lost)')?.style.backgroundImage")
+    shown, lost = (
+        set(page.locator(f".slot:not(.trial) {kind}").evaluate_all(
+            "all => all.map((each) => each.closest('.half').firstChild.textContent)"
+        ))
+        for kind in (".picture[style*=url]", ".picture.lost")
+    )  # fmt: skip
+    return shown, lost, page.locator("#folders").inner_text()
+
+
+@pytest.mark.parametrize("what", ["remade", "gone"])
+def test_a_gallery_made_anew_or_gone_is_told_instead_of_wrong_pictures(chromium, found, tmp_path, what):
+    found, (_, after) = in_new_folders(found, tmp_path)
+    path = write_gallery_comparison(found, tmp_path / "compare.html")
+    if what == "gone":
+        after.rename(tmp_path / "elsewhere")
+    else:
+        gallery(nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU()), torch.rand(20, 3, 16, 16), out=after, top=4)
+        with pytest.raises(ConvscopeError, match="isn't any more"):
+            write_gallery_comparison(found, tmp_path / "again.html")
+    with watched(chromium, height=2000) as page:
+        page.goto(path.as_uri())
+        shown, lost, said = sides_of(page)
+        assert (shown, lost) == ({"first"}, {"second"})
+        assert said.startswith(
+            f"The gallery in {after} has been made anew since this comparison (or isn’t there)"
+        )
+        assert page.seen["errors"] == []
+        assert not any("/1/" in url for url in page.seen["requests"] if url.endswith(".webp"))
+
+
+def test_as_compared_nothing_is_said_at_the_top(opened):
+    assert sides_of(opened) == ({"first", "second"}, set(), "")
+    assert opened.evaluate("window.convscopeGallery === undefined && !document.querySelector('head script')")

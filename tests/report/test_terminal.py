@@ -60,6 +60,16 @@ def test_sight(stem, gallery, projection):
     assert re.search(r"selectivity\s+0.75", shown(projection))
 
 
+def test_a_gallery_tells_each_kind_of_finding_once(gallery):
+    first = gallery.findings[0]
+    many = tuple(replace(first, address=f"place{number}") for number in range(11))
+    other = replace(first, fault="another-fault", address="elsewhere")
+    text = " ".join(shown(replace(gallery, findings=(*many, other))).split())
+    assert text.count(first.remedy) == 2
+    assert "The same at " + ", ".join(f"place{number}" for number in range(1, 9)) + " and 2 more" in text
+    assert "at elsewhere" in text
+
+
 def test_training(training):
     assert "90.0 %" in shown(training)
     assert "47.0 %" in shown(training)

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,11 +263,68 @@ def test_aliased_shares_of_the_stems_stand_beside(tmp_path):
         compare_galleries(*galleries, stems=(stems[0],))
 
 
-def test_galleries_of_other_images_are_refused(tmp_path, before):
-    for images in (pixels() + 1, pixels(59)):
-        made(tmp_path / "other", network(), images)
-        with pytest.raises(ConvscopeError, match=r"galleries of different images \(60 in .* in .*other'\)"):
-            compare_galleries(before, tmp_path / "other")
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (
+            pixels() + 1,
+            "60 of 15×17 pixels in both .*before' and .*other', but other files, .* normalisation",
+        ),
+        (pixels(59), "60 of 15×17 pixels in .*before', 59 of 15×17 pixels in .*other'"),
+        (pixels()[..., :13, :], "60 of 15×17 pixels in .*before', 60 of 13×17 pixels in .*other'"),
+    ],
+)
+def test_galleries_of_other_images_are_refused(tmp_path, before, images, said):
+    made(tmp_path / "other", network(), images)
+    with pytest.raises(ConvscopeError, match=f"different images: {said}") as caught:
+        compare_galleries(before, tmp_path / "other")
+    assert "of_pictures(folder, loaded.preprocessing)" in str(caught.value)
+
+
+def test_a_gallery_of_an_earlier_version_is_refused(before):
+    _write(Path(before.folder), lambda index: index.pop("digest"))
+    with pytest.raises(ConvscopeError, match=r"an earlier version made it.*make the gallery again"):
+        compare_galleries(before.folder, before.folder)
+
+
+def test_a_digest_is_that_of_numbers_and_pictures(tmp_path, before):
+    again = made(tmp_path / "again", network())
+    assert again.digest == before.digest
+    others = made(tmp_path / "weights", network(seed=1)), made(tmp_path / "rule", network(), rule="gradient")
+    assert len({before.digest, *(other.digest for other in others)}) == 3
+    assert compare_galleries(before, others[0]).digests == (before.digest, others[0].digest)
+
+
+def test_what_chance_and_losses_mean_is_said_for_each_way_of_matching(tmp_path):
+    one = made(tmp_path / "one", network((24, 40), 1))
+    other = made(tmp_path / "other", network((24, 40), 2))
+    for by, meant, severity in (
+        ("profile", "nearest of all units", "info"), ("channel", "own channel", "advice"),
+    ):  # fmt: skip
+        found = compare_galleries(one, other, by=by)
+        lost = [finding for finding in found.findings if finding.fault == "lost-features"]
+        assert [finding.severity for finding in lost] == [severity] * 2
+        assert [finding.evidence[0].value for finding in lost] == [len(layer.lost) for layer in found.layers]
+        assert ("trained independently" in lost[0].why) == (by == "profile")
+        shown = " ".join(str(found).split())
+        assert "chance: the correlation that 1 in 20 unrelated units exceeds: by " + by in shown
+        assert meant in shown
+        assert ("by channel, with" in shown) != ("by profile, with" in shown)
+
+
+def test_nothing_changed_is_said_only_then(tmp_path, before):
+    found = compare_galleries(before, made(tmp_path / "again", network()))
+    assert found.is_unchanged
+    assert "nothing changed" in str(found)
+    assert "for the worse" not in str(found)
+    better = network()
+    with torch.no_grad():
+        better[0].weight.mul_(1.5)
+    found = compare_galleries(before, made(tmp_path / "better", better))
+    assert not found.is_unchanged
+    assert "nothing changed for the worse" in str(found)
+    part = made(tmp_path / "part", network(), layers=["2"])
+    assert not compare_galleries(before, part).is_unchanged
 
 
 def test_the_batch_size_does_not_matter(tmp_path, before):

@@ -310,3 +310,11 @@ def test_a_loader_of_an_iterable_data_set_is_taken_for_what_it_is():
     assert torch.equal(torch.cat([batch for _, batch in source.batches()]), IMAGES)
     with pytest.raises(ConvscopeError, match="shuffle=False"):
         image_source(DataLoader(TensorDataset(IMAGES, LABELS), batch_size=2, shuffle=True))
+
+
+@pytest.mark.parametrize("preprocessing", [None, (96, 96)])
+def test_preprocessing_is_asked_for_by_name(folder, preprocessing):
+    with pytest.raises(
+        ConvscopeError, match=r"preprocessing of type (NoneType|tuple); expected a Preprocessing"
+    ):
+        ImageSource.of_pictures(folder, preprocessing)

@@ -1,7 +1,9 @@
 """``convscope gallery``: the images that excite every unit most."""
 
+from pathlib import Path
 from typing import Any
 
+from convscope.cli.fresh import tell_fresh
 from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
@@ -33,16 +35,19 @@ def gallery(
             the network if left out.
         judge: Of how many units of a layer scores are measured: all, or a number; 0 for none, which is two
             to three times as fast in deep networks.
-        out: The folder to write. What is done is kept in a folder of that name with .partial until it is
-            whole; an interrupted command goes on from there. Under torchrun, all processes share the work.
+        out: The folder to write; an older gallery in it is replaced. What is done is kept in a folder
+            of that name with .partial until it is whole; an interrupted command goes on from there. Under
+            torchrun, all processes share the work.
     """
     from convscope.cli.progress import LookBar
     from convscope.cli.sharing import sharing
     from convscope.sight import gallery as reading
+    from convscope.sight.picturing.folder import INDEX
     from convscope.sight.picturing.options import GalleryOptions
 
     loaded = options.load_modules(network)
     images = source_for(loaded, data, limit)
+    older = ", in the place of an older one" if (Path(out) / INDEX).is_file() else ""
     wanted = layers if layers == "all" else tuple(layers.split(","))
     with sharing() as is_first, LookBar(shown=is_first) as bar:
         result = reading(
@@ -56,7 +61,8 @@ def gallery(
         )
     if is_first:
         tell_damaged(result.damaged)
-        note(f"gallery written to {out}: open index.html in it")
+        note(f"gallery written to {out}{older}: open index.html in it")
+        tell_fresh(loaded)
         show(result, as_json=json)
 
 

@@ -24,7 +24,8 @@ def gallery_compare(
             those of the same name if left out, or else in order.
         by: How units find their partners: channel or profile; by channel where the profiles agree if left
             out.
-        out: Also write a page, matched units side by side: a file that ends with .html.
+        out: Also write a page, matched units side by side: a file that ends with .html. It shows pictures
+            from the two folders, which must stay where they are.
     """
     from convscope.report import check_page, write_gallery_comparison
     from convscope.sight import compare_galleries

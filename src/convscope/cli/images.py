@@ -12,6 +12,8 @@ from convscope.cli.show import note
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from convscope.data import Damage, ImageData, Listing
@@ -225,10 +227,20 @@ def image_for(loaded: "Loaded", file: str) -> "Tensor":
         return prepared(read_picture(Path(file)), preprocessing)
     except Exception as error:  # broken bytes make decoders raise almost anything
         raise ConvscopeError(
-            f"image {file!r} can't be read ({reason_of(error)})",
+            f"image {file!r}: {reason_of(error)}",
             "a whole PNG, JPEG, WebP, BMP or GIF picture",
             "check the path and the file",
         ) from error
+
+
+def shown_image(loaded: "Loaded", pixels: "Tensor") -> "NDArray[np.uint8]":
+    """Return a network's input (c, h, w) as a reader should see it, (h, w, 3)."""
+    from convscope.sight import ImageSource
+    from convscope.sight.picturing.tiles import as_rgb
+
+    known = loaded.preprocessing
+    source = ImageSource(pixels[None], *((known.mean, known.std) if known is not None else ()))
+    return as_rgb(source.shown(pixels.float().numpy()))
 
 
 def image_shape(loaded: "Loaded") -> tuple[int, int, int]:

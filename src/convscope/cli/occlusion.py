@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from convscope.cli.counting import CountBar
 from convscope.cli.fresh import tell_fresh
-from convscope.cli.images import image_for
+from convscope.cli.images import image_for, shown_image
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 from convscope.core.errors import ConvscopeError
@@ -72,12 +72,8 @@ def occlusion(
 def _write(found: "Occlusion", loaded: "Loaded", pixels: "Tensor", out: str) -> None:
     from convscope.core.files import whole_file
     from convscope.report.occlusion_picture import occlusion_picture
-    from convscope.sight import ImageSource
-    from convscope.sight.picturing.tiles import as_rgb
 
-    known = loaded.preprocessing
-    source = ImageSource(pixels[None], *((known.mean, known.std) if known is not None else ()))
-    shown = as_rgb(source.shown(pixels.float().numpy()))
+    shown = shown_image(loaded, pixels)
     with whole_file(Path(out)) as temporary:
         occlusion_picture(found, shown, loaded.class_names or ()).save(temporary, format="PNG")
     note(f"picture written to {out}")

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from convscope.cli.fresh import tell_fresh
-from convscope.cli.images import image_for
+from convscope.cli.images import image_for, shown_image
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 
@@ -30,19 +30,18 @@ def project(
         unit: The channel, from 0.
         rule: What activations do on the way back: deconvnet or guided (networks of ReLUs), gated (any
             x times gate(x)) or gradient; default: the one that suits the network.
-        out: Write the picture to this PNG file; default: LAYER-UNIT-RULE.png.
+        out: Write the image and the projection, side by side, to this PNG file; default: LAYER-UNIT-RULE.png.
     """
-    from PIL import Image
-
     from convscope.core.files import whole_file
-    from convscope.sight import as_picture
+    from convscope.report.projection_picture import projection_picture
     from convscope.sight import project as reading
 
     loaded = options.load_modules(network)
-    view = reading(loaded.model, image_for(loaded, image), layer, unit, rule)  # type: ignore[arg-type]
+    pixels = image_for(loaded, image)
+    view = reading(loaded.model, pixels, layer, unit, rule)  # type: ignore[arg-type]
     target = Path(out or f"{layer.replace(':', '-').replace('#', '-')}-{unit}-{view.rule}.png")
     with whole_file(target) as temporary:
-        Image.fromarray(as_picture(view.image)).save(temporary, format="PNG")
+        projection_picture(view, shown_image(loaded, pixels)).save(temporary, format="PNG")
     note(f"picture written to {target}")
     tell_fresh(loaded)
     show(view, as_json=json)

@@ -116,6 +116,10 @@ def no_such_data(reference: str, sets: Iterable[str]) -> ConvscopeError:
     ]
     return ConvscopeError(
         f"unknown data set {reference!r}",
-        f"{''.join(f'{name}, ' for name in sets)}or a folder of pictures that exists",
-        f"did you mean {close[0]!r}?" if close else "check the path given with --data",
+        f"{', '.join((*sets, 'or '))}a folder of pictures that exists" if sets else "a folder that exists",
+        f"did you mean {close[0]!r}?"
+        if close
+        else "check the path given with --data"
+        if sets
+        else "check the path",
     )

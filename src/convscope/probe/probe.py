@@ -254,7 +254,7 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
 
 def unknown_module(path: str, paths: set[str]) -> ConvscopeError:
     """Return the error for a module path which the network doesn't have, with the nearest ones."""
-    near = get_close_matches(path, sorted(paths), n=3, cutoff=0.3)
+    near = get_close_matches(path, sorted(paths - {ROOT}), n=3, cutoff=0.3)
     return ConvscopeError(
         f"unknown layer {path!r}",
         "a module path of this network" + (f", such as {', '.join(near)}" if near else ""),

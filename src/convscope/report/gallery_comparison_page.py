@@ -2,6 +2,9 @@
 
 It lies anywhere; the pictures stay in the two galleries' folders, which it names relative to itself.
 
+It asks each gallery's own script for its digest; where that isn't the gallery which was compared, it says so
+and shows none of its pictures.
+
 Limits: as of :mod:`convscope.report.gallery_page`; if a folder is moved, its pictures are missing.
 """
 
@@ -23,7 +26,7 @@ from convscope.report.offline import policy
 from convscope.sight import GalleryComparison
 from convscope.sight.picturing.folder import INDEX
 
-_SCRIPTS = ("units", "cards", "shelf", "compare_cards", "compare")
+_SCRIPTS = ("units", "cards", "shelf", "compare_cards", "compare_folders", "compare")
 
 
 def write_gallery_comparison(found: GalleryComparison, path: str | Path) -> Path:
@@ -34,7 +37,8 @@ def write_gallery_comparison(found: GalleryComparison, path: str | Path) -> Path
         path: a file that ends with ``.html``.
 
     Raises:
-        ConvscopeError: the name ends otherwise, a gallery isn't there any more, or the file can't be written.
+        ConvscopeError: the name ends otherwise, a gallery isn't there any more or has been made anew, or the
+            file can't be written.
     """
     path = Path(path)
     check_page(path)
@@ -48,11 +52,12 @@ def gallery_comparison_html(found: GalleryComparison, place: Path) -> str:
     """Return the page as HTML, for a folder in which it will lie."""
     data: dict[str, Any] = {"comparison": found.to_dict()}
     script = joined_script(_SCRIPTS)
-    sides = [_pictures(folder, place, _addresses(found, side)) for side, folder in enumerate(found.folders)]
+    sides = [_pictures(found, side, place) for side in (0, 1)]
     return (
         page_environment(Fields(data))
         .get_template("gallery_comparison.html.j2")
         .render(
+            none_worse=f"Nothing changed{'' if found.is_unchanged else ' for the worse'}.",
             css=Markup(gallery_styles()),
             policy=policy((script,), neighbours=True),
             data=script_json(data),
@@ -62,15 +67,14 @@ def gallery_comparison_html(found: GalleryComparison, place: Path) -> str:
     )
 
 
-def _addresses(found: GalleryComparison, side: int) -> list[str]:
-    return [layer.unit_addresses[side] for layer in found.layers]
-
-
-def _pictures(folder: str, place: Path, addresses: list[str]) -> dict[str, Any]:
+def _pictures(found: GalleryComparison, side: int, place: Path) -> dict[str, Any]:
     """Where one gallery's pictures lie: its folder as an address, and for each layer its sprite."""
+    folder, addresses = found.folders[side], [layer.unit_addresses[side] for layer in found.layers]
     try:
         index = json.loads((Path(folder) / INDEX).read_text(encoding="utf-8"))
         layers = {layer["unit_address"]: layer for layer in index["layers"]}
+        if index["digest"] != found.digests[side]:
+            raise ValueError("made anew")
         sprites = [(layers[address]["sprite"], len(layers[address]["units"])) for address in addresses]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConvscopeError(
@@ -81,5 +85,7 @@ def _pictures(folder: str, place: Path, addresses: list[str]) -> dict[str, Any]:
     address = quote(Path(os.path.relpath(Path(folder).resolve(), place)).as_posix())
     return {
         "folder": address,
+        "name": folder,
+        "digest": found.digests[side],
         "layers": [{"sprite": sprite, "units": {"length": count}} for sprite, count in sprites],
     }

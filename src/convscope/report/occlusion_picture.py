@@ -11,17 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from convscope.report.formats import number
+from convscope.report.panels import Bytes, Panel, beside
 from convscope.sight import Occlusion
 from convscope.sight.occluding.result import ClassMaps
 
-Bytes = NDArray[np.uint8]
-
-PANEL = 288
-_MARGIN, _LINE = 10, 17
 _LOWER, _HIGHER = np.array([200, 40, 30], np.float64), np.array([40, 90, 200], np.float64)
 _LEGEND = "red: hiding lowers it, blue: raises it"
 _COLOURS = (
@@ -46,7 +43,7 @@ def occlusion_picture(found: Occlusion, image: Bytes, names: Sequence[str] = ())
         >>> occlusion_picture(found, np.zeros((12, 12, 3), np.uint8)).size[0]
         904
     """
-    panels: list[tuple[Bytes, list[tuple[str, tuple[int, int, int] | None]]]] = [(image, [("image", None)])]
+    panels: list[Panel] = [(image, [("image", None)])]
     grey = image.astype(np.float64).mean(2, keepdims=True).repeat(3, 2)
     if found.classes is not None:
         panels.append(_probability(found, found.classes, grey, names))
@@ -56,12 +53,12 @@ def occlusion_picture(found: Occlusion, image: Bytes, names: Sequence[str] = ())
         drops = unit.clean_total - unit.total
         said = f"clean {number(unit.clean_total)}, greatest drop {number(unit.drop.largest)}"
         panels.append((_heat(found, grey, drops), [(caption, None), (said, None), (_LEGEND, None)]))
-    return _beside(panels)
+    return beside(panels)
 
 
 def _probability(
     found: Occlusion, classes: ClassMaps, grey: NDArray[np.float64], names: Sequence[str]
-) -> tuple[Bytes, list[tuple[str, tuple[int, int, int] | None]]]:
+) -> Panel:
     name = _name(classes.label, names)
     heat = _heat(found, grey, classes.clean_probability - classes.probability)
     lowest = classes.clean_probability - classes.drop.largest
@@ -69,9 +66,7 @@ def _probability(
     return heat, [(f"probability of {name}", None), (said, None), (_LEGEND, None)]
 
 
-def _labels(
-    found: Occlusion, classes: ClassMaps, grey: NDArray[np.float64], names: Sequence[str]
-) -> tuple[Bytes, list[tuple[str, tuple[int, int, int] | None]]]:
+def _labels(found: Occlusion, classes: ClassMaps, grey: NDArray[np.float64], names: Sequence[str]) -> Panel:
     """The most frequent labels have colours of their own, the others share the last one."""
     order = [label for label, _ in Counter(classes.labels.flatten().tolist()).most_common()]
     own = {label: _COLOURS[min(place, len(_COLOURS) - 1)] for place, label in enumerate(order)}
@@ -108,37 +103,6 @@ def _nearest(found: Occlusion, size: tuple[int, ...]) -> NDArray[np.int64]:
     ]
     found_places: NDArray[np.int64] = nearest[0][:, None] * columns + nearest[1]
     return found_places
-
-
-def _beside(panels: Sequence[tuple[Bytes, list[tuple[str, tuple[int, int, int] | None]]]]) -> Image.Image:
-    height, width = panels[0][0].shape[:2]
-    scale = PANEL / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    lines = max(len(said) for _, said in panels)
-    whole = (
-        _MARGIN + len(panels) * (PANEL + _MARGIN),
-        2 * _MARGIN + size[1] + lines * _LINE,
-    )
-    sheet = Image.new("RGB", whole, "white")
-    drawer, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for place, (picture, said) in enumerate(panels):
-        left = _MARGIN + place * (PANEL + _MARGIN)
-        sheet.paste(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST), (left, _MARGIN))
-        for line, (text, colour) in enumerate(said):
-            top = _MARGIN + size[1] + 3 + line * _LINE
-            if colour is not None:
-                drawer.rectangle((left, top + 2, left + 11, top + 13), fill=colour)
-            start = left + (16 if colour is not None else 0)
-            drawer.text((start, top), _fitting(text, font, PANEL - 18), fill="black", font=font)
-    return sheet
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text without what doesn't fit, and without what a font can't draw."""
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    while text and font.getlength(text) > width:
-        text = text[:-2] + "…" if len(text) > 2 else ""
-    return text
 
 
 def _name(label: int, names: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from convscope.sight.occluding.plan import OcclusionPlan
 from convscope.sight.occluding.result import Occlusion
 from convscope.sight.occlusion import occlusion
 from convscope.sight.picturing.album import Example, Gallery, Layer, Sprite, Unit
+from convscope.sight.picturing.options import Course, GalleryOptions
 from convscope.sight.picturing.tiles import as_picture
 from convscope.sight.project import project
 from convscope.sight.projecting.projection import Box, Census, Projection, Rule, Scores
@@ -47,6 +48,7 @@ __all__ = [
     "Box",
     "Census",
     "Correspondence",
+    "Course",
     "Coverage",
     "Evolution",
     "Example",
@@ -54,6 +56,7 @@ __all__ = [
     "Filter",
     "Gallery",
     "GalleryComparison",
+    "GalleryOptions",
     "ImageSource",
     "Invariance",
     "InvariancePlan",

@@ -75,6 +75,7 @@ def compare_galleries(
         found.append(compared_layer(Units(mine, shares[0]), Units(theirs, shares[1]), alike, top, by))
     return GalleryComparison(
         folders=(one.folder, other.folder),
+        digests=(one.digest, other.digest),
         num_images=(one.num_images, other.num_images),
         num_profile_images=len(columns[0]),
         top=top,
@@ -88,11 +89,24 @@ def compare_galleries(
 def _check_images(first: GalleryNumbers, second: GalleryNumbers) -> None:
     if first.images_fingerprint != second.images_fingerprint:
         raise ConvscopeError(
-            f"galleries of different images ({first.num_images} in {first.folder!r}, {second.num_images} in "
-            f"{second.folder!r})",
+            f"galleries of different images: {_difference(first, second)}",
             "the same images in the same order, of the same size and normalisation",
-            "make both galleries with one data set and one preprocessing",
+            "make both with one data set and one preprocessing; of pictures, in Python, with "
+            "ImageSource.of_pictures(folder, loaded.preprocessing) of one of the networks",
         )
+
+
+def _difference(first: GalleryNumbers, second: GalleryNumbers) -> str:
+    one, other = (
+        f"{gallery.num_images} of {gallery.image_size[0]}×{gallery.image_size[1]} pixels"
+        for gallery in (first, second)
+    )
+    if one != other:
+        return f"{one} in {first.folder!r}, {other} in {second.folder!r}"
+    return (
+        f"{one} in both {first.folder!r} and {second.folder!r}, but other files, another order, other "
+        "channels or another normalisation"
+    )
 
 
 def _other_width(name: str, first: int, second: int) -> ConvscopeError:

@@ -1,5 +1,6 @@
 """``gallery``: the strongest images of every unit beside their projections, as files for a page."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +188,7 @@ def _written(
         for drawing in drawings:
             drawing.save(files, folder)
             drawn.append(drawing.layer(files, asked.images))
+        write_numbers(drawn, [drawing.tally for drawing in drawings], folder)
         result = Gallery(
             rule=planned.rule,
             rule_reason=planned.rule_reason,
@@ -198,6 +200,7 @@ def _written(
             left_out=left_out,
             folder=str(working.out),
             images_fingerprint=identity["images"],
+            digest=_digest(folder),
             index=INDEX,
             script=SCRIPT,
             numbers=NUMBERS,
@@ -207,6 +210,14 @@ def _written(
                 for f in findings_on(layer, planned.rule, scanned.num_images, planned.template)
             ),
         )
-        write_numbers(drawn, [drawing.tally for drawing in drawings], folder)
         write_index(result, folder)
     return result
+
+
+def _digest(folder: Path) -> str:
+    """Return the hash of all files in a folder, with their names."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()

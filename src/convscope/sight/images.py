@@ -112,6 +112,12 @@ class ImageSource:
         for what, given in (("limit", limit), ("threads", threads)):
             if given is not None and (not isinstance(given, int) or given < 1):
                 raise ConvscopeError(f"{what}={given!r}", "a whole number from 1, or None", "correct it")
+        if not isinstance(preprocessing, Preprocessing):
+            raise ConvscopeError(
+                f"preprocessing of type {type(preprocessing).__name__}",
+                "a Preprocessing: size, mean and deviation",
+                "pass cs.load(…).preprocessing, or cs.networks.Preprocessing((224, 224), mean, std)",
+            )
         listing = list_pictures(pictures)
         count = len(listing)
         places = range(count) if limit is None or limit >= count else evenly_spaced(count, limit)

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
 from convscope.sight import Scores, project
 from convscope.sight.judging.remarks import remarks_on
-from convscope.sight.projecting.projection import Census
+from convscope.sight.projecting.projection import Census, Rule
 
 DEEP = Census(("1", "2"), (), (), (), (), (), 4, 3)
 
@@ -27,6 +29,16 @@ def told(rule="guided", census=DEEP, value=1.0, **scores):
 )
 def test_each_score_has_its_remark(scores, faults):
     assert told(**scores) == faults
+
+
+@pytest.mark.parametrize(
+    ("rule", "other"),
+    [("deconvnet", "gated"), ("guided", "gradient"), ("gated", "gradient"), ("gradient", None)],
+)
+def test_the_remedy_of_image_independence_is_another_rule(rule, other):
+    found = remarks_on("layer", rule, DEEP, Scores(image_dependence=0.0), 1.0)
+    (remedy,) = (each.remedy for each in found if each.fault == "image-independent-projection")
+    assert [name for name in get_args(Rule) if f"'{name}'" in remedy] == ([other] if other else [])
 
 
 def test_a_unit_that_does_not_fire_is_told():

@@ -4,7 +4,7 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.report.formats import counted, joined, write
-from convscope.report.terminal.tables import facts, findings, sections, table, title
+from convscope.report.terminal.tables import facts, findings_by_kind, sections, table, title
 from convscope.sight import FeatureEvolution
 from convscope.sight.evolving.result import EvolvingLayer
 
@@ -35,7 +35,7 @@ def render_evolution(evolution: FeatureEvolution) -> RenderableType:
         table(
             columns, map(_layer, evolution.layers), note="epoch by epoch; – where there is nothing to compare"
         ),
-        findings(evolution.findings),
+        findings_by_kind(evolution.findings),
     )
 
 

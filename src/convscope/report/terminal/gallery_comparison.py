@@ -12,10 +12,13 @@ from convscope.sight.comparing.result import LayerComparison, UnitNumbers, UnitP
 
 _MOST = 12  # units that are named
 _NOTE = (
-    "correlation: of partners' largest activations per image, median; chance: what unrelated units reach; "
-    "matched: above chance; own channel: none is nearer; overlap: of the strongest images; → from the first "
-    "gallery to the second"
+    "correlation: of partners' largest activations per image, median; matched: above chance; own channel: "
+    "none is nearer; overlap: of the strongest images; → from the first gallery to the second"
 )
+_CHANCE = {
+    "channel": "by channel, with the one unit of its own channel",
+    "profile": "by profile, with the nearest of all units, which is more",
+}
 
 
 @renders(GalleryComparison)
@@ -32,11 +35,17 @@ def render_gallery_comparison(found: GalleryComparison) -> RenderableType:
     units = table(("Layer", "Unit", "", "Correlation#", "Nearest", "Overlap#", "Maximum#"), _changed(found))
     return sections(
         title(f"{found.folders[0]} → {found.folders[1]} ({images}; layers by {found.layers_by})"),
-        table(columns, rows, note=_NOTE),
+        table(columns, rows, note=f"{_NOTE}\n{_chance(found)}"),
         Group(title("Changed most"), units) if units.row_count else None,
         Group(*(label(f"left out: {line}", "dim") for line in found.left_out)) if found.left_out else None,
-        findings(found.findings, "nothing changed for the worse"),
+        findings(found.findings, f"nothing changed{'' if found.is_unchanged else ' for the worse'}"),
     )
+
+
+def _chance(found: GalleryComparison) -> str:
+    """What chance is, for the ways of matching that occur."""
+    ways = "; ".join(text for by, text in _CHANCE.items() if any(layer.by == by for layer in found.layers))
+    return f"chance: the correlation that 1 in 20 unrelated units exceeds: {ways}"
 
 
 def _layer(layer: LayerComparison) -> tuple[object, ...]:

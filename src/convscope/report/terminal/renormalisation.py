@@ -4,7 +4,7 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.report.formats import number, write
-from convscope.report.terminal.tables import findings, sections, table, title
+from convscope.report.terminal.tables import findings_by_kind, sections, table, title
 from convscope.sight import Renormalised, RenormalisedLayer
 
 _COLUMNS = (
@@ -19,7 +19,7 @@ def render_renormalised(found: Renormalised) -> RenderableType:
     return sections(
         title(f"Filters kept within an RMS of {number(found.radius)}"),
         table(_COLUMNS, map(_layer, found.layers), note=_NOTE),
-        findings(found.findings),
+        findings_by_kind(found.findings),
     )
 
 

@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from convscope.core.result import renders
 from convscope.report.census import census_words
 from convscope.report.formats import joined, number, shape, write
-from convscope.report.terminal.tables import facts, findings, label, sections, table, title
+from convscope.report.terminal.tables import facts, findings, findings_by_kind, label, sections, table, title
 from convscope.sight import Gallery, Layer, Projection
 
 MANY = 5  # damaged images that are named
@@ -76,7 +76,7 @@ def render_gallery(gallery: Gallery) -> RenderableType:
         ),
         facts((("rule", f"{gallery.rule}: {gallery.rule_reason}"),)),
         Group(*(label(line, "dim") for line in lines)) if lines else None,
-        findings(gallery.findings),
+        findings_by_kind(gallery.findings),
     )
 
 

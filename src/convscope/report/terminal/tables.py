@@ -24,6 +24,7 @@ WHOLE = ("", "self", "self#1")
 
 GAP = 2
 """Cells between two columns."""
+_NAMED = 8  # places of one kind of finding that are named
 _TEXT = 12  # cells below which a column of text isn't folded
 _STYLES = {"error": "bold red", "warning": "yellow", "advice": "blue", "info": "dim"}
 
@@ -134,6 +135,21 @@ def title(text: str) -> Text:
 def findings(found: Sequence[Finding], nothing: str = "no findings") -> RenderableType:
     """Return findings with evidence, remedy and source, or a line saying that there are none."""
     return Group(*(finding(each) for each in found)) if found else Text(nothing, style="dim")
+
+
+def findings_by_kind(found: Sequence[Finding]) -> RenderableType:
+    """Return one finding of each kind, and at how many more places the same was found; for many layers."""
+    kinds: dict[tuple[str, str, str], list[Finding]] = {}
+    for each in found:
+        kinds.setdefault((each.fault, each.severity, each.remedy), []).append(each)
+    parts: list[RenderableType] = []
+    for first, *others in kinds.values():
+        parts.append(finding(first))
+        if others:
+            named = ", ".join(each.address for each in others[:_NAMED])
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            parts.append(Padding(label(f"The same at {named}{more}"), (0, 0, 0, 3)))
+    return Group(*parts) if parts else findings(())
 
 
 def finding(found: Finding, rank: int | None = None) -> RenderableType:

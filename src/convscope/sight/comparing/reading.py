@@ -72,14 +72,17 @@ class GalleryNumbers:
 
     Attributes:
         folder: where it lies.
-        images_fingerprint, num_images, top: see :class:`~convscope.sight.picturing.album.Gallery`.
+        images_fingerprint, digest, num_images, image_size, top: see
+            :class:`~convscope.sight.picturing.album.Gallery`.
         profile_images: (k,) indices of the images of the profiles.
         layers: in order of execution.
     """
 
     folder: str
     images_fingerprint: str
+    digest: str
     num_images: int
+    image_size: tuple[int, int]
     top: int
     profile_images: Int[Tensor, " k"]
     layers: tuple[LayerNumbers, ...]
@@ -123,9 +126,15 @@ def _gallery(folder: Path, index: Any) -> GalleryNumbers:
     if not layers or any(layer.profile.shape[1] != len(images) for layer in layers):
         raise ValueError("the two files don't belong together")
     fingerprint, num_images, top = index["images_fingerprint"], index["num_images"], index["top"]
-    if not (isinstance(fingerprint, str) and isinstance(num_images, int) and isinstance(top, int)):
+    height, width = index["image_size"]
+    if "digest" not in index:
+        raise ValueError("an earlier version made it")
+    whole = all(isinstance(each, int) for each in (num_images, top, height, width))
+    if not (whole and isinstance(fingerprint, str) and isinstance(index["digest"], str)):
         raise TypeError("foreign content")
-    return GalleryNumbers(str(folder), fingerprint, num_images, top, images, layers)
+    return GalleryNumbers(
+        str(folder), fingerprint, index["digest"], num_images, (height, width), top, images, layers
+    )
 
 
 def _layer(number: int, facts: Any, tensors: dict[str, Tensor]) -> LayerNumbers:

@@ -61,7 +61,9 @@ def _always_on(layer: LayerComparison) -> Iterator[Finding]:
 
 
 def _lost(layer: LayerComparison) -> Iterator[Finding]:
-    if layer.by == "channel" and layer.chance is not None and len(layer.lost) >= _MANY * layer.num_units[0]:
+    if layer.chance is None or len(layer.lost) < _MANY * layer.num_units[0]:
+        return
+    if layer.by == "channel":
         yield Finding(
             "lost-features", "advice", layer.unit_addresses[0],
             (
@@ -71,6 +73,19 @@ def _lost(layer: LayerComparison) -> Iterator[Finding]:
             f"{len(layer.lost)} of {layer.num_units[0]} units have none like them any more, "
             f"and {len(layer.new)} of {layer.num_units[1]} are like none before",
             "compare their pictures: the units that changed most come first",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "lost-features", "info", layer.unit_addresses[0],
+            (
+                Evidence("lost features", len(layer.lost), "units", "no unit of the second like it"),
+                Evidence("correlation of the nearest unit by chance", layer.chance, "1", "95th percentile"),
+            ),
+            f"{len(layer.lost)} of {layer.num_units[0]} units have none like them in the second gallery, and "
+            f"{len(layer.new)} of {layer.num_units[1]} none in the first: usual between networks that were "
+            "trained independently, a loss between checkpoints of one",
+            "",
+            "Li et al. 2015 (arXiv 1511.07543), section 3",
         )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ unit that has another one is like it; ``unknown``: its profile says nothing."""
 
 By = Literal["channel", "profile"]
 
+_ROUNDING = 1e-9  # of a correlation
+
 
 @dataclass(frozen=True)
 class UnitNumbers:
@@ -139,6 +141,8 @@ class GalleryComparison(Result):
 
     Attributes:
         folders: of the two galleries.
+        digests: of the two when they were compared, see
+            :attr:`~convscope.sight.picturing.album.Gallery.digest`.
         num_images: that each looked at.
         num_profile_images: on how many of them profiles rest, evenly spaced.
         top: how many of their strongest images units were compared by.
@@ -149,6 +153,7 @@ class GalleryComparison(Result):
     """
 
     folders: tuple[str, str]
+    digests: tuple[str, str]
     num_images: tuple[int, int]
     num_profile_images: int
     top: int
@@ -156,3 +161,11 @@ class GalleryComparison(Result):
     layers: tuple[LayerComparison, ...]
     left_out: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether no layer is left out, and all units have the same channel, numbers and profile."""
+        pairs = [pair for layer in self.layers for pair in layer.pairs]
+        return not self.left_out and all(
+            pair.first == pair.second and pair.change <= _ROUNDING for pair in pairs
+        )

@@ -7,6 +7,14 @@ NEARLY_SAME = 0.05
 UNSELECTIVE = 0.2
 UNCHANGED = 0.1
 
+# Guided is gated in networks of ReLUs.
+_OTHER_RULE: dict[Rule, str] = {
+    "deconvnet": ", or use rule='gated'",
+    "guided": "; compare with rule='gradient'",
+    "gated": "; compare with rule='gradient'",
+    "gradient": "",
+}
+
 
 def remarks_on(
     address: str,
@@ -67,7 +75,7 @@ def _image_independent(address: str, rule: Rule, census: Census, dependence: flo
             Evidence("switches below", num_switches, "max-pools", "from the recorded data flow"),
         ),
         f"the projection hardly depends on the image (1 − cosine {measured:.3f}); {why}",
-        "read it as a template of the weights, or use rule='gated'",
+        "read it as a template of the weights" + _OTHER_RULE[rule],
         "Springenberg et al. 2015 (arXiv 1412.6806), section 3.4",
     )  # fmt: skip
 

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from convscope.sight.judging.moving import moves_while_held
 from convscope.sight.judging.trial import ONE_PICTURE, Effort, Run, Trial, one_image
 from convscope.sight.projecting.projection import Box, Scores
 from convscope.sight.projecting.projector import Projector, at_position
 
 MASKED_SHARE = 0.1
-ROUNDING = 1e-6  # of a projection's largest value
+ROUNDING = 1e-6  # of a projection's largest value, or of an activation
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,21 @@ def _image_dependence(
     same = [(other - pictures).abs().amax((1, 2, 3)) <= limit for other in found]
     equal = torch.stack(same).all(0).tolist()
     settled = [torch.where(is_same[:, None, None, None], pictures, o) for is_same, o in zip(same, found)]
-    return [
-        None if score is None else 0.0 if is_equal else min(max(score, 0.0), 1.0)
-        for score, is_equal in zip(_mean_differences(pictures, settled), equal, strict=True)
+    scores = _mean_differences(pictures, settled)
+    turned = [
+        any(_is_another(trial.straight, run, row, spot.box) for run in trial.turned)
+        for row, spot in enumerate(spots)
     ]
+    return [
+        None if score is None or not is_turned else 0.0 if is_equal else min(max(score, 0.0), 1.0)
+        for score, is_equal, is_turned in zip(scores, equal, turned, strict=True)
+    ]
+
+
+def _is_another(run: Run, other: Run, row: int, box: Box) -> bool:
+    """Whether the pixels that a unit sees differ between two runs: a flat image is the same when turned."""
+    seen, turned = (each.leaves[row, :, box.top : box.bottom, box.left : box.right] for each in (run, other))
+    return not torch.equal(seen, turned)
 
 
 def _randomisation(
@@ -139,6 +151,8 @@ def _masking_drop(
     generators: list[torch.Generator],
     num_masks: int,
 ) -> list[float | None]:
+    if projector.holds and not moves_while_held(projector.below, trial.address):
+        return [None] * len(spots)
     images = trial.straight.leaves.detach()[: len(spots)]
     grey = trial.grey[: len(spots), :, None, None].to(images)
     drops = [torch.zeros(len(spots), dtype=torch.float64) for _ in range(1 + num_masks)]
@@ -154,17 +168,28 @@ def _masking_drop(
         with trial.held(rows):
             after = _activations(projector.values(trial.address, masked), spots)
         drop += 1 - after / before
-    random = torch.stack(drops[1:]).mean(0)
+    differences = drops[0] - torch.stack(drops[1:]).mean(0)
+    settled = torch.where(differences.abs() <= ROUNDING, 0.0, differences).tolist()
     return [
-        float(each) if float(value) > 0 and bool(picture.any()) else None
-        for value, each, picture in zip(before, drops[0] - random, pictures, strict=True)
+        each if float(value) > 0 and bool(picture.any()) and _leaves_a_choice(spot.box) else None
+        for value, each, picture, spot in zip(before, settled, pictures, spots, strict=True)
     ]
+
+
+def _num_masked(num_pixels: int) -> int:
+    return max(1, int(num_pixels * MASKED_SHARE))
+
+
+def _leaves_a_choice(box: Box) -> bool:
+    """Whether less than half of a box is masked: random pixels can be others then (of three and more)."""
+    num_pixels = box.height * box.width
+    return 2 * _num_masked(num_pixels) < num_pixels
 
 
 def _masks(box: Box, picture: Tensor, generator: torch.Generator, num_masks: int) -> list[Tensor]:
     """(h, w) masks of a tenth of a box: the picture's strongest pixels, then random ones."""
     strength = picture.abs().sum(0)[box.top : box.bottom, box.left : box.right].flatten().cpu()
-    count = max(1, int(len(strength) * MASKED_SHARE))
+    count = _num_masked(len(strength))
     orders = [strength.argsort(descending=True, stable=True)]
     orders += [torch.randperm(len(strength), generator=generator) for _ in range(num_masks)]
     masks = []

@@ -147,6 +147,8 @@ class Gallery(Result):
         left_out: convolutions whose channels aren't maps over the image, each with the reason.
         folder: where the files are.
         images_fingerprint: of the images, see :meth:`~convscope.sight.images.ImageSource.fingerprint`.
+        digest: sha256, in hex, of the files with the numbers and the pictures: a page that shows them from
+            elsewhere knows by it whether they are still those that it was made for.
         index, script: names of the JSON file and of the JavaScript file that sets
             ``window.convscopeGallery`` to the same.
         numbers: name of the safetensors file with all units' values, images, places, statistics, scores and
@@ -165,6 +167,7 @@ class Gallery(Result):
     left_out: tuple[str, ...]
     folder: str
     images_fingerprint: str
+    digest: str
     index: str
     script: str
     numbers: str

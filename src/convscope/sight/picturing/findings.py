@@ -10,6 +10,14 @@ from convscope.sight.projecting.projection import Rule, Scores
 
 _SOURCE = "Zeiler and Fergus 2014 (arXiv 1311.2901), section 4.1"
 _MANY = 0.1  # of a layer's units
+_NEGATIVE = (
+    "look at more images; don't prune them for this: what follows may use the negative values "
+    "(ablate one to see)"
+)
+_ZERO = (
+    "look at more images; units that stay so and hand on zeros alone, as after a ReLU, do nothing: lower the "
+    "learning rate, start anew, or prune those"
+)
 
 
 def findings_on(layer: Layer, rule: Rule, num_images: int, template: str = "") -> tuple[Finding, ...]:
@@ -22,22 +30,32 @@ def findings_on(layer: Layer, rule: Rule, num_images: int, template: str = "") -
         template: see :func:`~convscope.sight.judging.remarks.remarks_on`.
     """
     return (
-        *_silent(layer, num_images),
+        *_dead(layer, num_images),
+        *_near_dead(layer),
         *_constant(layer, num_images),
         *_tied(layer),
         *_remarks(layer, rule, template),
     )
 
 
-def _silent(layer: Layer, num_images: int) -> Iterator[Finding]:
-    if layer.dead:
-        yield Finding(
-            "dead-units", "warning", layer.address,
-            _counted(layer, "dead units", len(layer.dead), f"activation ≤ 0 in {num_images} images"),
-            f"{len(layer.dead)} of {len(layer.units)} units are positive in none of {num_images} images",
-            "look at more images; if they stay dead, lower the learning rate, start anew, or prune them",
-            _SOURCE,
-        )  # fmt: skip
+def _dead(layer: Layer, num_images: int) -> Iterator[Finding]:
+    dead = [unit for unit in layer.units if unit.dead]
+    if not dead:
+        return
+    lowest = [unit.minimum for unit in dead if unit.minimum is not None and unit.minimum < 0]
+    all_negative = len(lowest) == len(dead)
+    who = "they" if all_negative else f"{len(lowest)} of them"
+    passed = f"; {who} still pass negative values on, down to {min(lowest):.3g}" if lowest else ""
+    yield Finding(
+        "dead-units", "advice" if all_negative else "warning", layer.address,
+        _counted(layer, "dead units", len(dead), f"activation ≤ 0 in {num_images} images"),
+        f"{len(dead)} of {len(layer.units)} units are positive in none of {num_images} images{passed}",
+        _NEGATIVE if all_negative else _ZERO,
+        _SOURCE,
+    )  # fmt: skip
+
+
+def _near_dead(layer: Layer) -> Iterator[Finding]:
     count = sum(unit.near_dead for unit in layer.units)
     if count >= _MANY * len(layer.units):
         yield Finding(
@@ -51,15 +69,20 @@ def _silent(layer: Layer, num_images: int) -> Iterator[Finding]:
 
 def _constant(layer: Layer, num_images: int) -> Iterator[Finding]:
     count = sum(bool(unit.always_on) for unit in layer.units)
-    if count >= _MANY * len(layer.units):
+    if not _is_gate(layer) and count >= _MANY * len(layer.units):
         yield Finding(
             "always-on-units", "advice", layer.address,
             _counted(layer, "always-on units", count, f"positive everywhere in {num_images} images"),
             f"{count} of {len(layer.units)} units are positive at every position of all images: for these "
             "images their activation is linear",
-            "expected of sigmoids and of sums without an activation; after a ReLU, its unit could do without",
+            "expected of softplus and of sums without an activation; after a ReLU, its unit could do without",
             "He et al. 2015 (arXiv 1502.01852), section 2.1",
         )  # fmt: skip
+
+
+def _is_gate(layer: Layer) -> bool:
+    """Whether all values lie in [0, 1], as a sigmoid's do: to be positive everywhere is its nature."""
+    return all(unit.minimum is not None and unit.minimum >= 0 and unit.maximum <= 1 for unit in layer.units)
 
 
 def _tied(layer: Layer) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ class GalleryOptions:
         statistics: collect minima, means and active positions of all units too; without them the first look
             costs little more than the network's own runs.
         judge: of how many units of a layer scores are measured, at their strongest example: ``"all"``, or
-            a number.
+            a number; 0 for none, which is two to three times as fast in deep networks.
         progress: is told how far the gallery is.
     """
 

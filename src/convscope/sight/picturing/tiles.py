@@ -67,9 +67,9 @@ def tile_of(extent: int) -> int:
 
 def as_signed_tile(pixels: NDArray[np.float32], tile: int) -> NDArray[np.uint8]:
     """Return signed numbers (c, h, w) as a tile; see :data:`SIGNED_DISPLAY`."""
-    size = _reduced_size(*pixels.shape[1:], tile)
-    if size != pixels.shape[1:]:
-        channels = (Image.fromarray(each).resize(size[::-1], Image.Resampling.BOX) for each in pixels)
+    height, width = _reduced_size(pixels.shape[1], pixels.shape[2], tile)
+    if (height, width) != pixels.shape[1:]:
+        channels = (Image.fromarray(each).resize((width, height), Image.Resampling.BOX) for each in pixels)
         pixels = np.stack([np.asarray(each) for each in channels])
     return as_tile(as_rgb(signed_display(pixels)), tile)
 
@@ -85,7 +85,7 @@ def as_tile(picture: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
 
 def _fitted(picture: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     """Enlarged by a whole number with its pixels visible, or reduced by averaging."""
-    height, width = _reduced_size(*picture.shape[:2], tile)
+    height, width = _reduced_size(picture.shape[0], picture.shape[1], tile)
     if (height, width) != picture.shape[:2]:
         return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
     factor = tile // max(height, width)

@@ -79,10 +79,14 @@ class Scores:
             channels at the same position; near 0 the picture isn't about this unit.
         image_dependence: 1 − mean cosine between the projection and those of the same unit and position
             with the image mirrored and turned round, in [0, 1]; exactly 0 for a picture that ignores the
-            image (equal within a millionth of its largest value).
+            image (equal within a millionth of its largest value). None where the pixels that the unit sees
+            are the same when turned, as in a flat image.
         randomisation: 1 − cosine to the projection through a network whose upper layers are random.
         masking_drop: relative drop of the unit's activation when the strongest tenth of the projection is
-            greyed out in the image, less the mean drop for random pixels of the same patch.
+            greyed out in the image, less the mean drop for random pixels of the same patch; exactly 0
+            within a millionth. None for a patch of fewer than three pixels, where a tenth, at least one
+            pixel, isn't less than half and leaves random ones no choice; and for a unit that is made of held
+            gates alone (one of a squeeze-and-excitation block), which masking can't move.
     """
 
     selectivity: float | None = None

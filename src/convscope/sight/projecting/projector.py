@@ -34,7 +34,7 @@ class Projector:
 
     def __init__(self, probe: Probe, book: RuleBook, tape: Tape) -> None:
         self._probe, self._book, self._tape = probe, book, tape
-        self.applied = book.applied
+        self.applied, self.below = book.applied, book.below
         self._runs = WeakTensorKeyDictionary()
 
     @cached_property

@@ -14,18 +14,18 @@ function comparedFacts(layer, number) {
   add("Dead", "num_dead", layer.num_dead.join(" → "), "units that are positive nowhere");
   add("Near-dead", "num_near_dead", layer.num_near_dead.join(" → "), "units that are positive in few images");
   add("Median correlation", "median_correlation", significant(layer.median_correlation), "of partners, median");
-  add("By chance", "chance", significant(layer.chance), "correlation that units which have nothing to do with one another exceed one time in twenty");
+  add("By chance", "chance", significant(layer.chance), `correlation that one in twenty unrelated units exceeds ${layer.by === "channel" ? "with the one unit of its own channel" : "with the nearest of all units"}`);
   add("Matched", "share_matched", percent(layer.share_matched), "units whose partner is like them above chance");
   add("Median overlap", "median_overlap", percent(layer.median_overlap), "of the strongest images, median");
   if (layer.aliased_shares) add("Aliased", "aliased_shares", layer.aliased_shares.map(percent).join(" → "), "energy folded into false frequencies, median filter");
   return [list, element("p", "census", `Partners by ${layer.by}: ${layer.reason}`)];
 }
 
-function startComparison() {
+async function startComparison() {
   const at = (id) => document.getElementById(id);
   const { layers } = JSON.parse(at("data").textContent).comparison;
   const sides = JSON.parse(at("sides").textContent);
-  const shows = sides.map((side) => makeSprites(side.folder));
+  const shows = await checkedSprites(sides, at("folders"));
   const [search, order, count, dialog] = ["unit-search", "unit-order", "unit-count", "unit-dialog"].map(at);
   const kinds = new Set();
   let layer = 0;
