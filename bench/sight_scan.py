@@ -1,7 +1,7 @@
 """Scanning images for every unit's strongest ones, beside the network alone.
 
 Networks with batch norms as after training, batches of 32 random images of 224 × 224 pixels in memory, the
-nine strongest images of all units of all convolutions. A run is a scan of 15 batches from its beginning, or
+nine strongest images of all units of all convolutions. A run is a scan of twelve batches from its beginning, or
 the same batches through the plain network in evaluation and inference mode. The runs take turns; the numbers
 are ratios of processor time within a turn, median and range. A scan's first batches cost most, since every
 image enters a list that is short; the part of the probe alone is that of a scan that watches no layer.
@@ -22,7 +22,7 @@ from convscope.sight.images import ImageSource
 from convscope.sight.units.maps import units_of
 from convscope.tape import record
 
-BATCH, BATCHES, ROUNDS, TOP = 32, 15, 5, 9
+BATCH, BATCHES, ROUNDS, TOP = 32, 12, 3, 9
 NETWORKS = ("tv/resnet18", "tv/mobilenet_v2")
 
 

@@ -20,8 +20,8 @@ eight units a layer:
   order chose them, not their strength: the finding ``tied-units``. A linear layer has no ties.
 - Selectivity falls with depth: in _blocks.6 a random mixture of units gives nearly the same picture (0.108: a
   finding), and in the last layer 0.005. Trust the patches there. Masking confirms the place all the same.
-- An image dependence of 1 behind a ReLU6 says that more than half of the units judged don't fire at that place
-  of the turned image, where their picture is then empty. _blocks.6 ends linearly: there pictures differ (0.7).
+- An image dependence of 1 behind a ReLU6: more than half of the units judged don't fire at that place of the
+  turned image, where their picture is then empty. _blocks.6 ends linearly: there pictures differ (0.7).
 - Randomisation flatters depthwise layers: of the units judged in _blocks.4 random weights gave seven of
   eight a picture with exactly nothing in common, as an empty one has.
 - The gradient of a unit that has reached 6 is zero: unit 1213, the largest part of class 967's score
