@@ -130,7 +130,7 @@ def test_bad_input_is_one_line(pictures, monkeypatch, shape, reference, limit, m
 def test_one_picture_that_cannot_be_read_is_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ConvscopeError, match=r"image '.*a.png' can't be read"):
+    with pytest.raises(ConvscopeError, match=r"image '.*a.png': (not a PNG|can't be read)"):
         image_for(loaded(preprocessing=KNOWN), str(tmp_path / "a.png"))
 
 

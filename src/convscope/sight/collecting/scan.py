@@ -97,6 +97,7 @@ def scan(
             loader for several processes; another process failed.
 
     Example:
+        >>> import torch
         >>> from convscope.sight.units.maps import units_of
         >>> from convscope.tape import record
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
