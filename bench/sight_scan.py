@@ -22,7 +22,7 @@ from convscope.sight.images import ImageSource
 from convscope.sight.units.maps import units_of
 from convscope.tape import record
 
-BATCH, BATCHES, ROUNDS, TOP = 32, 32, 3, 9
+BATCH, BATCHES, ROUNDS, TOP = 32, 32, 2, 9
 NETWORKS = ("tv/resnet18", "tv/mobilenet_v2")
 
 
