@@ -39,8 +39,7 @@ import torch
 from torch import Tensor, nn
 
 import convscope as cs
-from convscope.sight import Gallery, ImageSource, Layer, OcclusionPlan, Projection
-from convscope.sight.picturing.options import GalleryOptions
+from convscope.sight import Gallery, GalleryOptions, ImageSource, Layer, OcclusionPlan, Projection
 from efficientnet_checkup import BATCH, as_trained, crops, network
 
 LAYERS = [

@@ -41,9 +41,9 @@ def gallery(
     """
     from convscope.cli.progress import LookBar
     from convscope.cli.sharing import sharing
+    from convscope.sight import GalleryOptions
     from convscope.sight import gallery as reading
     from convscope.sight.picturing.folder import INDEX
-    from convscope.sight.picturing.options import GalleryOptions
 
     loaded = options.load_modules(network)
     images = source_for(loaded, data, limit)

@@ -26,7 +26,7 @@ from convscope.report.offline import policy
 from convscope.sight import GalleryComparison
 from convscope.sight.picturing.folder import INDEX
 
-_SCRIPTS = ("units", "cards", "shelf", "compare_cards", "compare_folders", "compare")
+_SCRIPTS = ("units", "cards", "shelf", "keys", "compare_cards", "compare_folders", "compare")
 
 
 def write_gallery_comparison(found: GalleryComparison, path: str | Path) -> Path:

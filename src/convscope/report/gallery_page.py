@@ -18,7 +18,7 @@ from convscope.report.gallery_standing import standing
 from convscope.report.offline import policy, static_text
 from convscope.sight import Gallery
 
-_SCRIPTS = ("units", "cards", "shelf", "detail", "layers", "gallery")
+_SCRIPTS = ("units", "cards", "shelf", "keys", "detail", "layers", "gallery")
 
 
 def gallery_script() -> str:

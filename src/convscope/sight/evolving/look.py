@@ -18,6 +18,7 @@ from convscope.sight.evolving.moment import Appearance, LayerMoment, Moment
 from convscope.sight.images import ImageSource
 from convscope.sight.picturing.plan import Plan, plan
 from convscope.sight.picturing.tiles import as_rgb
+from convscope.sight.picturing.winners import rounding_of
 from convscope.sight.projecting.projection import Rule
 from convscope.sight.projecting.projector import Projector, box_of, check_model, for_model, projecting
 from convscope.sight.units.choice import chosen
@@ -27,7 +28,6 @@ from convscope.tape import device_of, record
 NUM_FIXED = 64
 """Images over which the units' responses are compared from epoch to epoch."""
 _TOGETHER = 16
-_TOLERANCE = 5e-3  # of a map's largest value, as other batch sizes move it
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,7 @@ def _projections(
             seed[(row, unit, *each.position)] = 1
             expected[row] = each.value
         values = (maps.detach() * seed).sum((1, 2, 3)).float().cpu()
-        room = max(_TOLERANCE, 16 * torch.finfo(maps.dtype).eps) * float(maps.detach().abs().amax())
-        if not bool(((values - expected).abs() <= room).all()):
+        if not bool(((values - expected).abs() <= rounding_of(maps)).all()):
             raise _changed(layer, chunk)
         for (unit, each), picture in zip(chunk, projector.backward(leaves, maps, seed)):
             cut = _cut(picture, each).float().cpu()

@@ -111,21 +111,13 @@ async function startComparison() {
   at("layers").append(...tabs);
   order.addEventListener("change", list);
   search.addEventListener("input", list);
-  dialog.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step || !listed[open + step]) return;
-    event.preventDefault();
-    detail(open + step);
+  walkThrough(dialog, at("unit-previous"), at("unit-next"), (by) => {
+    const there = Boolean(listed[open + by]);
+    if (there) detail(open + by);
+    return there;
   });
-  at("unit-previous").addEventListener("click", () => detail(open - 1));
-  at("unit-next").addEventListener("click", () => detail(open + 1));
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => { if (listed[open]) shelf.focus(open); });
-  addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.target.closest("input, select") || dialog.open || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    search.focus();
-  });
+  searchBySlash(search, dialog);
   at("unit-legend").append(...Object.entries(MEANINGS).map(([kind, meaning]) => explained(kind, meaning)));
   const asked = /^#gallery\/(\d+)$/.exec(location.hash);
   if (layers.length) choose(asked && layers[Number(asked[1])] ? Number(asked[1]) : 0);

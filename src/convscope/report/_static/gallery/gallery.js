@@ -125,21 +125,12 @@ function start(gallery, place) {
     });
     at("unit-filters").append(button);
   }
-  addEventListener("keydown", (event) => {
-    const writes = event.target.closest && event.target.closest("input, select, textarea, [contenteditable]");
-    if (event.key !== "/" || writes || dialog.open || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    search.focus();
+  searchBySlash(search, dialog);
+  walkThrough(dialog, at("unit-previous"), at("unit-next"), (by) => {
+    const there = Boolean(listed[open + by]);
+    if (there) detail(open + by);
+    return there;
   });
-  dialog.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step || !listed[open + step]) return;
-    event.preventDefault();
-    detail(open + step);
-  });
-  at("unit-previous").addEventListener("click", () => detail(open - 1));
-  at("unit-next").addEventListener("click", () => detail(open + 1));
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
     if (dialog.open) return; // a link has opened it again meanwhile
     link(layer);
