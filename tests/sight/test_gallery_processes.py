@@ -85,7 +85,8 @@ def test_two_processes_without_a_shared_disk_do_too(alone, tmp_path):
         processes.append(start(folder, rank, 2))
     finish(*processes)
     assert contents(tmp_path / "machine0" / "gallery") == alone
-    assert [path.name for path in (tmp_path / "machine1").iterdir()] == ["store"]
+    left = {path.name for path in (tmp_path / "machine1").iterdir()}
+    assert left <= {"store"}  # torch removes the link of the process which ends last
 
 
 def test_a_run_that_is_killed_at_random_moments_writes_the_same(alone, tmp_path):

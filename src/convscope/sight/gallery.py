@@ -138,6 +138,7 @@ def _gallery(asked: _Asked, working: WorkingFolder) -> Gallery:
         working.remove_if_empty()
         raise
     asked.processes.each(working.remove)
+    asked.processes.barrier()
     return found
 
 

@@ -71,8 +71,14 @@ class Processes:
         return values[0]
 
     def barrier(self) -> None:
-        """Wait until all processes have come here."""
-        self.broadcast(self.gather(None) is None)
+        """Wait until all processes have come here and the group's threads are done with all that was sent.
+
+        A program that ends without it right after another call may be aborted: gloo's threads let go of
+        that call's tensors while Python is already gone.
+        """
+        if self.size > 1:
+            with self._sending():
+                distributed.barrier()
 
     def each(self, work: Callable[[], _T]) -> list[_T] | None:
         """Do some work on every process; return the results as :meth:`gather` does.
