@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import convscope as cs
 from convscope.core.errors import ConvscopeError
 from convscope.train import NoProgress, TrainConfig, read_log, read_run
-from convscope.train.order import derived_seed, reseed
+from convscope.train.feeding.order import derived_seed, reseed
 from train.toy import RandomImages, ToyData, same_bits, toy_model
 
 TOY = Path(__file__).with_name("toy.py")

@@ -11,17 +11,17 @@ batch; precision fp32 or bfloat16 autocast.
 
 from convscope.core.callable_room import make_callable
 from convscope.train.config import TrainConfig as TrainConfig
-from convscope.train.folder import read_run as read_run
-from convscope.train.log import Log as Log
-from convscope.train.log import read_log as read_log
-from convscope.train.progress import NoProgress as NoProgress
-from convscope.train.progress import Progress as Progress
-from convscope.train.progress import Pulse as Pulse
+from convscope.train.keeping.folder import read_run as read_run
+from convscope.train.keeping.log import Log as Log
+from convscope.train.keeping.log import read_log as read_log
 from convscope.train.request import train as train
 from convscope.train.run import Divergence as Divergence
 from convscope.train.run import EpochRecord as EpochRecord
 from convscope.train.run import Run as Run
 from convscope.train.run import StepRecord as StepRecord
+from convscope.train.telling.progress import NoProgress as NoProgress
+from convscope.train.telling.progress import Progress as Progress
+from convscope.train.telling.progress import Pulse as Pulse
 
 __all__ = [
     "Divergence",

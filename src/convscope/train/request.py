@@ -8,17 +8,17 @@ import torch
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
-from convscope.train.batches import ImageSets, SeededImages
 from convscope.train.config import TrainConfig, with_settings
-from convscope.train.engine import agreed, lent, running_engine
-from convscope.train.folder import RunFolder, free_folder, run_from_log
-from convscope.train.journal import Journal
-from convscope.train.log import Log, read_log, truncate_log
-from convscope.train.loop import Training
-from convscope.train.preflight import check_data, check_forward, check_model
-from convscope.train.progress import NoProgress, Progress
+from convscope.train.feeding.batches import ImageSets, SeededImages
+from convscope.train.keeping.folder import RunFolder, free_folder, run_from_log
+from convscope.train.keeping.journal import Journal
+from convscope.train.keeping.log import Log, read_log, truncate_log
 from convscope.train.run import Run
+from convscope.train.running.engine import agreed, lent, running_engine
+from convscope.train.running.loop import Training
+from convscope.train.running.preflight import check_data, check_forward, check_model
 from convscope.train.subject import Images, Network, Subject, image_sets, subject_of
+from convscope.train.telling.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

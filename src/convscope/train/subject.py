@@ -10,7 +10,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.data import ImageData, load_data
 from convscope.networks import Extras, Loaded, Preprocessing, Stack, load
-from convscope.train.batches import ImageSets, SeededImages
+from convscope.train.feeding.batches import ImageSets, SeededImages
 
 Network = nn.Module | Loaded | str
 """A module, what :func:`convscope.load` returned, or a reference such as ``"zfnet"``."""

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.preflight import check_data, check_model, readable_failure
+from convscope.train.running.preflight import check_data, check_model, readable_failure
 from train.toy import RandomImages, ToyData, toy_model
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.batches import SeededImages, load_batches
+from convscope.train.feeding.batches import SeededImages, load_batches
 from train.toy import RandomImages
 
 CPU = torch.device("cpu")

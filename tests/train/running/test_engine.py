@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
-from convscope.train.engine import lent, running_engine
+from convscope.train.running.engine import lent, running_engine
 from train.toy import toy_model
 
 

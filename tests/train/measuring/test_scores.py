@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.scores import at_least_float32, scores_of, true_class_rank
+from convscope.train.measuring.scores import at_least_float32, scores_of, true_class_rank
 
 _SCORES = st.sampled_from([-1.0, 0.0, 0.5, 2.0, math.inf, -math.inf, math.nan])
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.log import LogWriter, as_entry, read_log, truncate_log
+from convscope.train.keeping.log import LogWriter, as_entry, read_log, truncate_log
 from convscope.train.run import Divergence, EpochRecord, StepRecord
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convscope.train.config import TrainConfig
-from convscope.train.schedule import learning_rate
+from convscope.train.learning.schedule import learning_rate
 
 
 def _rates(config: TrainConfig, steps_per_epoch: int) -> list[float]:

@@ -10,22 +10,28 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.data import augmented
-from convscope.train.batches import ImageSets, SeededImages, load_batches
-from convscope.train.checkpoint import Identity, Position, load_checkpoint, save_checkpoint, save_weights
 from convscope.train.config import RESUMABLE, TrainConfig
-from convscope.train.engine import share_buffers
-from convscope.train.evaluate import evaluate
-from convscope.train.folder import RunFolder
-from convscope.train.journal import Journal
-from convscope.train.optimizer import build_optimizer
-from convscope.train.order import Order, derived_seed, reseed, share
-from convscope.train.preflight import readable_failure
-from convscope.train.progress import Progress, Pulse
+from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
+from convscope.train.feeding.order import Order, derived_seed, reseed, share
+from convscope.train.keeping.checkpoint import (
+    Identity,
+    Position,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
+from convscope.train.keeping.folder import RunFolder
+from convscope.train.keeping.journal import Journal
+from convscope.train.learning.optimizer import build_optimizer
+from convscope.train.learning.schedule import learning_rate
+from convscope.train.measuring.evaluate import evaluate
 from convscope.train.run import Divergence, EpochRecord
-from convscope.train.schedule import learning_rate
-from convscope.train.step import take_step
+from convscope.train.running.engine import share_buffers
+from convscope.train.running.preflight import readable_failure
+from convscope.train.running.step import take_step
+from convscope.train.running.watched import watched
 from convscope.train.subject import Subject
-from convscope.train.watched import watched
+from convscope.train.telling.progress import Progress, Pulse
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convscope.train.batches import SeededImages, load_batches
 from convscope.train.config import TrainConfig
-from convscope.train.engine import summed
-from convscope.train.scores import at_least_float32, scores_of, true_class_rank
-from convscope.train.step import autocast, input_dtype
+from convscope.train.feeding.batches import SeededImages, load_batches
+from convscope.train.learning.precision import autocast, input_dtype
+from convscope.train.measuring.scores import at_least_float32, scores_of, true_class_rank
+from convscope.train.running.engine import summed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

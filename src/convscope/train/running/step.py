@@ -1,29 +1,17 @@
 """One optimizer step: forward, loss, backward, clipping, update."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope.train.config import TrainConfig
-from convscope.train.scores import at_least_float32, scores_of, true_class_rank
+from convscope.train.learning.precision import autocast, input_dtype
+from convscope.train.measuring.scores import at_least_float32, scores_of, true_class_rank
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which the network runs: bfloat16 autocast, or none."""
-    if config.precision == "amp-bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def input_dtype(model: nn.Module) -> torch.dtype:
-    """Return the dtype that images are cast to: that of the model's first floating point parameter."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def take_step(

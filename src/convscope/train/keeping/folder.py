@@ -5,9 +5,9 @@ from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
-from convscope.train.log import Log, read_log
+from convscope.train.keeping.log import Log, read_log
 from convscope.train.run import Run, thinned
-from convscope.train.watched import joined
+from convscope.train.running.watched import joined
 
 
 @dataclass(frozen=True)

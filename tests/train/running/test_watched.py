@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.train.watched import joined, watched
+from convscope.train.running.watched import joined, watched
 
 
 def _net():

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.train.batches import SeededImages
 from convscope.train.config import TrainConfig
-from convscope.train.engine import running_engine
-from convscope.train.evaluate import evaluate
+from convscope.train.feeding.batches import SeededImages
+from convscope.train.measuring.evaluate import evaluate
+from convscope.train.running.engine import running_engine
 from train.toy import RandomImages, toy_model
 
 

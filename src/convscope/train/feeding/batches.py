@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.order import derived_seed, kept_generators, reseed
+from convscope.train.feeding.order import derived_seed, kept_generators, reseed
 
 
 class Images(Protocol):

@@ -7,7 +7,8 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.networks import Extras
-from convscope.train.checkpoint import (
+from convscope.train.config import TrainConfig
+from convscope.train.keeping.checkpoint import (
     Identity,
     Position,
     load_checkpoint,
@@ -15,8 +16,7 @@ from convscope.train.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from convscope.train.config import TrainConfig
-from convscope.train.optimizer import build_optimizer
+from convscope.train.learning.optimizer import build_optimizer
 from train.toy import same_bits, toy_model
 
 IDENTITY = Identity("Net", "toy", 42, 6, ["a", "b", "c"], {"seed": 0, "learning_rate": 0.1})
@@ -168,7 +168,7 @@ def test_a_failed_write_keeps_the_old_file(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("convscope.train.checkpoint.save_file", full)
+    monkeypatch.setattr("convscope.train.keeping.checkpoint.save_file", full)
     monkeypatch.setattr("convscope.networks.saved.save_file", full)
     with pytest.raises(ConvscopeError, match="No space left on device"):
         save_checkpoint(path, *_trained(), POSITION, IDENTITY)

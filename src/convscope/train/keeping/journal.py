@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from convscope.checkup.observed.run import Percentiles
-from convscope.train.checkpoint import Position
-from convscope.train.engine import summed
-from convscope.train.folder import RunFolder
-from convscope.train.log import Log, LogWriter, as_entry
+from convscope.train.keeping.checkpoint import Position
+from convscope.train.keeping.folder import RunFolder
+from convscope.train.keeping.log import Log, LogWriter, as_entry
 from convscope.train.run import Divergence, EpochRecord, StepRecord
+from convscope.train.running.engine import summed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,7 +49,7 @@ class Journal:
         self._write("start", [facts])
 
     def note(self, values: Tensor, step: int, num_images: int, rate: float) -> None:
-        """Note what :func:`convscope.train.step.take_step` returned for a batch of ``num_images``."""
+        """Note what :func:`convscope.train.running.step.take_step` returned for a batch of ``num_images``."""
         self._pending.append((values, step, num_images, rate))
 
     def look(self, position: Position) -> Divergence | None:

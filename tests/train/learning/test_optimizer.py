@@ -4,7 +4,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
-from convscope.train.optimizer import build_optimizer, decay_groups, parameter_names
+from convscope.train.learning.optimizer import build_optimizer, decay_groups, parameter_names
 
 
 class _Network(nn.Module):

@@ -21,7 +21,7 @@ from convscope import networks
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.networks import Extras
-from convscope.train.optimizer import parameter_names
+from convscope.train.learning.optimizer import parameter_names
 
 _FORMAT = "convscope training checkpoint 1"
 

@@ -7,8 +7,8 @@ import pytest
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.train.config import TrainConfig
-from convscope.train.folder import RunFolder, free_folder, read_run, run_from_log
-from convscope.train.log import Log
+from convscope.train.keeping.folder import RunFolder, free_folder, read_run, run_from_log
+from convscope.train.keeping.log import Log
 from convscope.train.run import Divergence, EpochRecord, StepRecord
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.batches import ImageSets, SeededImages, load_batches
-from convscope.train.checkpoint import state_of
 from convscope.train.config import TrainConfig
-from convscope.train.scores import scores_of
-from convscope.train.step import autocast, input_dtype
+from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
+from convscope.train.keeping.checkpoint import state_of
+from convscope.train.learning.precision import autocast, input_dtype
+from convscope.train.measuring.scores import scores_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -1,0 +1,1 @@
+"""What a run leaves on the disk: log, checkpoint, weights; and how it is read back."""

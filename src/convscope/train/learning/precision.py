@@ -1,0 +1,21 @@
+"""In which dtypes a network runs."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope.train.config import TrainConfig
+
+
+def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which the network runs: bfloat16 autocast, or none."""
+    if config.precision == "amp-bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def input_dtype(model: nn.Module) -> torch.dtype:
+    """Return the dtype that images are cast to: that of the model's first floating point parameter."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

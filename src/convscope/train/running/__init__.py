@@ -1,0 +1,1 @@
+"""The run itself: devices and processes, checks beforehand, steps and epochs."""
