@@ -211,7 +211,7 @@ def test_adamw_and_augmentation_resume_with_the_same_bits_too(tmp_path):
     settings = {**SETTINGS, "optimizer": "adamw", "learning_rate": 0.01, "clip_grad_norm": 1.0}
     plain, one, other = toy_model(), toy_model(), toy_model()
     cs.train(plain, ToyData(), out=tmp_path / "plain", **settings)
-    settings["augment"] = True
+    settings["augment"] = "shift"
     cs.train(one, ToyData(), out=tmp_path / "one", **settings)
     with pytest.raises(KeyboardInterrupt):
         cs.train(toy_model(), ToyData(), out=tmp_path / "other", progress=_Stop(9), **settings)

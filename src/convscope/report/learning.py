@@ -71,7 +71,7 @@ def _run(network: Loaded | nn.Module, asked: Asked, met: Met, folder: Path, stag
         epochs=asked.config.epochs,
         batch_size=asked.config.batch_size,
         learning_rate=asked.config.learning_rate,
-        augment=True,
+        augment="shift",
         seed=asked.config.seed,
         warmup_epochs=min(1.0, asked.config.epochs / 4),
     )

@@ -2,17 +2,20 @@
 
 import dataclasses
 import difflib
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from convscope.core.errors import ConvscopeError
-
-OptimizerName = Literal["sgd-momentum", "adamw"]
-ScheduleName = Literal["cosine", "step", "constant"]
-PrecisionName = Literal["fp32", "amp-bf16"]
-DeviceName = Literal["auto", "cpu"]
+from convscope.train.setting_rules import (
+    NEEDING_CROP,
+    RULES,
+    AugmentName,
+    DeviceName,
+    EvaluationName,
+    OptimizerName,
+    PrecisionName,
+    ScheduleName,
+)
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,39 @@ class TrainConfig:
         batch_size: images in one optimizer step, over all processes together. A last batch that would leave
             a process fewer than two images (batch norm needs two) is left out of the epoch.
         learning_rate: its highest value.
-        optimizer: ``"sgd-momentum"`` or ``"adamw"``.
-        momentum: of SGD; AdamW keeps its own 0.9 and 0.999.
+        accumulation: micro-batches that an optimizer step is made of, each with its own forward and
+            backward pass; the momentum of batch norms is corrected for it
+            (:func:`convscope.norm.correct_momentum`).
+        optimizer: ``"sgd"``, ``"sgd-momentum"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``.
+        momentum: of ``"sgd-momentum"``; the others keep PyTorch's own settings.
+        nesterov: whether ``"sgd-momentum"`` looks ahead.
         weight_decay: of weights; never of biases and normalisation parameters.
         schedule: ``"cosine"`` falls to 0 at the end, ``"step"`` multiplies by ``step_factor`` after every
-            ``step_epochs`` epochs, ``"constant"`` stays.
+            ``step_epochs`` epochs, ``"plateau"`` after every ``patience_epochs`` epochs in a row without a
+            lower validation error, ``"constant"`` stays.
         warmup_epochs: epochs (may be a fraction) over which the rate climbs linearly before the schedule.
         step_epochs: epochs between two steps of the ``"step"`` schedule.
-        step_factor: factor of one step of the ``"step"`` schedule.
+        step_factor: factor of one step of the ``"step"`` and ``"plateau"`` schedules.
+        patience_epochs: see ``"plateau"``.
         label_smoothing: weight of the uniform distribution in the training loss; validation has none.
         clip_grad_norm: largest L2 norm of all gradients together, or None.
-        precision: ``"fp32"`` (no autocast), or ``"amp-bf16"``: forward under bfloat16 autocast.
-        augment: whether training images are shifted and mirrored at random (see
-            :func:`convscope.data.augmented`); mirrored only where the data allows it.
+        renormalise_radius: after every step, filters of convolutions whose root mean square exceeds it are
+            scaled back to it (:class:`convscope.sight.Renormalisation`), or None.
+        ema_decay: after every step, ``average = decay · average + (1 − decay) · weights``; the average, with
+            running statistics of its own that are estimated on training images, is measured after every
+            epoch and stored beside the weights. None: no average.
+        sync_batch_norm: whether batch norms normalise by the whole micro-batch of all processes, instead of
+            each process by its own share.
+        precision: ``"fp32"`` (no autocast), ``"amp-bf16"`` or ``"amp-fp16"``: forward under autocast; with
+            fp16 the loss is scaled, and steps whose gradients overflow are skipped.
+        augment: what is random about training images. ``"none"``; ``"shift"``: shifted by up to an eighth
+            of their sides, and mirrored (:func:`convscope.data.augmented`); ``"crop"``: a random window of
+            ``crop`` pixels, mirrored; ``"crop-colour"``: also AlexNet's PCA colour noise; ``"ten-crops"``:
+            one of the ten windows that ``"ten-crop"`` evaluation takes. Mirrored only where the data allows.
+        crop: side in pixels of the windows that the network sees of larger images, in training and
+            evaluation; None: whole images.
+        evaluation: ``"centre"``: one window (or the whole image); ``"ten-crop"``: the mean of the class
+            probabilities of ten windows: corners, centre, and these mirrored.
         seed: of the order of the images, of augmentation and of dropout, and of the initial weights of a
             network given by reference.
         checkpoint_every: optimizer steps between two checkpoints inside an epoch; 0: only after each epoch.
@@ -62,18 +85,26 @@ class TrainConfig:
 
     epochs: int = 10
     batch_size: int = 64
+    accumulation: int = 1
     learning_rate: float = 0.01
     optimizer: OptimizerName = "sgd-momentum"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 5e-4
     schedule: ScheduleName = "cosine"
     warmup_epochs: float = 0.0
     step_epochs: int = 30
     step_factor: float = 0.1
+    patience_epochs: int = 5
     label_smoothing: float = 0.0
     clip_grad_norm: float | None = None
+    renormalise_radius: float | None = None
+    ema_decay: float | None = None
+    sync_batch_norm: bool = False
     precision: PrecisionName = "fp32"
-    augment: bool = False
+    augment: AugmentName = "none"
+    crop: int | None = None
+    evaluation: EvaluationName = "centre"
     seed: int = 0
     checkpoint_every: int = 0
     log_every: int = 10
@@ -81,10 +112,16 @@ class TrainConfig:
     device: DeviceName = "auto"
 
     def __post_init__(self) -> None:
-        for name, (expected, is_right) in _RULES.items():
+        for name, (expected, is_right) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
                 raise ConvscopeError(f"{name}={value!r}", expected, "change that setting")
+        if self.crop is None and (self.augment in NEEDING_CROP or self.evaluation == "ten-crop"):
+            raise ConvscopeError(
+                f"augment={self.augment!r}, evaluation={self.evaluation!r} without crop",
+                "the side of the windows, in pixels",
+                "set crop to the network's input size, and give larger images",
+            )
 
 
 RESUMABLE = frozenset({"epochs", "checkpoint_every", "log_every", "num_workers", "device"})
@@ -111,46 +148,3 @@ def with_settings(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
                 f"try {near[0]}=" if near else "leave it out",
             )
     return dataclasses.replace(config, **settings)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(least: int) -> tuple[str, Callable[[Any], bool]]:
-    return f"a whole number from {least}", lambda value: _is_int(value) and value >= least
-
-
-def _number(expected: str, in_range: Callable[[float], bool]) -> tuple[str, Callable[[Any], bool]]:
-    return expected, lambda value: _is_number(value) and in_range(value)
-
-
-def _choice(*names: str) -> tuple[str, Callable[[Any], bool]]:
-    return f"one of {', '.join(names)}", lambda value: value in names
-
-
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "epochs": _whole(1),
-    "batch_size": _whole(1),
-    "learning_rate": _number("a finite number above 0", lambda x: x > 0),
-    "optimizer": _choice("sgd-momentum", "adamw"),
-    "momentum": _number("a number from 0 to below 1", lambda x: 0 <= x < 1),
-    "weight_decay": _number("a finite number from 0", lambda x: x >= 0),
-    "schedule": _choice("cosine", "step", "constant"),
-    "warmup_epochs": _number("a finite number of epochs from 0", lambda x: x >= 0),
-    "step_epochs": _whole(1),
-    "step_factor": _number("a number above 0, at most 1", lambda x: 0 < x <= 1),
-    "label_smoothing": _number("a number from 0 to below 1", lambda x: 0 <= x < 1),
-    "clip_grad_norm": ("None or a finite number above 0", lambda x: x is None or (_is_number(x) and x > 0)),
-    "precision": _choice("fp32", "amp-bf16"),
-    "augment": ("True or False", lambda value: isinstance(value, bool)),
-    "seed": _whole(0),
-    "checkpoint_every": _whole(0),
-    "log_every": _whole(1),
-    "num_workers": _whole(0),
-    "device": _choice("auto", "cpu"),
-}

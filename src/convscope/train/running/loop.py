@@ -198,7 +198,7 @@ class Training:
             len(self.data.classes),
             self.config.seed,
             epoch,
-            vary if self.config.augment and split == "train" else None,
+            vary if self.config.augment != "none" and split == "train" else None,
         )
 
 
