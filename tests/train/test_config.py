@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.config import , TrainConfig, with_settings
+from convscope.train.config import TrainConfig, with_settings
+from convscope.train.setting_rules import RULES
 
 
 def test_every_setting_has_a_rule_that_its_default_passes():
