@@ -22,8 +22,9 @@ def test_every_setting_has_a_rule_that_its_default_passes():
         ("label_smoothing", 1.0), ("clip_grad_norm", 0), ("clip_grad_norm", float("nan")),
         ("precision", "fp16"), ("augment", 1), ("seed", -1),
         ("seed", None), ("checkpoint_every", -1), ("log_every", 0),
-        ("num_workers", -1), ("device", "cuda:7"), ("accumulation", 0), ("nesterov", 1), ("patience_epochs", 0),
-        ("renormalise_radius", 0), ("ema_decay", 1), ("ema_decay", 0), ("sync_batch_norm", 1), ("crop", 0),
+        ("num_workers", -1), ("device", "cuda:7"), ("accumulation", 0), ("nesterov", 1),
+        ("patience_epochs", 0), ("renormalise_radius", 0), ("ema_decay", 1),
+        ("ema_decay", 0), ("sync_batch_norm", 1), ("crop", 0),
         ("evaluation", "corners"),
     ],
 )  # fmt: skip
