@@ -55,3 +55,28 @@ def test_the_seed_decides():
 
     assert torch.equal(build(1), build(1))
     assert not torch.equal(build(1), build(2))
+
+
+def test_networks_of_one_seed_share_first_weights_wherever_shapes_agree():
+    def build(**options):
+        torch.manual_seed(3)
+        return dict(zfnet(width=0.125, num_classes=10, input_size=128, **options).named_parameters())
+
+    first = build(norm="none")
+    for options in (
+        {"norm": "batch"},
+        {"norm": "none", "stem": "11x11/4", "second_stride": 1},
+        {"removed": (3,)},
+    ):
+        other = build(**options)
+        alike = [n for n in first if n in other and "conv" in n + "fc" and first[n].shape == other[n].shape]
+        assert len(alike) >= 5
+        assert all(torch.equal(first[name], other[name]) for name in alike if name.endswith("weight"))
+    scaled = build(norm="none", init_scale=0.25)
+    assert all(torch.equal(0.25 * first[name], scaled[name]) for name in first)
+
+
+def test_consecutive_networks_differ():
+    torch.manual_seed(0)
+    first, second = (zfnet(width=0.05, input_size=64).features.conv1.weight for _ in range(2))
+    assert not torch.equal(first, second)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.networks import zfnet
+from convscope.networks import alexnet, zfnet
 
 
 def test_parameters_of_every_layer_are_the_published_ones():
@@ -97,3 +98,39 @@ def test_too_small_an_input_is_refused_with_the_smallest_that_works():
     assert zfnet("none", width=0.02, input_size=47, num_classes=2)(torch.zeros(1, 3, 47, 47)).shape == (1, 2)
     with pytest.raises(ConvscopeError, match="at least 47 pixels"):
         zfnet("none", width=0.02, input_size=46)
+
+
+def shapes(model):
+    return {name: tuple(p.shape) for name, p in model.named_parameters() if name.endswith("weight")}
+
+
+def test_stem_and_second_stride_are_alexnets_on_request():
+    model = zfnet("none", stem="11x11/4", second_stride=1, width=0.25, num_classes=10, input_size=128)
+    ours, theirs = (list(net.features.children()) for net in (model, alexnet(width=0.25)))
+    for own, other in zip(ours, theirs, strict=True):
+        if isinstance(own, nn.Conv2d):
+            windows = ("kernel_size", "stride", "padding", "out_channels")
+            assert [getattr(own, name) for name in windows] == [getattr(other, name) for name in windows]
+    assert model(torch.zeros(1, 3, 128, 128)).shape == (1, 10)
+
+
+def test_layers_of_table_3_can_be_removed_and_resized():
+    options = {"width": 0.125, "num_classes": 10, "input_size": 96}
+    whole = shapes(zfnet(**options))
+    for removed in ((3, 4), (7,), (6, 7), (3, 4, 6, 7)):
+        model = zfnet(removed=removed, **options)
+        gone = {f"features.conv{n}.weight" for n in removed} | {f"classifier.fc{n}.weight" for n in removed}
+        assert shapes(model).keys() == whole.keys() - gone
+        assert model(torch.zeros(1, 3, 96, 96)).shape == (1, 10)
+    wide = shapes(zfnet(middle=(512, 1024, 512), hidden=(8192, 2048), **options))
+    assert [wide[f"features.conv{n}.weight"][0] for n in (3, 4, 5)] == [64, 128, 64]
+    assert [wide[f"classifier.fc{n}.weight"][0] for n in (6, 7)] == [1024, 256]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stem": "7x7"}, {"second_stride": 3}, {"middle": (1, 2)}, {"removed": (5,)}, {"hidden": (0, 1)}],
+)  # fmt: skip
+def test_designs_that_are_not_offered_are_refused(options):
+    with pytest.raises(ConvscopeError, match=next(iter(options))):
+        zfnet(**options)

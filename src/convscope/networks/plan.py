@@ -4,6 +4,7 @@ Sizes of feature maps are computed here, so that an input which is too small is 
 weight is allocated. Modules are made from plans in :mod:`convscope.networks.stack`.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, get_args
 
@@ -20,6 +21,10 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 _REMOVES_BIAS: frozenset[Norm] = frozenset({"batch", "instance", "renorm", "ghost", "sync"})
 
 
+REMOVABLE = frozenset({3, 4, 6, 7})
+"""Numbers of the layers that a network can do without: no pool follows them."""
+
+
 class LayerChoices(TypedDict, total=False):
     """Choices about single layers, which every builder takes as keywords.
 
@@ -31,6 +36,9 @@ class LayerChoices(TypedDict, total=False):
         bias: whether convolutions have a bias. If absent they do, unless a norm follows that subtracts a
             channel's mean, and so the bias again: every kind of batch norm, and instance norm.
         init: ``"kaiming"`` (the default) or ``"published"``; see :mod:`convscope.networks.initialise`.
+        init_scale: factor of all initial weights, biases excepted; 1 if absent.
+        hidden: widths of fc6 and fc7 before ``width`` scales them.
+        removed: numbers of layers to leave out, of 3, 4, 6 and 7, as in Zeiler and Fergus's table 3.
     """
 
     in_channels: int
@@ -38,6 +46,9 @@ class LayerChoices(TypedDict, total=False):
     dropout: float
     bias: bool
     init: Initialisation
+    init_scale: float
+    hidden: tuple[int, int]
+    removed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ class Plan:
         dropout: see :class:`LayerChoices`.
         bias: see :class:`LayerChoices`; None: as the normalisation needs it.
         init: see :class:`LayerChoices`.
+        init_scale: see :class:`LayerChoices`.
+        removed: see :class:`LayerChoices`.
         published_hidden_bias: the bias that the paper starts fc6 and fc7 with.
         ceil_pools: whether a pool counts a last window that hangs over the edge of the map.
         lrn_after_pool: whether local response normalisation comes after the pool instead of before it.
@@ -99,6 +112,8 @@ class Plan:
     dropout: float = 0.5
     bias: bool | None = None
     init: Initialisation = "kaiming"
+    init_scale: float = 1.0
+    removed: tuple[int, ...] = ()
     published_hidden_bias: float = 0.0
     ceil_pools: bool = False
     lrn_after_pool: bool = False
@@ -126,6 +141,28 @@ class Plan:
                 "at least one class, channel and pixel, and a dropout of at least 0 and less than 1",
                 "correct the option",
             )
+        if len(self.hidden) != 2 or min(self.hidden) < 1 or not 0 < self.init_scale < math.inf:
+            raise ConvscopeError(
+                f"{self.name}: hidden={self.hidden}, init_scale={self.init_scale}",
+                "two widths from 1, and a positive, finite scale",
+                "correct the option",
+            )
+        if not set(self.removed) <= REMOVABLE:
+            raise ConvscopeError(
+                f"{self.name}: removed={self.removed}",
+                f"layers of {sorted(REMOVABLE)}: the others end in a pool or give the scores",
+                "choose among them",
+            )
+
+    @property
+    def numbered_convolutions(self) -> tuple[tuple[int, Convolution], ...]:
+        """The convolutions that the network has, with their numbers."""
+        return tuple(pair for pair in enumerate(self.convolutions, 1) if pair[0] not in self.removed)
+
+    @property
+    def numbered_hidden(self) -> tuple[tuple[int, int], ...]:
+        """The widths of fc6 and fc7, of those that the network has, with their numbers."""
+        return tuple(pair for pair in enumerate(self.hidden, 6) if pair[0] not in self.removed)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -150,8 +187,8 @@ class Plan:
     @property
     def published_biases(self) -> tuple[float, ...]:
         """The paper's first biases of all convolutions and linear layers, in order."""
-        hidden = (self.published_hidden_bias,) * 2
-        return (*(convolution.published_bias for convolution in self.convolutions), *hidden, 0.0)
+        hidden = (self.published_hidden_bias,) * len(self.numbered_hidden)
+        return (*(convolution.published_bias for _, convolution in self.numbered_convolutions), *hidden, 0.0)
 
     def with_options(
         self, norm: Norm | None, num_classes: int, input_size: Size | None, layers: LayerChoices
@@ -198,7 +235,7 @@ def last_map(plan: Plan, side: int) -> int:
         >>> last_map(alexnet_plan("notes"), 227), last_map(alexnet_plan("notes"), 66)
         (6, 0)
     """
-    for convolution in plan.convolutions:
+    for _, convolution in plan.numbered_convolutions:
         side = (side + 2 * convolution.padding - convolution.kernel) // convolution.stride + 1
         if convolution.pooled and side > 0:
             # With a stride of 2, rounding up is adding 1 before halving.

@@ -7,6 +7,7 @@ AlexNet and which ZFNet is said in their own files.
 from collections import OrderedDict
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
@@ -48,6 +49,8 @@ def build(plan: Plan, kind: type[Stack] = Stack) -> Stack:
         )
     if plan.numbered:
         height = width = 6
+    # Drawn first: what layers' own constructors draw depends on their sizes and biases.
+    seed = int(torch.randint(2**62, (), device="cpu"))
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["features"] = _sequence(_features(plan), plan.numbered)
     if plan.numbered:
@@ -56,13 +59,13 @@ def build(plan: Plan, kind: type[Stack] = Stack) -> Stack:
     parts["classifier"] = _sequence(_classifier(plan, height * width), plan.numbered)
     network = kind(parts)
     network.plan = plan
-    initialise(network, plan.init, plan.published_biases)
+    initialise(network, plan.init, plan.published_biases, plan.init_scale, seed)
     return network
 
 
 def _features(plan: Plan) -> Iterator[tuple[str, nn.Module]]:
     channels = plan.in_channels
-    for number, layer in enumerate(plan.convolutions, start=1):
+    for number, layer in plan.numbered_convolutions:
         window = (layer.kernel, layer.stride, layer.padding)
         yield (
             f"conv{number}",
@@ -88,7 +91,7 @@ def _after_convolution(plan: Plan, layer: Convolution, number: int) -> Iterator[
 
 def _classifier(plan: Plan, num_positions: int) -> Iterator[tuple[str, nn.Module]]:
     width = plan.convolutions[-1].channels * num_positions
-    for number, hidden in zip((6, 7), plan.hidden, strict=True):
+    for number, hidden in plan.numbered_hidden:
         layers: list[tuple[str, nn.Module]] = [
             (f"fc{number}", nn.Linear(width, hidden)),
             (f"relu{number}", nn.ReLU(inplace=plan.numbered)),

@@ -22,10 +22,14 @@ Source: Zeiler and Fergus 2013, "Visualizing and understanding convolutional net
 figure 3 and section 3.
 """
 
-from typing import Unpack
+from dataclasses import replace
+from typing import Any, Literal, Unpack, get_args
 
+from convscope.core.errors import ConvscopeError
 from convscope.networks.plan import Convolution, LayerChoices, Norm, Plan, Size
 from convscope.networks.stack import Stack, build
+
+StemName = Literal["7x7/2", "11x11/4"]
 
 
 class ZFNet(Stack):
@@ -46,6 +50,11 @@ ZFNET_PLAN = Plan(
     ceil_pools=True,
     lrn_after_pool=True,
 )
+_FIRST: dict[str, dict[str, Any]] = {
+    "7x7/2": {"kernel": 7, "stride": 2, "padding": 1},
+    "11x11/4": {"kernel": 11, "stride": 4, "padding": 0},
+}
+_SECOND_PADDING = {1: 2, 2: 0}  # of a 5×5 window: AlexNet's with stride 1, this network's with stride 2
 
 
 def zfnet(
@@ -54,6 +63,9 @@ def zfnet(
     width: float = 1.0,
     num_classes: int = 1000,
     input_size: Size | None = None,
+    stem: StemName = "7x7/2",
+    second_stride: int = 2,
+    middle: tuple[int, int, int] = (384, 384, 256),
     **layers: Unpack[LayerChoices],
 ) -> Stack:
     """Return ZFNet with fresh weights, in training mode.
@@ -68,6 +80,10 @@ def zfnet(
         num_classes: number of scores.
         input_size: side of the input or ``(height, width)``, in pixels, at least 47; None: 224. fc6 is
             sized for it.
+        stem: conv1's window and stride: ``"7x7/2"``, or AlexNet's ``"11x11/4"``.
+        second_stride: conv2's stride, 2, or AlexNet's 1 (with AlexNet's two pixels of padding).
+        middle: channels of conv3, conv4 and conv5 before ``width`` scales them; the paper's table 3 also
+            tried (512, 1024, 512).
         **layers: see :class:`~convscope.networks.plan.LayerChoices`.
 
     Returns:
@@ -82,5 +98,23 @@ def zfnet(
         >>> zfnet("batch", width=0.25, num_classes=10, input_size=64).features.conv1
         Conv2d(3, 24, kernel_size=(7, 7), stride=(2, 2), padding=(1, 1), bias=False)
     """
-    plan = ZFNET_PLAN.with_options(norm, num_classes, input_size, layers)
+    plan = _designed(stem, second_stride, middle).with_options(norm, num_classes, input_size, layers)
     return build(plan.scaled(width), ZFNet)
+
+
+def _designed(stem: StemName, second_stride: int, middle: tuple[int, int, int]) -> Plan:
+    if stem not in _FIRST or second_stride not in _SECOND_PADDING or len(middle) != 3 or min(middle) < 1:
+        raise ConvscopeError(
+            f"zfnet: stem={stem!r}, second_stride={second_stride!r}, middle={middle!r}",
+            f"a stem of {', '.join(get_args(StemName))}, a stride of 1 or 2, and three widths from 1",
+            "correct the option",
+        )
+    first, second, *rest = ZFNET_PLAN.convolutions
+    return replace(
+        ZFNET_PLAN,
+        convolutions=(
+            replace(first, **_FIRST[stem]),
+            replace(second, stride=second_stride, padding=_SECOND_PADDING[second_stride]),
+            *(replace(layer, channels=channels) for layer, channels in zip(rest, middle, strict=True)),
+        ),
+    )
