@@ -115,14 +115,15 @@ def source_for(
 
     Args:
         loaded: the network.
-        reference: ``photos``, ``digits``, a folder, tar files, or a folder that ``datasets`` wrote.
+        reference: ``photos``, ``digits``, ``mnist5k``, a folder, tar files, a folder that ``datasets`` wrote,
+            ``hf:FOLDER`` or ``torchvision:NAME``.
         limit: so many at most, evenly spaced; None: all.
         stated: mean and deviation, where they were given.
 
     Raises:
         ConvscopeError: there is no such data, or the network doesn't take pictures.
     """
-    from convscope.data import SETS, list_pictures
+    from convscope.data import list_pictures, names_data_set
     from convscope.sight import ImageSource
 
     channels, *_ = image_shape(loaded)
@@ -134,7 +135,7 @@ def source_for(
             "1 (grey) or 3 (colour) for pictures",
             "give tensors with all channels from Python",
         )
-    if reference in SETS:
+    if names_data_set(reference):
         return _source_of_set(data_for(loaded, reference, stated), limit)
     listing = list_pictures(_to_look_at(reference))
     source = ImageSource.of_pictures(listing, _preprocessing_for(loaded, listing, stated), limit=limit)
@@ -158,10 +159,11 @@ def _source_of_set(data: "ImageData", limit: int | None) -> "ImageSource":
 def _to_look_at(reference: str) -> str:
     """The validation folder where there is one beside a training folder."""
     from convscope.data import SETS, split_folders
+    from convscope.data.hugging_face import PREFIX
     from convscope.data.listing import no_such_data
     from convscope.data.tar.patterns import names_archives
 
-    if names_archives(reference):
+    if names_archives(reference) or reference.startswith(PREFIX):
         return reference
     if not Path(reference).exists():
         raise no_such_data(reference, SETS)
@@ -196,9 +198,24 @@ def is_known(loaded: "Loaded") -> bool:
 
 
 def tell_left_out(data: "ImageData") -> None:
-    """Name the files of a data set that can't be used, on standard error."""
+    """Name what a data set can't use or lacks, on standard error: files, classes of one split, imbalance."""
+    from convscope.data.damage import printable
+
     tell_damaged(data.damaged)
     _tell_ignored(data.ignored)
+    if len(data.validation):
+        _tell_classes("without validation images, so not judged", data.classes_without_images("validation"))
+    _tell_classes("without training images, so not learnt", data.classes_without_images("train"))
+    if data.imbalance is not None:
+        note(f"unequal classes: {printable(str(data.imbalance))}")
+
+
+def _tell_classes(what: str, names: "Sequence[str]") -> None:
+    from convscope.data.damage import printable
+
+    if names:
+        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+        note(f"classes {what}: {', '.join(map(printable, names[:_SHOWN]))}{more}")
 
 
 def _tell_ignored(count: int) -> None:

@@ -1,68 +1,72 @@
-"""From a text to images: ``photos``, ``digits``, or any folder of pictures."""
+"""From a text, or from data sets in memory, to images in two splits."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from convscope.core.errors import ConvscopeError
-from convscope.data import digits, photos
-from convscope.data.damage import Damage
+from convscope.core.preserved import preserved_rng
+from convscope.data import digits, hugging_face, mnist, photos
+from convscope.data.ahead import default_threads
 from convscope.data.folder import Folder, FolderPictures, open_folder
-from convscope.data.images import ImageData, ImageSet, first_of_each_class
+from convscope.data.images import ImageData
+from convscope.data.items import is_item_set, item_pictures
 from convscope.data.listing import no_such_data
-from convscope.data.normalisation import measured_normalisation
-from convscope.data.pictures import Pictures
+from convscope.data.rows import row_pictures
+from convscope.data.split_names import split_folders, two_splits
+from convscope.data.splits import Labelled, Wish, as_given, assembled, set_apart
 from convscope.data.tar.patterns import names_archives
+from convscope.data.torchvision_sets import NOT_MIRRORED, torchvision_pair
+from convscope.data.torchvision_sets import PREFIX as TORCHVISION
 
 Size = int | tuple[int, int]
 
-_VALIDATION_SHARE = 0.2
-_TRAIN_FOLDERS = ("train", "training")
-_VALIDATION_FOLDERS = ("validation", "val", "valid", "test")
-
-
-@dataclass(frozen=True)
-class _Wish:
-    name: str
-    size: tuple[int, int]
-    channels: int
-    seed: int
-    per_class: int | None
-
 
 def load_data(
-    reference: str | Path, *, size: Size, channels: int = 3, seed: int = 0, per_class: int | None = None
+    reference: Any, *, size: Size, channels: int = 3, seed: int = 0, per_class: int | None = None
 ) -> ImageData:
-    """Return the images that a text names, split for training and validation.
+    """Return the images that a text names, or that data sets hold, split for training and validation.
 
-    =============  ===============================================================================
-    reference      images
-    =============  ===============================================================================
-    ``photos``     patches of ten colour photographs; see :mod:`convscope.data.photos`
-    ``digits``     scikit-learn's handwritten digits; see :mod:`convscope.data.digits`
-    a folder       a subfolder for each class, or pictures without classes. Subfolders ``train`` and
-                   ``validation`` (``val``, ``valid``, ``test``) are the splits; without them a fifth
-                   of each class, chosen by ``seed``, is for validation
-    =============  ===============================================================================
+    =========================  ====================================================================
+    reference                  images
+    =========================  ====================================================================
+    ``photos``                 patches of ten colour photographs; see :mod:`convscope.data.photos`
+    ``digits``                 scikit-learn's handwritten digits; see :mod:`convscope.data.digits`
+    ``mnist5k``                5,000 digits of MNIST; see :mod:`convscope.data.mnist`
+    a folder                   a subfolder for each class, or pictures without classes. Subfolders
+                               ``train`` and ``validation`` (``val``, ``valid``, ``test``) are the splits
+    a folder of ``datasets``   what ``save_to_disk`` wrote, of one split or of several
+    ``hf:FOLDER``              the same, or any folder that ``datasets.load_dataset`` reads, such as one
+                               of parquet files; see :mod:`convscope.data.rows` for its columns
+    ``torchvision:NAME``       a data set of torchvision in this folder, or in ``torchvision:NAME:FOLDER``;
+                               see :mod:`convscope.data.torchvision_sets`
+    a data set                 of PyTorch, torchvision or ``datasets``: items of an image and a label; see
+                               :mod:`convscope.data.items`
+    a pair of data sets        ``(training, validation)``
+    =========================  ====================================================================
+
+    Where only one split is given, a fifth of each class, chosen by ``seed``, is for validation. Classes are
+    the training images', matched by name. Nothing is downloaded.
 
     Args:
         reference: one of the above. A folder of the name ``photos`` is ``./photos``.
         size: side of the images or ``(height, width)``, in pixels.
         channels: 3, or 1 for grey.
-        seed: of the places of patches, and of the split of folders and digits.
+        seed: of the places of patches, and of what is set apart for validation.
         per_class: at most so many images a class in each split; None: all.
 
     Raises:
-        ConvscopeError: no such data set or folder, no whole picture in it, or a package is missing.
+        ConvscopeError: no such data set or folder, no whole picture in it, no labels; a package is missing.
 
     Example:
         >>> data = load_data("digits", size=32, channels=1)
         >>> len(data.train) + len(data.validation), data.input_shape
         (1797, (1, 32, 32))
     """
+    is_text = isinstance(reference, str | Path)
     height, width = (size, size) if isinstance(size, int) else size
+    name = str(reference) if is_text else _name_of(reference)
     if (
         min(height, width) < 1
         or channels not in (1, 3)
@@ -70,33 +74,47 @@ def load_data(
         or (per_class is not None and per_class < 1)
     ):
         raise ConvscopeError(
-            f"data set {str(reference)!r}: size={size}, channels={channels}, seed={seed}, "
-            f"per_class={per_class}",
+            f"data set {name!r}: size={size}, channels={channels}, seed={seed}, per_class={per_class}",
             "positive numbers, 1 or 3 channels, and a seed from 0",
             "correct the option",
         )
-    wish = _Wish(str(reference), (height, width), channels, seed, per_class)
-    return SETS[wish.name](wish) if wish.name in SETS else _folder(wish)
+    wish = Wish(name, (height, width), channels, seed, per_class)
+    return _named(wish) if is_text else _objects(wish, reference)
 
 
-def _photos(wish: _Wish) -> ImageData:
+def names_data_set(reference: str) -> bool:
+    """Whether a text names a data set that is loaded, rather than pictures that can be listed."""
+    return reference in SETS or reference.startswith(TORCHVISION)
+
+
+def _photos(wish: Wish) -> ImageData:
     train, validation = (
         photos.PhotoPatches(split, wish.size, wish.channels, wish.seed) for split in ("train", "validation")
     )
-    return _assembled(wish, photos.CLASSES, (train, range(len(train))), (validation, range(len(validation))))
+    return assembled(wish, photos.CLASSES, (train, range(len(train))), (validation, range(len(validation))))
 
 
-def _digits(wish: _Wish) -> ImageData:
+def _digits(wish: Wish) -> ImageData:
     pictures = digits.Digits(wish.size, wish.channels)
-    train, validation = _divided(pictures.labels, wish.seed)
-    return replace(_assembled(wish, digits.CLASSES, (pictures, train), (pictures, validation)), mirrors=False)
+    return replace(set_apart(wish, Labelled(pictures, digits.CLASSES, wish.name)), mirrors=False)
 
 
-SETS: dict[str, Callable[[_Wish], ImageData]] = {"photos": _photos, "digits": _digits}
+def _mnist(wish: Wish) -> ImageData:
+    pictures = mnist.Mnist(wish.size, wish.channels)
+    return replace(set_apart(wish, Labelled(pictures, mnist.CLASSES, wish.name)), mirrors=False)
+
+
+SETS: dict[str, Callable[[Wish], ImageData]] = {"photos": _photos, "digits": _digits, "mnist5k": _mnist}
 """Data sets by name."""
 
 
-def _folder(wish: _Wish) -> ImageData:
+def _named(wish: Wish) -> ImageData:
+    if wish.name in SETS:
+        return SETS[wish.name](wish)
+    if wish.name.startswith(TORCHVISION):
+        return _in_splits(wish, *torchvision_pair(wish.name), threads=default_threads())
+    if wish.name.startswith(hugging_face.PREFIX):
+        return _in_splits(wish, *two_splits(hugging_face.named_splits(wish.name), f"data set {wish.name!r}"))
     root = Path(wish.name)
     if names_archives(wish.name):
         raise ConvscopeError(
@@ -106,75 +124,60 @@ def _folder(wish: _Wish) -> ImageData:
         )
     if not root.exists():
         raise no_such_data(wish.name, SETS)
+    if hugging_face.is_saved(root):
+        return _in_splits(wish, *two_splits(hugging_face.splits_in(root), f"data set {wish.name!r}"))
+    return _folder(wish, root)
+
+
+def _folder(wish: Wish, root: Path) -> ImageData:
+    def labelled(folder: Folder) -> Labelled:
+        pictures = FolderPictures(folder, wish.size, wish.channels)
+        return Labelled(pictures, folder.classes, str(folder.root), folder.damaged, folder.ignored)
+
     splits = split_folders(root)
-    if splits is not None:
-        return _two_folders(wish, *map(open_folder, splits))
-    folder = open_folder(root)
-    pictures = FolderPictures(folder, wish.size, wish.channels)
-    train, validation = _divided(folder.labels, wish.seed)
-    data = _assembled(wish, folder.classes, (pictures, train), (pictures, validation))
-    return replace(data, damaged=folder.damaged, ignored=folder.ignored)
+    if splits is None:
+        return set_apart(wish, labelled(open_folder(root)))
+    train, validation = (labelled(open_folder(split)) for split in splits)
+    return as_given(wish, train, validation)
 
 
-def _two_folders(wish: _Wish, train: Folder, validation: Folder) -> ImageData:
-    """Splits that the user made; classes that only one of them has are the training folder's business."""
-    numbers = {name: number for number, name in enumerate(train.classes)}
-    strangers = [name for name in validation.classes if name not in numbers]
-    known = [place for place, label in enumerate(validation.labels) if validation.classes[label] in numbers]
-    matched = replace(
-        validation,
-        files=tuple(validation.files[place] for place in known),
-        labels=tuple(numbers[validation.classes[validation.labels[place]]] for place in known),
-    )
-    first, second = (FolderPictures(folder, wish.size, wish.channels) for folder in (train, matched))
-    data = _assembled(wish, train.classes, (first, range(len(first))), (second, range(len(second))))
-    unknown = tuple(
-        Damage(str(validation.root / name), "a class without training images") for name in strangers
-    )
-    damaged = (*train.damaged, *validation.damaged, *unknown)
-    return replace(data, damaged=damaged, ignored=train.ignored + validation.ignored)
+def _objects(wish: Wish, given: Any) -> ImageData:
+    if isinstance(given, dict):  # DatasetDict is one
+        return _in_splits(wish, *two_splits(given, wish.name))
+    if isinstance(given, tuple | list):
+        if len(given) != 2:
+            raise ConvscopeError(f"{len(given)} data sets", "a pair: training and validation", "give two")
+        return _in_splits(wish, *given)
+    return _in_splits(wish, given, None)
 
 
-def _assembled(
-    wish: _Wish,
-    classes: tuple[str, ...],
-    train: tuple[Pictures, Sequence[int]],
-    validation: tuple[Pictures, Sequence[int]],
-) -> ImageData:
-    (first, first_indices), (second, second_indices) = train, validation
-    if wish.per_class is not None:
-        first_indices = first_of_each_class(first, first_indices, wish.per_class)
-        second_indices = first_of_each_class(second, second_indices, wish.per_class)
-    normalisation = measured_normalisation(first, first_indices)
-    return ImageData(
-        name=wish.name,
-        classes=classes,
-        train=ImageSet(first, first_indices, normalisation),
-        validation=ImageSet(second, second_indices, normalisation),
-        normalisation=normalisation,
-        size=wish.size,
-    )
+def _in_splits(wish: Wish, train: Any, validation: Any | None, threads: int = 0) -> ImageData:
+    """Data sets as splits; what they draw while they are read leaves the global generators as they were."""
+    names = [wish.name] if validation is None else [f"{wish.name}, {split}" for split in _SPLITS]
+    with preserved_rng():
+        found = [
+            _labelled(wish, given, name, threads)
+            for given, name in zip((train, validation), names, strict=False)
+        ]
+        data = as_given(wish, *found) if len(found) == 2 else set_apart(wish, found[0])
+    return replace(data, mirrors=type(train).__name__ not in NOT_MIRRORED)
 
 
-def _divided(labels: tuple[int, ...], seed: int) -> tuple[list[int], list[int]]:
-    """Indices for training and validation: a fifth of each class, at least one where there are two."""
-    random = np.random.default_rng(seed)
-    train: list[int] = []
-    validation: list[int] = []
-    every = np.asarray(labels)
-    for label in np.unique(every):
-        members = random.permutation(np.flatnonzero(every == label)).tolist()
-        count = max(1, round(len(members) * _VALIDATION_SHARE)) if len(members) > 1 else 0
-        validation += members[:count]
-        train += members[count:]
-    return sorted(train), sorted(validation)
+_SPLITS = ("training", "validation")
 
 
-def split_folders(root: Path) -> tuple[Path, Path] | None:
-    """Return the subfolders for training and for validation, if a folder has both."""
-    train, validation = _subfolder(root, _TRAIN_FOLDERS), _subfolder(root, _VALIDATION_FOLDERS)
-    return None if train is None or validation is None else (train, validation)
+def _labelled(wish: Wish, given: Any, name: str, threads: int) -> Labelled:
+    if hugging_face.is_data_set(given):
+        return row_pictures(given, wish, name)
+    if not is_item_set(given):
+        raise ConvscopeError(
+            f"data from a {type(given).__name__}",
+            "a text, a data set of images and labels, or a pair of those",
+            "see convscope.data.load_data",
+        )
+    return item_pictures(given, wish, name, threads)
 
 
-def _subfolder(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+def _name_of(given: Any) -> str:
+    first = given[0] if isinstance(given, tuple | list) and given else given
+    return type(first).__name__

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
 from convscope.data.damage import FORMATS_MEANT, Damage, reason_of
-from convscope.data.pictures import SUFFIXES, Pixels, fit, read_picture
+from convscope.data.pictures import OTHER_FORMATS, SUFFIXES, Pixels, fit, read_picture
 
 UNLABELLED = "unlabelled"
 
@@ -102,7 +102,11 @@ def open_folder(root: str | Path) -> Folder:
     pictures = {name: [file for file in files if _is_picture(file)] for name, files in classes.items()}
     if not any(pictures.values()):
         pictures = {UNLABELLED: [file for file in own if _is_picture(file)]}
-    ignored = num_files - sum(map(len, pictures.values()))
+    foreign = [
+        file for files in (own, *classes.values()) for file in files if file.suffix.lower() in OTHER_FORMATS
+    ]
+    closed += [Damage(str(file), f"not a {FORMATS_MEANT} picture") for file in foreign]
+    ignored = num_files - sum(map(len, pictures.values())) - len(foreign)
     return _checked(root, pictures, tuple(closed), ignored)
 
 
@@ -113,7 +117,9 @@ def _checked(root: Path, pictures: dict[str, list[Path]], closed: tuple[Damage, 
     damaged = [Damage(str(file), reason) for file, reason in reasons.items() if reason is not None]
     classes = tuple(name for name, files in whole.items() if files)
     if not classes:
-        raise _unusable(root, f"holds no whole picture ({len(damaged)} damaged, {ignored} other files)")
+        raise _unusable(
+            root, f"holds no whole picture ({len(closed) + len(damaged)} damaged, {ignored} other files)"
+        )
     empty = [
         Damage(str(root / name), "a class without a whole picture") for name in whole if name not in classes
     ]

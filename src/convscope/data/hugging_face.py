@@ -15,6 +15,8 @@ from convscope.core.errors import ConvscopeError
 from convscope.data.damage import Damage, printable, reason_of
 from convscope.data.pictures import Pixels, evenly_spaced, read_picture
 
+PREFIX = "hf:"
+
 _SAVED, _SAVED_SPLITS = ("state.json", "dataset_info.json"), "dataset_dict.json"
 _PREFERRED = "image"
 _SAMPLE = 32
@@ -36,25 +38,60 @@ def from_disk(folder: Path) -> Any:
     Raises:
         ConvscopeError: it holds several splits, is broken, or the package is missing.
     """
+    found = _opened(folder)
+    if isinstance(found, dict):
+        raise _several(f"data set {str(folder)!r}", [str(folder / split) for split in found])
+    return found
+
+
+def named_splits(reference: str) -> dict[str, Any]:
+    """Return the splits of ``hf:FOLDER``, by name; see :func:`splits_in`.
+
+    Raises:
+        ConvscopeError: there is no such folder, or see :func:`splits_in`.
+    """
+    folder = Path(reference.removeprefix(PREFIX))
+    if folder.is_dir():
+        return splits_in(folder)
+    raise ConvscopeError(
+        f"data set {reference!r}: there is no folder {str(folder)!r}",
+        "a folder on this machine: nothing is downloaded here",
+        "get it with `hf download --repo-type dataset NAME --local-dir FOLDER` or with "
+        "datasets.load_dataset(NAME).save_to_disk(FOLDER)",
+    )
+
+
+def splits_in(folder: Path) -> dict[str, Any]:
+    """Return the splits of a data set on disk, by name.
+
+    What ``save_to_disk`` wrote is opened where it is. Of other folders, such as one of parquet files, the
+    package ``datasets`` makes a copy in its own cache, as it always does.
+
+    Raises:
+        ConvscopeError: the folder holds no data set, is broken, or the package is missing.
+    """
+    found = _opened(folder)
+    return found if isinstance(found, dict) else {"train": found}
+
+
+def _opened(folder: Path) -> Any:
     try:
         import datasets
     except ImportError as error:
         raise ConvscopeError(
             f"data set {str(folder)!r}: datasets can't be imported ({error})",
-            "Hugging Face's datasets, which wrote it",
+            "Hugging Face's datasets, which opens it",
             "pip install 'convscope[hf]'",
         ) from error
+    saved = is_saved(folder)
     try:
-        found = datasets.load_from_disk(str(folder))
+        return datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(str(folder.resolve()))
     except Exception as error:  # broken files make Arrow raise almost anything
         raise ConvscopeError(
             f"data set {str(folder)!r} can't be opened ({reason_of(error)})",
-            "what Dataset.save_to_disk wrote",
-            "save it again",
+            "what Dataset.save_to_disk wrote" if saved else "what datasets.load_dataset reads from a folder",
+            "save it again" if saved else "check the folder; one of pictures needs no hf: before it",
         ) from error
-    if isinstance(found, dict):
-        raise _several(f"data set {str(folder)!r}", [str(folder / split) for split in found])
-    return found
 
 
 class RowListing:

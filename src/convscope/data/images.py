@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from convscope.core.errors import ConvscopeError
 from convscope.data.augment import augmented
+from convscope.data.cache import Cached, forecast_cache
 from convscope.data.damage import Damage
+from convscope.data.imbalance import Imbalance, imbalance_of
 from convscope.data.normalisation import Normalisation
 from convscope.data.pictures import Pictures, Pixels, evenly_spaced
 
@@ -48,6 +50,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def label(self, index: int) -> int:
         """Return an image's class number."""
         return self.pictures.labels[self.indices[index]]
+
+    def class_counts(self, num_classes: int) -> tuple[int, ...]:
+        """Return the number of images of each class."""
+        counts = Counter(self.pictures.labels[index] for index in self.indices)
+        return tuple(counts[label] for label in range(num_classes))
 
     def stacked(self, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the images ``(n, c, h, w)`` and labels ``(n,)`` as tensors, evenly spaced if limited."""
@@ -100,6 +107,60 @@ class ImageData:
     def input_shape(self) -> tuple[int, int, int]:
         """Shape of one image, ``(c, h, w)``."""
         return (len(self.mean), *self.size)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of training images of each class."""
+        return self.train.class_counts(len(self.classes))
+
+    @property
+    def imbalance(self) -> Imbalance | None:
+        """How unequal the classes' training images are; None where it isn't worth telling."""
+        return imbalance_of(self.classes, self.class_counts)
+
+    def classes_without_images(self, split: Literal["train", "validation"]) -> tuple[str, ...]:
+        """Return the classes that a split has no image of: they aren't learnt, or aren't judged."""
+        counts = self.split(split).class_counts(len(self.classes))
+        return tuple(name for name, count in zip(self.classes, counts, strict=True) if not count)
+
+    def cached(self, cache: bool | Literal["auto"] = "auto") -> "ImageData":
+        """Return the same data, whose pictures are decoded once and then kept in shared memory.
+
+        Pixels are the same. ``"auto"`` keeps them if they fit in a quarter of the available memory and
+        reading them costs more than copying (:func:`~convscope.data.forecast_cache` says by how much).
+
+        Args:
+            cache: whether to; False returns the data as they are.
+
+        Raises:
+            ConvscopeError: True was asked for, and there isn't so much shared memory, or the pictures vary;
+                or it is none of these.
+        """
+        if cache not in (True, False, "auto"):
+            raise ConvscopeError(f"cache={cache!r}", "True, False or 'auto'", "choose one")
+        everything = self.split("all")
+        if not cache or not len(everything):
+            return self
+        forecast = forecast_cache(everything.pictures, everything.indices)
+        if cache == "auto" and not forecast.pays:
+            return self
+        if not forecast.steady:
+            raise ConvscopeError(
+                f"a cache of data set {self.name!r}, whose pictures differ each time they are read",
+                "pictures that stay the same, as the first variation would be kept",
+                "leave the cache off, or the random transforms out of the data set",
+            )
+        channels, height, width = self.input_shape
+        shape, splits = (height, width, channels), (self.train, self.validation)
+        if self.train.pictures is self.validation.pictures:
+            kept = [Cached(self.train.pictures, shape, (*self.train.indices, *self.validation.indices))] * 2
+        else:
+            kept = [Cached(split.pictures, shape, split.indices) for split in splits]
+        train, validation = (
+            ImageSet(pictures, split.indices, split.normalisation)
+            for pictures, split in zip(kept, splits, strict=True)
+        )
+        return replace(self, train=train, validation=validation)
 
     def split(self, name: Split) -> ImageSet:
         """Return a split; ``"all"`` is training and validation images together, if they share a source.

@@ -14,6 +14,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.data import hugging_face
 from convscope.data.damage import Damage
 from convscope.data.pictures import Pixels
+from convscope.data.split_names import two_splits
 from convscope.data.tar.patterns import names_archives, shard_files
 from convscope.data.tar.shards import TarListing
 from convscope.data.tree import FolderListing
@@ -68,6 +69,7 @@ def list_pictures(pictures: Any) -> Listing:
     a ``datasets.Dataset``     its rows; the first column of pictures (the one called ``image`` if
                                there is one), or of arrays (h, w, 3)
     a folder of ``datasets``   what ``Dataset.save_to_disk`` wrote
+    ``"hf:FOLDER"``            the validation split of a folder that ``datasets`` reads, or its only one
     a listing                  itself
     =========================  ====================================================================
 
@@ -88,6 +90,9 @@ def list_pictures(pictures: Any) -> Listing:
         return pictures
     if hugging_face.is_data_set(pictures):
         return hugging_face.RowListing(pictures)
+    if isinstance(pictures, str) and pictures.startswith(hugging_face.PREFIX):
+        train, validation = two_splits(hugging_face.named_splits(pictures), f"data set {pictures!r}")
+        return hugging_face.RowListing(train if validation is None else validation)
     if names_archives(pictures):
         return TarListing(shard_files(pictures))
     if not isinstance(pictures, str | Path):

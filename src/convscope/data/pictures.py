@@ -15,6 +15,8 @@ Pixels = NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"})
+OTHER_FORMATS = frozenset({".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm"})
+"""Names of pictures that aren't read: they are told apart from files that aren't pictures."""
 MOST_PIXELS = 89_478_485
 """Larger pictures aren't decoded, for a small file can claim any size; Pillow warns from here on too."""
 
@@ -38,7 +40,7 @@ def read_picture(file: str | Path | IO[bytes]) -> Pixels:
             raise ValueError(
                 f"{image.width}x{image.height} pixels are more than {MOST_PIXELS} (decompression bomb?)"
             )
-        return np.array(_as_rgb(ImageOps.exif_transpose(image)))
+        return np.array(as_rgb(ImageOps.exif_transpose(image)))
 
 
 def fit(pixels: Pixels, size: tuple[int, int], channels: int = 3) -> Pixels:
@@ -84,7 +86,8 @@ def evenly_spaced(length: int, limit: int | None) -> list[int]:
     return [round(place * length / count - 1e-9) for place in range(count)] if count else []
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an opened picture in RGB, whatever its mode; see the module."""
     if image.mode.startswith(("I", "F")):
         return _from_deep(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

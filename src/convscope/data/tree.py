@@ -7,9 +7,7 @@ from pathlib import Path
 from convscope.core.errors import ConvscopeError
 from convscope.data.damage import FORMATS_MEANT, Damage, printable, reason_of
 from convscope.data.names import Names
-from convscope.data.pictures import SUFFIXES, Pixels, read_picture
-
-_OTHER_FORMATS = frozenset({".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm"})
+from convscope.data.pictures import OTHER_FORMATS, SUFFIXES, Pixels, read_picture
 
 
 class FolderListing:
@@ -84,7 +82,7 @@ class FolderListing:
 
     def _take(self, entry: os.DirEntry[str], path: str, damaged: list[Damage]) -> None:
         suffix = Path(entry.name).suffix.lower()
-        if suffix in _OTHER_FORMATS:
+        if suffix in OTHER_FORMATS:
             damaged.append(Damage(path, f"not a {FORMATS_MEANT} picture"))
         elif suffix not in SUFFIXES:
             self.ignored += 1
