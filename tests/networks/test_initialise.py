@@ -80,3 +80,9 @@ def test_consecutive_networks_differ():
     torch.manual_seed(0)
     first, second = (zfnet(width=0.05, input_size=64).features.conv1.weight for _ in range(2))
     assert not torch.equal(first, second)
+
+
+def test_a_published_stem_is_small_and_the_rest_is_hes():
+    model = zfnet(width=0.5, input_size=64, num_classes=10, init="published-stem")
+    assert model.features.conv1.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert model.features.conv2.weight.std().item() == pytest.approx(math.sqrt(2 / (48 * 25)), rel=0.02)

@@ -35,7 +35,8 @@ class LayerChoices(TypedDict, total=False):
         dropout: probability of the two dropouts in the classifier; 0.5 if absent.
         bias: whether convolutions have a bias. If absent they do, unless a norm follows that subtracts a
             channel's mean, and so the bias again: every kind of batch norm, and instance norm.
-        init: ``"kaiming"`` (the default) or ``"published"``; see :mod:`convscope.networks.initialise`.
+        init: ``"kaiming"`` (the default), ``"published"`` or ``"published-stem"``; see
+            :mod:`convscope.networks.initialise`.
         init_scale: factor of all initial weights, biases excepted; 1 if absent.
         hidden: widths of fc6 and fc7 before ``width`` scales them.
         removed: numbers of layers to leave out, of 3, 4, 6 and 7, as in Zeiler and Fergus's table 3.
@@ -123,7 +124,7 @@ class Plan:
         for option, value, choices in (
             ("norm", self.norm, NORMS),
             ("pool", self.pool, ("overlapping", "non-overlapping")),
-            ("init", self.init, ("kaiming", "published")),
+            ("init", self.init, get_args(Initialisation)),
         ):
             if value not in choices:
                 raise ConvscopeError(
