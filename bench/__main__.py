@@ -15,6 +15,7 @@ from bench import (
     accuracy,
     checkup,
     cpu_memory,
+    data_cache,
     flops,
     folding,
     gpu_truth,
@@ -24,6 +25,8 @@ from bench import (
     sight_peers,
     sight_projections,
     sight_scan,
+    training,
+    training_peers,
     watching,
 )
 
@@ -41,6 +44,9 @@ BENCHMARKS = (
     sight_peers,
     sight_projections,
     sight_scan,
+    data_cache,
+    training,
+    training_peers,
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

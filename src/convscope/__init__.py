@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from convscope.sight import stem as stem
     from convscope.tape import TrainingPlan as TrainingPlan
     from convscope.tape import record as record
+    from convscope.train import compare as compare
     from convscope.train import train as train
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ConvscopeError": "core.errors",
     "TrainingPlan": "tape",
+    "compare": "train",
     "expected": "checkup",
     "gallery": "sight",
     "largest_batch": "cost.batch",
@@ -55,6 +57,7 @@ __all__ = [
     "ConvscopeError",
     "TrainingPlan",
     "checkup",
+    "compare",
     "cost",
     "expected",
     "fold",
@@ -70,7 +73,12 @@ __all__ = [
     "watch",
 ]
 
-set_renderers("convscope.report.terminal", "convscope.report.notebook", "convscope.report.gallery_page")
+set_renderers(
+    "convscope.report.terminal",
+    "convscope.report.notebook",
+    "convscope.report.gallery_page",
+    "convscope.report.experiment_page",
+)
 
 
 def __getattr__(name: str) -> Any:

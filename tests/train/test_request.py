@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 import convscope as cs
 from convscope.core.errors import ConvscopeError
+from convscope.core.seeds import derived_seed
 from convscope.train import NoProgress, TrainConfig, read_log, read_run
-from convscope.train.feeding.order import derived_seed, reseed
+from convscope.train.feeding.order import reseed
 from train.toy import RandomImages, ToyData, same_bits, toy_model
 
 TOY = Path(__file__).with_name("toy.py")
@@ -148,13 +149,14 @@ def test_a_small_network_with_batch_norm_learns_the_digits(tmp_path):
     assert run.epochs[-1].train_loss < run.epochs[0].train_loss / 3
 
 
-def test_bfloat16_autocast_learns_and_keeps_float32_weights_and_the_models_forward(tmp_path):
+@pytest.mark.parametrize(("precision", "dtype"), [("amp-bf16", torch.bfloat16), ("amp-fp16", torch.float16)])
+def test_autocast_learns_and_keeps_float32_weights_and_the_models_forward(tmp_path, precision, dtype):
     model = toy_model(dropout=0)
     data = ToyData(train=RandomImages(60, noisy=False), validation=RandomImages(40, noisy=False))
     seen = []
     model[5].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
-    run = cs.train(model, data, out=tmp_path / "r", epochs=4, batch_size=10, precision="amp-bf16")
-    assert set(seen) == {torch.bfloat16}
+    run = cs.train(model, data, out=tmp_path / "r", epochs=4, batch_size=10, precision=precision)
+    assert set(seen) == {dtype}
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32, torch.int64}
     assert "forward" not in vars(model)
     assert run.validation_accuracy > 0.8
@@ -432,6 +434,36 @@ def test_another_networks_or_another_runs_checkpoint_is_refused(tmp_path):
                 model, changes.pop("data", ToyData()), out=tmp_path / "r", resume=True, **SETTINGS, **changes
             )
     assert {file: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
+
+
+def test_a_run_without_its_checkpoint_or_of_other_processes_is_refused(tmp_path):
+    out = tmp_path / "r"
+    cs.train(toy_model(), ToyData(), out=out, **SETTINGS)
+    log = (out / "log.jsonl").read_text()
+    (out / "log.jsonl").write_text(log.replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(
+        ConvscopeError, match=r"a run of 2 process.* resumed with 1, although 1 normalises by"
+    ):
+        cs.train(toy_model(), ToyData(), out=out, resume=True, **SETTINGS)
+    (out / "log.jsonl").write_text(log)
+    (out / "checkpoint.safetensors").unlink()
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    for resume in (False, True):
+        with pytest.raises(
+            ConvscopeError, match="holds the log of a run but no checkpoint; expected checkpoint"
+        ):
+            cs.train(toy_model(), ToyData(), out=out, resume=resume, **SETTINGS)
+    assert {file: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_a_run_that_dies_in_its_first_step_goes_on_from_the_weights_that_it_began_with(tmp_path, whole):
+    with pytest.raises(KeyboardInterrupt):
+        cs.train(toy_model(), ToyData(), out=tmp_path / "r", progress=_Stop(1), **SETTINGS)
+    model = toy_model()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    cs.train(model, ToyData(), out=tmp_path / "r", resume=True, **SETTINGS)
+    assert same_bits(model, whole[0])
 
 
 def test_progress_is_told_the_whole_course(tmp_path):

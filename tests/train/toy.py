@@ -73,6 +73,9 @@ class _KillAt:
     def start(self, *_: int) -> None:
         pass
 
+    def forecast(self, forecast) -> None:
+        pass
+
     def step(self, pulse) -> None:
         if pulse.step == self.at:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -77,9 +77,19 @@ COMMANDS = {
         "invariance timm:resnet18 --data photos --layers layer1,layer4 --rotation none",
     ),
     "train": (
-        "Train a network from scratch on a data set.",
+        "Train a network on a data set: from scratch, as a paper did, or from weights.",
         "train zfnet --norm batch --width 0.25 --input 3x96x96 --data photos --epochs 10 --out run",
         "train zfnet --norm batch --width 0.25 --input 3x96x96 --data photos --epochs 10 --out run --resume",
+        "train zfnet --recipe zfnet --data pictures --num-workers 8 --out zf",
+        "train zfnet --recipe zfnet --width 0.25 --input 3x96x96 --data photos --epochs 20 --out small-zf",
+        "train timm:resnet18 --weights resnet18.safetensors --new-head --data pictures --learning-rate 0.001",
+    ),
+    "compare": (
+        "Which choice is better, and is that more than chance: a table of trainings with paired seeds.",
+        "compare zfnet --input 3x64x64 --option width=0.25 --data photos --choose norm=none,batch "
+        "--choose learning_rate=0.01,0.1 --seeds 5 --set epochs=10 --out comparison",
+        "compare table.toml --processes 4",
+        "compare table.toml --forecast",
     ),
     "report": (
         "The whole anatomy on one page that opens offline.",

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from convscope.checkup import Progress as Course
     from convscope.report import Stage
     from convscope.sight.picturing.options import Course as Looking
-    from convscope.train import EpochRecord, Pulse
+    from convscope.train import EpochRecord, Forecast, Pulse
 
 # A line for each epoch is enough where nobody watches.
 _LINES = not sys.stderr.isatty()
@@ -22,9 +23,9 @@ class TrainingBar:
 
     def __init__(self) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        rest = TextColumn("{task.fields[rest]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), rest)
-        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
+        # The bar has what the figures leave of the line.
+        columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[rest]}"))
+        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES, expand=True)
         self._console = console
         self._epochs = 0
 
@@ -34,10 +35,21 @@ class TrainingBar:
         self._task = self._bar.add_task("training", total=total_steps, completed=first_step, rest="")
         self._bar.start()
 
+    def forecast(self, forecast: "Forecast") -> None:
+        """Leave a line with the run's memory, unless it is small, and one with its time when it is known."""
+        from convscope.report.terminal.forecast import memory_words, time_words
+
+        if forecast.seconds_per_step is not None:
+            self._console.print(time_words(forecast), markup=False)
+        elif forecast.peak_bytes is not None or forecast.fits == "unknown":
+            self._console.print(f"memory: {memory_words(forecast)}", markup=False)
+
     def step(self, pulse: "Pulse") -> None:
         """Move the bar."""
         loss = "" if pulse.loss is None else f"loss {pulse.loss:.3f}, "
-        rest = f"{loss}{pulse.images_per_second:,.0f} images/s, {pulse.seconds_left:,.0f} s left"
+        left = timedelta(seconds=round(pulse.seconds_left))
+        speed = f"{pulse.images_per_second:,.0f} images/s"
+        rest = f"{loss}rate {pulse.learning_rate:.3g}, {speed}, {left} left"
         description = f"epoch {pulse.epoch}/{pulse.epochs}"
         self._bar.update(self._task, completed=pulse.step, description=description, rest=rest)
 

@@ -1,16 +1,27 @@
-"""``convscope train``: a network from scratch."""
+"""``convscope train``: a network from scratch, by a recipe, or fine-tuned."""
 
-from typing import TYPE_CHECKING, Annotated
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.progress import TrainingBar
-from convscope.cli.show import show
+from convscope.cli.show import note, show
+from convscope.cli.train_flags import ImageOptions, LearningOptions, RunningOptions, config_of
+from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
     from convscope.data import ImageData
     from convscope.networks import Loaded
+    from convscope.train import TrainConfig
+    from convscope.train.recipes import Recipe
 
 
 def train(
@@ -18,66 +29,192 @@ def train(
     /,
     *,
     data: str,
+    recipe: str | None = None,
     options: NetworkOptions = NetworkOptions(),
+    new_head: Annotated[bool, Parameter(negative="")] = False,
+    learning: LearningOptions = LearningOptions(),
+    images: ImageOptions = ImageOptions(),
+    running: RunningOptions = RunningOptions(),
     out: str = "run",
-    epochs: int = 10,
-    batch_size: int = 64,
-    learning_rate: float = 0.01,
-    optimizer: str = "sgd-momentum",
-    weight_decay: float = 5e-4,
-    schedule: str = "cosine",
-    warmup_epochs: float = 0.0,
-    seed: int = 0,
-    checkpoint_every: int = 0,
+    trackers: str | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Train a network from scratch on a data set.
+    """Train a network on a data set, from scratch or from weights.
+
+    Under torchrun or accelerate launch, all processes share the work.
 
     Args:
-        data: photos, digits or a folder with a subfolder for each class.
+        data: photos, digits, mnist5k, a folder with a subfolder for each class, torchvision:NAME, hf:FOLDER.
+        recipe: Settings of alexnet, zfnet or modern, as published; single flags replace its values.
+        new_head: With --weights: a fresh classifier for the data's classes on the trained layers.
         out: Folder of the run: log, checkpoint, best and final weights.
-        epochs: Passes over the training images.
-        batch_size: Images in one optimizer step.
-        learning_rate: Its highest value.
-        optimizer: sgd-momentum or adamw.
-        weight_decay: Of weights; never of biases and normalisation parameters.
-        schedule: cosine, step or constant.
-        warmup_epochs: Epochs over which the rate climbs first.
-        seed: Of initial weights, of the images' places and order.
-        checkpoint_every: Steps between checkpoints inside an epoch; 0: after each epoch only.
+        trackers: Also tell the run's figures to tensorboard, or to others that accelerate knows; with commas
+            between them.
         resume: Go on from the checkpoint in the run's folder.
     """
-    from convscope.train import TrainConfig
     from convscope.train import train as reading
 
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,  # type: ignore[arg-type]
-        weight_decay=weight_decay,
-        schedule=schedule,  # type: ignore[arg-type]
-        warmup_epochs=warmup_epochs,
-        seed=seed,
-        checkpoint_every=checkpoint_every,
-    )
-    loaded, images = _fitted(network, options, data, seed)
-    run = reading(loaded, images, out=out, config=config, resume=resume, progress=TrainingBar())
-    show(run, as_json=json)
+    wish = _Wish(network, data, options, new_head, recipe)
+    loaded, sets, config = wish.prepared(learning, images, running)
+    told: dict[str, Any] = {"trackers": tuple(trackers.split(","))} if trackers else {}
+    with _interruptible(out):
+        run = reading(loaded, sets, out=out, config=config, resume=resume, progress=TrainingBar(), **told)
+    _leave_processes()
+    if _is_first():
+        show(run, as_json=json)
 
 
-def _fitted(network: str, options: NetworkOptions, data: str, seed: int) -> tuple["Loaded", "ImageData"]:
-    """The network with a score for each class of the data, and the data in the network's size."""
-    import torch
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be trained on what."""
 
-    from convscope.cli.images import image_shape, tell_left_out
-    from convscope.core.preserved import preserved_rng
-    from convscope.data import load_data
+    network: str
+    data: str
+    options: NetworkOptions
+    new_head: bool
+    recipe: str | None
 
-    with preserved_rng():
-        channels, height, width = image_shape(options.load_modules(network))
-        images = load_data(data, size=(height, width), channels=channels, seed=seed)
-        tell_left_out(images)
-        torch.manual_seed(seed)
-        return options.load_modules(network, num_classes=len(images.classes)), images
+    def prepared(
+        self, learning: LearningOptions, images: ImageOptions, running: RunningOptions
+    ) -> tuple["Loaded", "ImageData", "TrainConfig"]:
+        """The network with a score for each class, the data in the network's size, and the settings."""
+        import torch
+
+        from convscope.cli.images import image_shape
+        from convscope.core.preserved import preserved_rng
+
+        chosen = self._recipe()
+        with preserved_rng():
+            defaults = self._defaults(chosen, images.crop)
+            shape = image_shape(replace(self.options, weights=None).load_modules(self.network, **defaults))
+            config = config_of(chosen, learning, images, running, min(shape[1:]))
+            if config.crop is not None and shape[1:] != (config.crop, config.crop) and self.options.input:
+                raise ConvscopeError(
+                    f"--crop {config.crop} with --input {self.options.input}",
+                    "windows of the network's input size",
+                    "leave one of them out",
+                )
+            sets = self._images(shape, chosen, config, images.picture_size)
+            torch.manual_seed(config.seed)
+            loaded = self._loaded(len(sets.classes), defaults)
+            return loaded, self._normalised(sets, loaded, chosen), config
+
+    def _recipe(self) -> "Recipe | None":
+        from convscope.train.recipes import recipe
+
+        if self.new_head and self.options.weights is None:
+            raise ConvscopeError("--new-head without --weights", "trained layers", "add --weights FILE")
+        chosen = None if self.recipe is None else recipe(self.recipe)
+        if (
+            chosen is not None
+            and chosen.network is not None
+            and not self._is_published(chosen)
+            and _is_first()
+        ):
+            width = "" if self.options.width is None else f" at width {self.options.width:g}"
+            note(
+                f"recipe {chosen.name}: its first weights and scale of pixels are for {chosen.network} "
+                f"at full width; {self.network}{width} gets its settings alone"
+            )
+        return chosen
+
+    def _is_published(self, chosen: "Recipe | None") -> bool:
+        """Whether this is the network that a recipe is of: a narrower one hardly learns from its weights."""
+        return chosen is not None and chosen.network == self.network and self.options.width in (None, 1.0)
+
+    def _defaults(self, chosen: "Recipe | None", crop: int | None) -> dict[str, Any]:
+        """Options of the network where the command line is silent: the recipe's, or those of the weights."""
+        from convscope.train.new_head import saved_options
+
+        defaults = dict(chosen.options) if chosen is not None and chosen.network == self.network else {}
+        if not self._is_published(chosen):
+            defaults.pop("init", None)
+        if self.options.weights is not None:
+            defaults |= saved_options(self.network, self.options.weights)
+        if crop is not None and self.options.input is None:
+            defaults["input_shape"] = (defaults.get("input_shape", (3,))[0], crop, crop)
+        return defaults
+
+    def _images(
+        self, shape: tuple[int, int, int], chosen: "Recipe | None", config: "TrainConfig", side: int | None
+    ) -> "ImageData":
+        from convscope.cli.images import tell_left_out
+        from convscope.data import load_data
+        from convscope.train.subject import picture_side
+
+        channels, *size = shape
+        wanted = (size[0], size[1])
+        if side is not None:
+            wanted = (side, side)
+        elif config.crop is not None:
+            is_recipes = chosen is not None and config.crop == chosen.config.crop
+            side = chosen.picture_size if chosen and is_recipes else picture_side(config.crop)
+            wanted = (side, side)
+        sets = load_data(self.data, size=wanted, channels=channels, seed=config.seed)
+        if _is_first():
+            tell_left_out(sets)
+        return sets
+
+    def _loaded(self, num_classes: int, defaults: dict[str, Any]) -> "Loaded":
+        from convscope.train.new_head import with_trained_body
+
+        weights = self.options.weights
+        if self.new_head and weights is not None:
+            fresh = replace(self.options, weights=None)
+            loaded = fresh.load_modules(self.network, num_classes=num_classes, **defaults)
+            return with_trained_body(loaded, weights, self.options.num_classes or num_classes)
+        try:
+            return self.options.load_modules(self.network, num_classes=num_classes, **defaults)
+        except ConvscopeError as error:
+            if "classes in the file" not in error.action:
+                raise
+            action = f"add --new-head: a fresh classifier for the {num_classes} classes of {self.data}"
+            raise ConvscopeError(error.given, error.expected, action) from error
+
+    def _normalised(self, sets: "ImageData", loaded: "Loaded", chosen: "Recipe | None") -> "ImageData":
+        """Images as trained weights want them, as the recipe's network does, or with their own deviation."""
+        from convscope.cli.images import is_known
+
+        known = loaded.preprocessing
+        if self.options.weights is not None and known is not None and is_known(loaded):
+            return sets.normalised_with(known.mean, known.std)
+        if chosen is not None and self._is_published(chosen):
+            return chosen.prepared(sets)
+        return sets
+
+
+@contextmanager
+def _interruptible(out: str) -> Iterator[None]:
+    """Say, on Ctrl-C, how the run in ``out`` goes on; exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        # A training that stopped by itself, with a checkpoint, has said so.
+        if _is_first() and not stop.args:
+            print(f"convscope: interrupted; {_way_on(Path(out))}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _way_on(folder: Path) -> str:
+    is_kept = (folder / "checkpoint.safetensors").exists()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "go on with the same command" + (" and --resume" if is_kept else "")
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    program = ["python", "-m", "convscope"] if sys.argv[0].endswith("__main__.py") else ["convscope"]
+    command = shlex.join([*program, *words, *(["--resume"] if is_kept else [])])
+    if is_kept:
+        return f"go on from the last checkpoint with: {command}"
+    return f"nothing was kept before the first checkpoint; begin again with: {command}"
+
+
+def _is_first() -> bool:
+    """Whether this process is the one that prints."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _leave_processes() -> None:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

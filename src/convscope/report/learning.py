@@ -9,7 +9,7 @@ from convscope.networks import Loaded
 from convscope.report.comparison import Comparison, compare_runs
 from convscope.report.request import Stages
 from convscope.report.subject import Asked, Met, build
-from convscope.train import EpochRecord, Pulse, Run, TrainConfig, train
+from convscope.train import EpochRecord, Forecast, Pulse, Run, TrainConfig, train
 
 _TOLD_EVERY = 5
 
@@ -87,6 +87,9 @@ class _Course:
 
     def start(self, total_steps: int, first_step: int, epochs: int) -> None:
         """Do nothing: the stage has begun."""
+
+    def forecast(self, forecast: Forecast) -> None:
+        """Do nothing: the stages have no place for it."""
 
     def step(self, pulse: Pulse) -> None:
         """Tell where the run is, now and then."""

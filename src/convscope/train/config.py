@@ -22,25 +22,27 @@ from convscope.train.setting_rules import (
 class TrainConfig:
     """How a network is trained.
 
-    The defaults of ``momentum``, ``weight_decay`` and ``learning_rate`` are AlexNet's. Weight decay is added
-    to the gradient by SGD and applied to the weight by AdamW, as PyTorch's optimizers do; biases and the
-    parameters of normalisation layers have none.
+    The defaults of ``momentum``, ``weight_decay`` and ``learning_rate`` are AlexNet's. Weight decay is
+    applied to the weight by AdamW and added to the gradient by the others, as PyTorch's optimizers do;
+    biases and the parameters of normalisation layers have none.
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images in one optimizer step, over all processes together. A last batch that would leave
-            a process fewer than two images (batch norm needs two) is left out of the epoch.
+        batch_size: images in one optimizer step, over all processes and micro-batches together. A last batch
+            that would leave a process fewer than two images (batch norm needs two) is left out of the epoch.
         learning_rate: its highest value.
         accumulation: micro-batches that an optimizer step is made of, each with its own forward and
             backward pass; the momentum of batch norms is corrected for it
-            (:func:`convscope.norm.correct_momentum`).
+            (:func:`convscope.norm.correct_momentum`). Without batch norm and dropout, results don't
+            depend on it but by rounding. An epoch's smaller last batch is cut into as many as leave two
+            images in each.
         optimizer: ``"sgd"``, ``"sgd-momentum"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``.
         momentum: of ``"sgd-momentum"``; the others keep PyTorch's own settings.
         nesterov: whether ``"sgd-momentum"`` looks ahead.
         weight_decay: of weights; never of biases and normalisation parameters.
         schedule: ``"cosine"`` falls to 0 at the end, ``"step"`` multiplies by ``step_factor`` after every
-            ``step_epochs`` epochs, ``"plateau"`` after every ``patience_epochs`` epochs in a row without a
-            lower validation error, ``"constant"`` stays.
+            ``step_epochs`` epochs, ``"plateau"`` after every ``patience_epochs`` epochs in a row whose
+            validation top-1 error isn't the lowest so far (not counting the warm-up), ``"constant"`` stays.
         warmup_epochs: epochs (may be a fraction) over which the rate climbs linearly before the schedule.
         step_epochs: epochs between two steps of the ``"step"`` schedule.
         step_factor: factor of one step of the ``"step"`` and ``"plateau"`` schedules.
@@ -49,9 +51,10 @@ class TrainConfig:
         clip_grad_norm: largest L2 norm of all gradients together, or None.
         renormalise_radius: after every step, filters of convolutions whose root mean square exceeds it are
             scaled back to it (:class:`convscope.sight.Renormalisation`), or None.
-        ema_decay: after every step, ``average = decay · average + (1 − decay) · weights``; the average, with
-            running statistics of its own that are estimated on training images, is measured after every
-            epoch and stored beside the weights. None: no average.
+        ema_decay: after the n-th step, ``average = d · average + (1 − d) · weights``, where d is the smaller
+            of this and ``(1 + n) / (10 + n)``. The average, with running statistics of its own that are
+            estimated on training images, is measured after every epoch and kept in
+            ``average.safetensors``. None: no average.
         sync_batch_norm: whether batch norms normalise by the whole micro-batch of all processes, instead of
             each process by its own share.
         precision: ``"fp32"`` (no autocast), ``"amp-bf16"`` or ``"amp-fp16"``: forward under autocast; with
@@ -66,9 +69,13 @@ class TrainConfig:
             probabilities of ten windows: corners, centre, and these mirrored.
         seed: of the order of the images, of augmentation and of dropout, and of the initial weights of a
             network given by reference.
+        evaluate_every: optimizer steps between two measurements on the validation images inside an epoch;
+            0: only after each epoch.
+        keep_epochs: after which epochs (from 1) the weights are kept in ``epoch-N.safetensors``.
         checkpoint_every: optimizer steps between two checkpoints inside an epoch; 0: only after each epoch.
         log_every: optimizer steps between two looks at the losses. Every step is logged, this often.
         num_workers: processes that load images; 0: the training process itself. Results don't depend on it.
+        check_memory: whether a run whose forecast doesn't fit into memory is refused before its first step.
         device: ``"auto"`` takes the accelerator if there is one, ``"cpu"`` never does.
 
     Raises:
@@ -106,16 +113,32 @@ class TrainConfig:
     crop: int | None = None
     evaluation: EvaluationName = "centre"
     seed: int = 0
+    evaluate_every: int = 0
+    keep_epochs: tuple[int, ...] = ()
     checkpoint_every: int = 0
     log_every: int = 10
     num_workers: int = 0
+    check_memory: bool = True
     device: DeviceName = "auto"
 
+    @property
+    def micro_batch_size(self) -> int:
+        """Images in one pass of one process, at most: ``batch_size // accumulation``, at least 1."""
+        return max(1, self.batch_size // self.accumulation)
+
     def __post_init__(self) -> None:
+        if isinstance(self.keep_epochs, list):  # as JSON and TOML say it
+            object.__setattr__(self, "keep_epochs", tuple(self.keep_epochs))
         for name, (expected, is_right) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
                 raise ConvscopeError(f"{name}={value!r}", expected, "change that setting")
+        if self.nesterov and (self.optimizer != "sgd-momentum" or self.momentum == 0):
+            raise ConvscopeError(
+                f"nesterov=True with optimizer={self.optimizer!r}, momentum={self.momentum}",
+                "'sgd-momentum' with a momentum above 0",
+                "leave nesterov out, or take that optimizer",
+            )
         if self.crop is None and (self.augment in NEEDING_CROP or self.evaluation == "ten-crop"):
             raise ConvscopeError(
                 f"augment={self.augment!r}, evaluation={self.evaluation!r} without crop",
@@ -124,7 +147,18 @@ class TrainConfig:
             )
 
 
-RESUMABLE = frozenset({"epochs", "checkpoint_every", "log_every", "num_workers", "device"})
+RESUMABLE = frozenset(
+    {
+        "epochs",
+        "evaluate_every",
+        "keep_epochs",
+        "checkpoint_every",
+        "log_every",
+        "num_workers",
+        "check_memory",
+        "device",
+    }
+)
 """The settings that may differ when a run is resumed; every other one would make it another run."""
 
 

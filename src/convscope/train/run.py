@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from convscope.checkup.observed.run import Percentiles
 from convscope.core.result import Result
 from convscope.train.config import TrainConfig
+from convscope.train.measuring.confusion import Confusion
+from convscope.train.telling.diverged import in_words
 
 MAX_STEP_RECORDS = 1000
 
@@ -45,6 +47,10 @@ class EpochRecord:
         images_per_second: training images per second of training, loading included, evaluation and
             checkpoints not.
         seconds: duration of the epoch, with evaluation.
+        average_loss: ``validation_loss`` of the average of the weights; None without ``ema_decay``.
+        average_accuracy: ``validation_accuracy`` of the average of the weights; None without ``ema_decay``.
+        skipped_steps: optimizer steps of the run so far that were skipped, because gradients overflowed in
+            float16.
     """
 
     epoch: int
@@ -57,23 +63,66 @@ class EpochRecord:
     learning_rate: float
     images_per_second: float
     seconds: float
+    average_loss: float | None = None
+    average_accuracy: float | None = None
+    skipped_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the network does on the validation images in the middle of an epoch.
+
+    Attributes:
+        step: optimizer steps so far.
+        epoch: the epoch it is in, from 1.
+        validation_loss: see :class:`EpochRecord`.
+        validation_accuracy: see :class:`EpochRecord`.
+    """
+
+    step: int
+    epoch: int
+    validation_loss: float
+    validation_accuracy: float
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a run stopped because its loss was no longer finite.
+    """Where a run stopped because its loss, its weights or its running statistics were no longer finite.
 
     Attributes:
-        step: the first step whose loss was infinite or NaN; its batch was the step-th of the run.
+        step: the first step whose loss was infinite or NaN, or after which, with a finite loss, a weight or
+            a running statistic was; its batch was the step-th of the run.
         epoch: its epoch, from 1.
-        loss: that loss.
+        loss: the loss of that step; NaN if it isn't known.
         learning_rate: the rate of that step.
+        address: of the first value that wasn't finite: of the operator that computed it, of the module call
+            if that is one of PyTorch's own layers, or the name of a weight, a running statistic or a buffer.
+            None, as all that follow, if it wasn't found.
+        what: ``"input"`` (an image), ``"output"``, ``"loss"``, ``"gradient"``, ``"weight"``,
+            ``"running statistics"`` or ``"buffer"``.
+        value: ``"nan"``, ``"inf"`` or ``"-inf"``.
+        index: its position in its tensor; of an image in the batch the first number.
+        largest_finite: largest finite magnitude in what the operator at ``address`` was given; of images,
+            weights and buffers in themselves.
+        image: of an image, its number in the training set.
+        appeared_at: the step that computed the value: ``step``, or an earlier one whose loss was still
+            finite; 0 if it was there at the last checkpoint already; None if that isn't known.
     """
 
     step: int
     epoch: int
     loss: float
     learning_rate: float
+    address: str | None = None
+    what: str | None = None
+    value: str | None = None
+    index: tuple[int, ...] | None = None
+    largest_finite: float | None = None
+    image: int | None = None
+    appeared_at: int | None = None
+
+    def __str__(self) -> str:
+        return in_words(self)
 
 
 @dataclass(frozen=True)
@@ -98,6 +147,11 @@ class Run(Result):
         diverged: where and how the run diverged, or None.
         percentiles: of what each layer's non-linearity reads, over the steps of finished epochs; empty if
             the network can't be watched.
+        average_weights: file with the averaged weights as of the last finished epoch; None without
+            ``ema_decay``.
+        confusion: which classes the network of the best epoch took for which, on the validation images;
+            None before the first epoch.
+        measurements: inside epochs, where ``evaluate_every`` asks for them.
     """
 
     name: str
@@ -115,6 +169,15 @@ class Run(Result):
     best_weights: str | None
     diverged: Divergence | None = None
     percentiles: tuple[Percentiles, ...] = ()
+    average_weights: str | None = None
+    confusion: Confusion | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def errors(self) -> tuple[tuple[int, float], ...]:
+        """Steps and the validation error (0 to 1) after them: of all measurements, in order."""
+        every: list[EpochRecord | Measurement] = [*self.epochs, *self.measurements]
+        return tuple(sorted((each.step, 1 - each.validation_accuracy) for each in every))
 
     @property
     def best_epoch(self) -> EpochRecord | None:

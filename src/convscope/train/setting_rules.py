@@ -43,6 +43,11 @@ def _optional(rule: Rule) -> Rule:
     return f"None or {expected}", lambda value: value is None or is_right(value)
 
 
+def _tuple_of(expected: str, rule: Rule) -> Rule:
+    is_right = rule[1]
+    return expected, lambda value: isinstance(value, tuple) and all(map(is_right, value))
+
+
 _FLAG: Rule = ("True or False", lambda value: isinstance(value, bool))
 
 RULES: dict[str, Rule] = {
@@ -69,8 +74,11 @@ RULES: dict[str, Rule] = {
     "crop": _optional(_whole(1)),
     "evaluation": _choice(*get_args(EvaluationName)),
     "seed": _whole(0),
+    "evaluate_every": _whole(0),
+    "keep_epochs": _tuple_of("whole numbers from 1, in a tuple", _whole(1)),
     "checkpoint_every": _whole(0),
     "log_every": _whole(1),
     "num_workers": _whole(0),
+    "check_memory": _FLAG,
     "device": _choice(*get_args(DeviceName)),
 }

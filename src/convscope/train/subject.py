@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
@@ -15,8 +17,9 @@ from convscope.train.feeding.batches import ImageSets, SeededImages
 Network = nn.Module | Loaded | str
 """A module, what :func:`convscope.load` returned, or a reference such as ``"zfnet"``."""
 
-Images = ImageSets | str | Path
-"""Image sets, or a reference to them such as ``"photos"`` or a folder."""
+Images = ImageSets | str | Path | Dataset[Any] | tuple[Any, Any]
+"""Image sets; a reference to them such as ``"photos"`` or a folder; or data sets of PyTorch, torchvision or
+Hugging Face: one, or a pair for training and validation. See :func:`convscope.data.load_data`."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +38,48 @@ class Subject:
     extras: Extras
 
 
-def image_sets(data: Images, network: Network) -> ImageSets:
-    """Return the images that are meant, at the network's input size.
+def image_sets(data: Images, network: Network, crop: int | None = None) -> ImageSets:
+    """Return the images that are meant, at the network's input size, or larger if windows are cut of them.
 
     Args:
-        data: image sets are returned as they are.
+        data: image sets are returned as they are; anything else is given to
+            :func:`convscope.data.load_data`.
         network: says the size that referenced images are fitted to.
+        crop: side of the windows that the network is to see, in pixels; images are then
+            :func:`picture_side` of it.
 
     Raises:
         ConvscopeError: there is no such data, or the network doesn't say its size.
     """
-    if not isinstance(data, str | Path):
-        return data
+    if hasattr(data, "train") and hasattr(data, "validation"):
+        return cast(ImageSets, data)
     shape = _input_shape(network)
+    if shape is not None and crop is not None:
+        return load_data(data, size=picture_side(crop), channels=shape[0])
     if shape is None:
+        given = repr(str(data)) if isinstance(data, str | Path) else f"of a {type(data).__name__}"
         raise ConvscopeError(
-            f"data {str(data)!r} for a {type(network).__name__} that doesn't say its input size",
+            f"data {given} for a {type(network).__name__} that doesn't say its input size",
             "images of a known size",
             "load them with convscope.data.load_data(..., size=...), or give what convscope.load returned",
         )
     return load_data(data, size=shape[1:], channels=shape[0])
 
 
-def subject_of(network: Network, data: ImageSets, seed: int) -> Subject:
+def picture_side(crop: int) -> int:
+    """Return the side of images that windows of ``crop`` pixels are cut of, in pixels.
+
+    It is ``crop / 0.875`` to the nearest multiple of 8, and at least an eighth more than ``crop``; so the
+    papers' 256 for 224 and for 227.
+
+    Example:
+        >>> [picture_side(crop) for crop in (224, 227, 64, 16)]
+        [256, 256, 72, 18]
+    """
+    return max(8 * round(crop / 7), crop + max(1, crop // 8))
+
+
+def subject_of(network: Network, data: ImageSets, seed: int, crop: int | None = None) -> Subject:
     """Return the network that is meant.
 
     A reference is built for the data's classes and image size, its initial weights drawn from ``seed``; the
@@ -67,11 +89,12 @@ def subject_of(network: Network, data: ImageSets, seed: int) -> Subject:
         network: see :data:`Network`.
         data: says the classes and the size of the images.
         seed: of initial weights.
+        crop: side of the windows that the network sees, in pixels; None: whole images.
 
     Raises:
         ConvscopeError: no network has that reference.
     """
-    preprocessing = _preprocessing(data)
+    preprocessing = _preprocessing(data, crop)
     classes = tuple(data.classes)
     if isinstance(network, Loaded):
         extras = Extras(preprocessing or network.preprocessing, classes, network.recipe)
@@ -81,7 +104,8 @@ def subject_of(network: Network, data: ImageSets, seed: int) -> Subject:
     first = SeededImages(data.validation, "validation", len(classes), seed).__getitems__([0])
     if isinstance(first, ConvscopeError):
         raise first
-    shape = tuple(first[0].shape[1:])
+    channels, *size = first[0].shape[1:]
+    shape = (channels, *(size if crop is None else (crop, crop)))
     with preserved_rng():
         torch.manual_seed(seed)
         loaded = load(network, num_classes=len(classes), input_shape=shape)
@@ -101,9 +125,11 @@ def _input_shape(network: Network) -> tuple[int, int, int] | None:
     return None
 
 
-def _preprocessing(data: ImageSets) -> Preprocessing | None:
+def _preprocessing(data: ImageSets, crop: int | None) -> Preprocessing | None:
     """How our own image sets prepare pictures; others don't say, and training doesn't need it."""
     if not isinstance(data, ImageData):
         return None
     source = f"the training images of {data.name}"
-    return Preprocessing(data.size, data.mean, data.std, crop_pct=1.0, source=source)
+    size = data.size if crop is None else (crop, crop)
+    share = 1.0 if crop is None else min(1.0, crop / min(data.size))
+    return Preprocessing(size, data.mean, data.std, crop_pct=share, source=source)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.feeding.order import Order, derived_seed, kept_generators, reseed, share
+from convscope.core.seeds import derived_seed
+from convscope.train.feeding.order import Order, kept_generators, reseed, share
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.integers(0, 3))

@@ -101,3 +101,28 @@ def test_an_absent_log_and_an_unwritable_one_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConvscopeError, match="can't be written"):
         LogWriter(tmp_path / "file" / "log.jsonl")
+
+
+def test_a_divergence_comes_back_with_its_cause_and_without_one(path):
+    found = Divergence(6, 2, 1.5, 0.1, "2#1:log.1", "output", "-inf", (0, 4), 7.5, None, 5)
+    for diverged in (found, Divergence(6, 2, 1.5, 0.1)):
+        _write(path, ("end", [{"diverged": as_entry(diverged)}]))
+        assert read_log(path).diverged == diverged
+
+
+def test_what_couldnt_be_written_is_said_once_and_closing_is_quiet(tmp_path):
+    writer = LogWriter(tmp_path / "log.jsonl")
+    writer.write("step", [as_entry(_steps(1)[0])])
+    writer._file.close()
+    writer._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115, PTH123
+    with pytest.raises(ConvscopeError, match=r"log.jsonl' can't be written \(No space left on device\)"):
+        writer.write("step", [as_entry(_steps(2)[0])])
+    writer.close()
+
+
+def test_a_log_that_was_removed_is_named(tmp_path):
+    writer = LogWriter(tmp_path / "log.jsonl")
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(ConvscopeError, match="somebody removed it during the run"):
+        writer.write("step", [as_entry(_steps(1)[0])])
+    writer.close()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convscope.train.config import TrainConfig
-from convscope.train.learning.schedule import learning_rate
+from convscope.train.learning.schedule import learning_rate, plateau, warmup_steps
 
 
 def _rates(config: TrainConfig, steps_per_epoch: int) -> list[float]:
@@ -47,3 +47,29 @@ def test_constant_stays_and_warm_up_may_fill_the_whole_run():
     assert set(_rates(TrainConfig(epochs=2, learning_rate=0.1, schedule="constant"), 3)) == {0.1}
     rates = _rates(TrainConfig(epochs=2, learning_rate=1.0, warmup_epochs=2), 2)
     assert rates == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+def test_plateaus_equal_those_of_pytorch(patience):
+    """PyTorch waits one epoch longer than its patience says, and calls a tiny change none."""
+    config = TrainConfig(schedule="plateau", step_factor=0.3, learning_rate=0.2, patience_epochs=patience)
+    errors = torch.randint(5, 40, (60,), generator=torch.Generator().manual_seed(patience)).tolist()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    peer = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.3, patience=patience - 1, threshold=0
+    )
+    waited, falls, best = 0, 0, 101
+    for epoch, error in enumerate(errors):
+        waited, falls = plateau(patience, waited, falls, is_better=error < best)
+        best = min(error, best)
+        peer.step(error)
+        rate = learning_rate(config, 7 * (epoch + 1), 7, falls)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-8)  # PyTorch stops at 1e-8
+    assert falls > 3
+
+
+def test_a_plateau_warms_up_first():
+    config = TrainConfig(schedule="plateau", learning_rate=1.0, warmup_epochs=1.5)
+    assert warmup_steps(config, 4) == 6
+    assert [learning_rate(config, step, 4, falls=1) for step in (0, 2, 5)] == [1 / 6, 0.5, 1.0]
+    assert learning_rate(config, 6, 4, falls=1) == pytest.approx(0.1)

@@ -65,3 +65,67 @@ def test_a_network_of_nans_has_no_accuracy():
 def test_double_networks_are_measured_in_double_precision():
     model, images = toy_model().double(), RandomImages(11, noisy=False)
     assert _evaluated(model, images, 3).loss == pytest.approx(_by_hand(model, images)[0], rel=1e-12)
+
+
+def _windows(image, side):
+    """The ten windows, by indices."""
+    height, width = image.shape[-2] - side, image.shape[-1] - side
+    for row, column in ((0, 0), (0, width), (height, 0), (height, width), (height // 2, width // 2)):
+        cut = image[:, row : row + side, column : column + side]
+        yield cut
+        yield cut[:, :, list(range(side))[::-1]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 25, 100])
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_ten_crops_mean_the_probabilities_in_small_batches(batch_size, mirrors):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 7)).double()
+    images, largest = RandomImages(23, classes=5, noisy=False), 0
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, pixels):
+            nonlocal largest
+            largest = max(largest, len(pixels))
+            return self.model(pixels)
+
+    config = TrainConfig(batch_size=batch_size, crop=4, evaluation="ten-crop")
+    with running_engine(config) as accelerator:
+        seeded = SeededImages(images, "validation", 5, 0)
+        seeded.mirrors = mirrors
+        result = evaluate(Watched(), seeded, config, accelerator)
+
+    loss, ranks = 0.0, []
+    for index in range(23):
+        image, label = images[index]
+        windows = list(_windows(image.double(), 4))[:: 1 if mirrors else 2]
+        rows = [model(window[None])[0].tolist() for window in windows]
+        shares = [[math.exp(s) / sum(map(math.exp, row)) for s in row] for row in rows]
+        mean = [sum(column) / len(windows) for column in zip(*shares)]
+        loss -= math.log(mean[label])
+        ranks.append(sorted(mean, reverse=True).index(mean[label]))
+    assert result.loss == pytest.approx(loss / 23, rel=1e-10)
+    assert result.accuracy == pytest.approx(sum(r < 1 for r in ranks) / 23, abs=1e-12)
+    assert result.top5 == pytest.approx(sum(r < 5 for r in ranks) / 23, abs=1e-12)
+    assert largest <= batch_size
+
+
+def test_a_window_with_a_nan_makes_the_image_wrong():
+    class OneNaN(nn.Module):
+        def forward(self, pixels):
+            scores = torch.zeros(len(pixels), 3)
+            scores[:, 0] = 9.0
+            scores[0, 1] = math.nan
+            return scores
+
+    images = RandomImages(4, noisy=False)
+    images.labels = [0] * 4
+    settings = {"batch_size": 10, "crop": 4, "evaluation": "ten-crop"}
+    # Batches of one image are of ten windows: the first of each is NaN.
+    assert _evaluated(OneNaN(), images, 3, **settings).accuracy == 0.0
+    assert _evaluated(OneNaN(), images, 3, batch_size=2).accuracy == 0.5

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.running.preflight import check_data, check_model, readable_failure
+from convscope.train.config import TrainConfig
+from convscope.train.running.preflight import check_data, check_model, check_processes, readable_failure
 from train.toy import RandomImages, ToyData, toy_model
 
 
@@ -44,3 +45,18 @@ def test_a_networks_failure_is_one_line_with_its_cause():
         fail(torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(KeyboardInterrupt):
         fail(KeyboardInterrupt())
+
+
+def test_another_number_of_processes_is_refused_where_shares_of_a_batch_matter():
+    config, plain = TrainConfig(), toy_model(norm=False, dropout=0)
+    check_processes(toy_model(), config, 2, 2)
+    check_processes(plain, config, 1, 4)
+    check_processes(toy_model(dropout=0), TrainConfig(sync_batch_norm=True), 1, 2)
+    with pytest.raises(
+        ConvscopeError, match=r"a run of 1 process\(es\) resumed with 2, although 1 normalises by"
+    ):
+        check_processes(toy_model(), config, 1, 2)
+    with pytest.raises(
+        ConvscopeError, match=r"although 4 draws differently in each process; expected 4 proc"
+    ):
+        check_processes(toy_model(norm=False), config, 4, 1)

@@ -1,14 +1,17 @@
 """Images in batches: loading, seeding and checking them, in this process or in workers."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.feeding.order import derived_seed, kept_generators, reseed
+from convscope.core.seeds import derived_seed
+from convscope.train.feeding.order import kept_generators, reseed
+from convscope.train.feeding.workers import Workers, batch_loader
 
 
 class Images(Protocol):
@@ -54,7 +57,11 @@ class SeededImages(Dataset[Batch]):
         num_classes: labels are checked to be below it.
         seed: the run's seed.
         epoch: part of the seed, so that augmentation differs from epoch to epoch.
-        augment: maps ``(1, C, H, W)`` and a generator to a random variation of the same shape.
+        augment: maps ``(1, C, H, W)`` and a generator to a variation, which may be smaller.
+
+    Attributes:
+        mirrors: whether a mirrored image still belongs to its class.
+        workers: loading processes that stay from epoch to epoch; None: each iteration starts its own.
     """
 
     def __init__(
@@ -72,6 +79,14 @@ class SeededImages(Dataset[Batch]):
         self.seed = seed
         self.epoch = epoch
         self.augment = augment
+        self.mirrors = True
+        self.workers: Workers | None = None
+
+    def at(self, epoch: int) -> "SeededImages":
+        """Return the same images as of another epoch."""
+        images = copy.copy(self)
+        images.epoch = epoch
+        return images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,7 +108,7 @@ class SeededImages(Dataset[Batch]):
     def _sample(self, index: int) -> tuple[Tensor, int]:
         seed = derived_seed(self.seed, self.split, self.epoch, index)
         reseed(seed)
-        image, label = self.images[index]
+        image, label = self._read(index)
         if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
             form = (
                 f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image)
@@ -102,8 +117,27 @@ class SeededImages(Dataset[Batch]):
         if not 0 <= int(label) < self.num_classes:
             raise self._error(index, f"has the label {label}", f"a label from 0 to {self.num_classes - 1}")
         if self.augment is not None:
+            self._check_large_enough(index, image)
             image = self.augment(image[None], torch.Generator().manual_seed(seed))[0]
         return image, int(label)
+
+    def _read(self, index: int) -> tuple[Tensor, int]:
+        try:
+            return self.images[index]
+        except ConvscopeError:
+            raise
+        except Exception as error:  # a data set of the user's may raise anything
+            reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+            raise self._error(index, f"can't be read ({reason})", "an image and its label") from error
+
+    def _check_large_enough(self, index: int, image: Tensor) -> None:
+        side = getattr(self.augment, "crop", None)
+        if side is not None and min(image.shape[1:]) < side:
+            raise ConvscopeError(
+                f"{self.split} image {index} of {image.shape[1]}×{image.shape[2]} pixels with crop={side}",
+                f"images of at least {side}×{side}",
+                "load them larger, such as 256 for crop=224, or make crop smaller",
+            )
 
     def _check_same_shape(self, indices: list[int], samples: list[tuple[Tensor, int]]) -> None:
         first = samples[0][0].shape
@@ -127,27 +161,39 @@ def load_batches(
     Args:
         images: the set.
         batches: indices of each batch.
-        num_workers: loading processes; 0: this one.
+        num_workers: loading processes; 0: this one. The batches don't depend on it.
         device: where the batch goes.
 
     Raises:
-        ConvscopeError: an image or label isn't as it should be.
+        ConvscopeError: an image or label isn't as it should be, or a loading process died.
     """
-    loader: DataLoader[Any] = DataLoader(
-        images,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        pin_memory=device.type == "cuda",
-        # Without a generator of its own the loader would draw from the global one.
-        generator=torch.Generator(),
-    )
-    for batch in loader:
+    pinned = device.type == "cuda"
+    if images.workers is not None and num_workers > 0:
+        requests = [(images.split, images.epoch, indices) for indices in batches]
+        loaded = images.workers.load(requests, num_workers, pinned)
+    else:
+        loaded = iter(batch_loader(images, batches, num_workers, pinned))
+    while (batch := _next(loaded)) is not None:
         if isinstance(batch, ConvscopeError):
-            raise batch
+            # Let the processes end now: left to the garbage collector, each takes five seconds.
+            del loaded
+            try:
+                raise batch
+            finally:
+                del batch
         pixels, labels = batch
         yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _next(loaded: Iterator[Any]) -> Any:
+    """The next batch; None after the last one."""
+    try:
+        return next(loaded, None)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ConvscopeError(
+            "a loading process that died (out of memory, or of shared memory in /dev/shm, or killed)",
+            "processes that can load images",
+            "take fewer of them: num_workers=0 (--num-workers 0) loads in the training process itself",
+        ) from error

@@ -5,7 +5,6 @@ a sample's augmentation, the draws of a step (dropout). So a run can be taken up
 number of loading workers, without storing the state of a generator.
 """
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +14,7 @@ import numpy as np
 import torch
 
 from convscope.core.errors import ConvscopeError
-
-
-def derived_seed(seed: int, *place: str | int) -> int:
-    """Return a seed below 2**63 for one place in a run, unrelated to those of other places.
-
-    It is the start of BLAKE2b over the seed and the place.
-
-    Example:
-        >>> derived_seed(0, "order", 1) == derived_seed(0, "order", 2)
-        False
-    """
-    text = "/".join(str(part) for part in (seed, *place))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+from convscope.core.seeds import derived_seed
 
 
 def reseed(seed: int) -> None:

@@ -1,16 +1,15 @@
 """Checkpoints: everything that a run needs to go on, in one safetensors file that is whole or absent.
 
-Tensors are stored under ``model.NAME`` and ``optimizer.PARAMETER.STATE``; the place in the run is JSON in the
-file's metadata. Nothing is pickled, and loading copies tensors into those of the model.
+Tensors are stored under ``model.NAME``, ``optimizer.PARAMETER.STATE`` and, of whatever else has state,
+``PART.NAME``; the place in the run is JSON in the file's metadata. Nothing is pickled, and loading copies
+tensors into those of the model.
 """
 
 import dataclasses
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,67 +20,25 @@ from convscope import networks
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.networks import Extras
+from convscope.train.keeping.fitting import check_fits, check_identity
+from convscope.train.keeping.position import Identity as Identity
+from convscope.train.keeping.position import Position as Position
+from convscope.train.learning.learner import Learner
 from convscope.train.learning.optimizer import parameter_names
 
-_FORMAT = "convscope training checkpoint 1"
+_KIND = "convscope training checkpoint"
+_FORMAT = f"{_KIND} 2"
 
 
-@dataclass
-class Position:
-    """Where a run is; mutable, and the part of a checkpoint that isn't tensors.
-
-    Attributes:
-        epoch: finished epochs.
-        batch: batches done in the running epoch.
-        step: optimizer steps done.
-        epoch_loss: sum of the running epoch's losses over its images.
-        epoch_correct: images of the running epoch that the network got right.
-        epoch_images: images of the running epoch so far.
-        epoch_seconds: time spent on the running epoch's training steps.
-        best_accuracy: highest validation accuracy so far; -1 before the first epoch.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    epoch_loss: float = 0.0
-    epoch_correct: int = 0
-    epoch_images: int = 0
-    epoch_seconds: float = 0.0
-    best_accuracy: float = -1.0
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a checkpoint must agree with to be of the same run.
-
-    Attributes:
-        network: the network's reference or class name.
-        data: name of the data.
-        num_images: training images.
-        steps_per_epoch: optimizer steps in an epoch; the number of processes can change it.
-        classes: class names.
-        config: the settings that decide about the weights.
-    """
-
-    network: str
-    data: str
-    num_images: int
-    steps_per_epoch: int
-    classes: list[str]
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position, identity: Identity
-) -> None:
+def save_checkpoint(path: Path, learner: Learner, position: Position, identity: Identity) -> None:
     """Write a checkpoint; the file at ``path`` is the old one or the new one at every moment.
 
     Raises:
         ConvscopeError: the file can't be written.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in state_of(model).items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in _optimizer_state(optimizer).items()}
+    parts = {"model": state_of(learner.model), "optimizer": _optimizer_state(learner.optimizer)}
+    parts |= {part: stateful.state_dict() for part, stateful in learner.stateful.items()}
+    tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
     metadata = {
         "convscope-training": _FORMAT,
         "position": json.dumps(dataclasses.asdict(position)),
@@ -103,10 +60,8 @@ def save_weights(path: Path, model: nn.Module, extras: Extras) -> None:
         raise _unwritable(path, error) from error
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Identity
-) -> Position:
-    """Copy a checkpoint into a model and its optimizer, and return the place in the run.
+def load_checkpoint(path: Path, learner: Learner, identity: Identity) -> Position:
+    """Copy a checkpoint into a network and what trains it, and return the place in the run.
 
     Everything is compared before the first tensor is copied, so one that doesn't fit changes nothing.
 
@@ -114,11 +69,18 @@ def load_checkpoint(
         ConvscopeError: the file is damaged, isn't a checkpoint, or is one of another network or run.
     """
     stored, position, tensors = _read(path)
-    _check_identity(path, stored, identity)
-    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    _check_weights(path, weights, state_of(model))
-    _load_optimizer(path, optimizer, {n: t for n, t in tensors.items() if n.startswith("optimizer.")})
-    model.load_state_dict(weights)
+    check_identity(path, stored, identity)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    check_fits(path, parts["model"], state_of(learner.model))
+    for part, stateful in learner.stateful.items():
+        check_fits(path, parts.get(part, {}), stateful.state_dict(), part)
+    _load_optimizer(path, learner.optimizer, parts["optimizer"])
+    for part, stateful in learner.stateful.items():
+        stateful.load_state_dict(parts[part])
+    learner.model.load_state_dict(parts["model"])
     return position
 
 
@@ -196,7 +158,14 @@ def _read(path: Path) -> tuple[Identity, Position, dict[str, Tensor]]:
             "a whole safetensors file",
             "restore it, or delete it and start again",
         ) from error
-    if metadata.get("convscope-training") != _FORMAT:
+    found = metadata.get("convscope-training", "")
+    if found.startswith(_KIND) and found != _FORMAT:
+        raise ConvscopeError(
+            f"{str(path)!r} is a {found!r}, of another version of convscope",
+            f"a {_FORMAT!r}",
+            "resume it with the version that wrote it, or start again",
+        )
+    if found != _FORMAT:
         raise ConvscopeError(
             f"{str(path)!r} isn't a training checkpoint of convscope",
             f"a file that says {_FORMAT!r}",
@@ -219,50 +188,15 @@ def _read(path: Path) -> tuple[Identity, Position, dict[str, Tensor]]:
         ) from error
 
 
-def _check_identity(path: Path, stored: Identity, wanted: Identity) -> None:
-    theirs, ours = ({**vars(identity), **identity.config} for identity in (stored, wanted))
-    differing = sorted(
-        name
-        for name in theirs.keys() | ours.keys()
-        if name != "config" and theirs.get(name) != ours.get(name)
-    )
-    # Weights speak for themselves: a network may have another name as long as its tensors fit.
-    differing = [name for name in differing if name != "network"]
-    if differing:
-        raise ConvscopeError(
-            f"checkpoint {str(path)!r} is of another run: "
-            + ", ".join(f"{name} was {_short(theirs.get(name))}" for name in differing),
-            ", ".join(f"{name} {_short(ours.get(name))}" for name in differing),
-            "resume with the run's own settings and data, or choose another output folder",
-        )
-
-
-def _check_weights(path: Path, stored: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    problems = [f"lacks {name}" for name in own if name not in stored]
-    problems += [f"has {name} too many" for name in stored if name not in own]
-    problems += [
-        f"{name} is {_form(stored[name])}, not {_form(own[name])}"
-        for name in own
-        if name in stored and _form(stored[name]) != _form(own[name])
-    ]
-    if problems:
-        shown = ", ".join(problems[:4]) + (f" and {len(problems) - 4} more" if len(problems) > 4 else "")
-        raise ConvscopeError(
-            f"checkpoint {str(path)!r} doesn't fit the network: it {shown}",
-            "the network that the run trained",
-            "give that network, or choose another output folder",
-        )
-
-
 def _load_optimizer(path: Path, optimizer: torch.optim.Optimizer, stored: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     numbers = {name: number for number, name in enumerate(parameter_names(optimizer))}
     shapes = {name: p.shape for name, p in zip(numbers, _parameters(optimizer))}
     for key, tensor in stored.items():
-        name, _, entry = key.removeprefix("optimizer.").rpartition(".")
+        name, _, entry = key.rpartition(".")
         if name not in numbers or tensor.shape not in (shapes[name], torch.Size()):
             raise ConvscopeError(
-                f"checkpoint {str(path)!r} has {key} of shape {tuple(tensor.shape)}",
+                f"checkpoint {str(path)!r} has optimizer.{key} of shape {tuple(tensor.shape)}",
                 "the state of a trainable parameter of this network",
                 "freeze the same parameters as in the run, or choose another output folder",
             )
@@ -273,15 +207,6 @@ def _load_optimizer(path: Path, optimizer: torch.optim.Optimizer, stored: dict[s
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _form(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {tuple(tensor.shape)}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _unwritable(path: Path, error: Exception) -> ConvscopeError:

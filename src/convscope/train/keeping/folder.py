@@ -6,6 +6,7 @@ from pathlib import Path
 from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
 from convscope.train.keeping.log import Log, read_log
+from convscope.train.measuring.confusion import FILE_NAME, load_confusion
 from convscope.train.run import Run, thinned
 from convscope.train.running.watched import joined
 
@@ -41,16 +42,35 @@ class RunFolder:
         return self.path / "final.safetensors"
 
     @property
+    def average(self) -> Path:
+        """The average of the weights after the last epoch, with its own statistics, under plain names."""
+        return self.path / "average.safetensors"
+
+    def epoch(self, number: int) -> Path:
+        """Weights after an epoch (from 1), under their plain names."""
+        return self.path / f"epoch-{number}.safetensors"
+
+    @property
+    def confusion(self) -> Path:
+        """Which classes the network of the best epoch took for which."""
+        return self.path / FILE_NAME
+
+    @property
     def holds_run(self) -> bool:
         """Whether there is something to resume."""
         return self.checkpoint.exists()
 
     def remove_leftovers(self) -> None:
         """Remove the unfinished files of a process that was killed while writing one of these."""
-        for file in (self.log, self.checkpoint, self.best, self.final):
+        names = (self.log.name, self.confusion.name, *(file.name for file in self._tensors))
+        for name in (*names, "epoch-*.safetensors"):
             # The temporary names that whole_file gives.
-            for leftover in self.path.glob(f".{file.name}.*"):
+            for leftover in self.path.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)
+
+    @property
+    def _tensors(self) -> tuple[Path, ...]:
+        return self.checkpoint, self.best, self.final, self.average
 
 
 def free_folder(network: str, data: str, parent: Path = Path("runs")) -> Path:
@@ -83,7 +103,10 @@ def run_from_log(folder: RunFolder, log: Log) -> Run:
         weights=_existing(folder.final) if log.ended and log.diverged is None else None,
         best_weights=_existing(folder.best),
         diverged=log.diverged,
+        measurements=tuple(log.measurements),
         percentiles=joined(log.percentiles.values()),
+        average_weights=_existing(folder.average),
+        confusion=load_confusion(folder.confusion) if folder.confusion.exists() else None,
     )
 
 

@@ -11,8 +11,9 @@ from convscope.checkup.observed.run import Percentiles
 from convscope.train.keeping.checkpoint import Position
 from convscope.train.keeping.folder import RunFolder
 from convscope.train.keeping.log import Log, LogWriter, as_entry
-from convscope.train.run import Divergence, EpochRecord, StepRecord
+from convscope.train.run import Divergence, EpochRecord, Measurement, StepRecord
 from convscope.train.running.engine import summed
+from convscope.train.telling.trackers import Trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,12 +29,16 @@ class Journal:
         accelerator: sums over processes; only its main process writes.
         log: what the run's earlier sessions left.
 
+    Attributes:
+        trackers: are told the same, if there are any.
+
     Raises:
         ConvscopeError: the log can't be written.
     """
 
     def __init__(self, folder: RunFolder, accelerator: "Accelerator", log: Log) -> None:
         self.accelerator = accelerator
+        self.trackers: Trackers | None = None
         self.log = log
         self._pending: list[tuple[Tensor, int, int, float]] = []
         self._writer = LogWriter(folder.log, fresh=not log.start) if accelerator.is_main_process else None
@@ -75,12 +80,21 @@ class Journal:
             records.append(StepRecord(step, position.epoch + 1, loss, right / num_images, rate))
         self.log.steps += records
         self._write("step", [as_entry(record) for record in records])
+        if self.trackers is not None:
+            self.trackers.step(records)
         return diverged
 
     def epoch(self, record: EpochRecord) -> None:
         """Keep and log an epoch."""
         self.log.epochs.append(record)
         self._write("epoch", [as_entry(record)])
+        if self.trackers is not None:
+            self.trackers.epoch(record)
+
+    def measurement(self, record: Measurement) -> None:
+        """Keep and log a measurement inside an epoch."""
+        self.log.measurements.append(record)
+        self._write("measurement", [as_entry(record)])
 
     def percentiles(self, rows: list[Percentiles], epoch: int) -> None:
         """Keep and log what the layers' percentiles were over an epoch."""
@@ -93,9 +107,11 @@ class Journal:
         self._write("end", [{"diverged": as_entry(diverged) if diverged else None}])
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and let the trackers write what they have."""
         if self._writer is not None:
             self._writer.close()
+        if self.trackers is not None:
+            self.trackers.close()
 
     def _write(self, kind: str, entries: list[dict[str, Any]]) -> None:
         if self._writer is not None:

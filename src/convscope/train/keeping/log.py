@@ -1,24 +1,26 @@
 """The log of a run: one JSON object a line, written as the run goes on.
 
-Kinds of lines: ``start`` (what the run is), ``step`` and ``epoch`` (the records of
+Kinds of lines: ``start`` (what the run is), ``step``, ``epoch`` and ``measurement`` (the records of
 :mod:`convscope.train.run`), ``percentiles`` (of a layer, over one epoch), ``end`` (``diverged`` is null, or
 where it did). A line counts once it ends with a newline, so a process killed while writing leaves a log that
 can still be read.
 """
 
 import dataclasses
+import errno
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from convscope.checkup.observed.run import Percentiles
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_file
 from convscope.core.result import plain
-from convscope.train.run import Divergence, EpochRecord, StepRecord
+from convscope.train.run import Divergence, EpochRecord, Measurement, StepRecord
 
-_RECORDS: dict[str, type[Any]] = {"step": StepRecord, "epoch": EpochRecord}
+_RECORDS: dict[str, type[Any]] = {"step": StepRecord, "epoch": EpochRecord, "measurement": Measurement}
 _NOT_FINITE = float("nan")
 
 
@@ -30,6 +32,7 @@ class Log:
         start: the fields of the first line; empty if the log has none yet.
         steps: records of the steps, in order.
         epochs: records of the finished epochs, in order.
+        measurements: those inside epochs, in order.
         percentiles: of each layer, by epoch.
         ended: whether the run came to its end (diverged runs did).
         diverged: where it diverged, or None.
@@ -38,6 +41,7 @@ class Log:
     start: dict[str, Any] = field(default_factory=dict)
     steps: list[StepRecord] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     percentiles: dict[int, list[Percentiles]] = field(default_factory=dict)
     ended: bool = False
     diverged: Divergence | None = None
@@ -85,6 +89,7 @@ def truncate_log(path: Path, step: int, epoch: int) -> None:
         limit = {
             "start": True,
             "step": entry.get("step", 0) <= step,
+            "measurement": entry.get("step", 0) <= step,
             "epoch": in_epoch,
             "percentiles": in_epoch,
         }
@@ -106,9 +111,11 @@ class LogWriter:
     """
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("w" if fresh else "a", encoding="utf-8")
+            # Without a buffer, so that what couldn't be written isn't tried again at the end.
+            self._file = path.open("wb" if fresh else "ab", buffering=0)
         except OSError as error:
             raise ConvscopeError(
                 f"output {str(path)!r} can't be written ({error.strerror})",
@@ -117,17 +124,33 @@ class LogWriter:
             ) from error
 
     def write(self, kind: str, entries: list[dict[str, Any]]) -> None:
-        """Write one line for each entry; all are in the file when this returns."""
+        """Write one line for each entry; all are in the file when this returns.
+
+        Raises:
+            ConvscopeError: the disk is full, or the file is gone.
+        """
         lines = (json.dumps({"kind": kind, **plain(entry)}, allow_nan=False) for entry in entries)
-        self._file.write("".join(line + "\n" for line in lines))
-        self._file.flush()
+        rest = memoryview("".join(line + "\n" for line in lines).encode())
+        try:
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "somebody removed it during the run")
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise ConvscopeError(
+                f"log {str(self._path)!r} can't be written ({error.strerror})",
+                "room on the disk, and the run's folder where it was",
+                "make room, then resume: the last whole checkpoint is still there"
+                if self._path.parent.exists()
+                else "leave the folder alone while the run goes on, and start again",
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def as_entry(record: StepRecord | EpochRecord | Divergence) -> dict[str, Any]:
+def as_entry(record: StepRecord | EpochRecord | Measurement | Divergence) -> dict[str, Any]:
     """Return a record's fields."""
     return dataclasses.asdict(record)
 
@@ -140,6 +163,8 @@ def _read_line(log: Log, entry: dict[str, Any]) -> None:
         log.steps.append(_record(StepRecord, entry))
     elif kind == "epoch":
         log.epochs.append(_record(EpochRecord, entry))
+    elif kind == "measurement":
+        log.measurements.append(_record(Measurement, entry))
     elif kind == "percentiles":
         log.percentiles.setdefault(entry["epoch"], []).append(_percentiles(entry))
     elif kind == "end":
@@ -158,6 +183,8 @@ def _percentiles(entry: dict[str, Any]) -> Percentiles:
 
 
 def _record(record_type: type[Any], entry: dict[str, Any]) -> Any:
-    """A record whose numbers that JSON couldn't hold are NaN again."""
-    lost = {name for name, value in entry.items() if value is None and name != "validation_top5"}
-    return record_type(**{name: _NOT_FINITE if name in lost else value for name, value in entry.items()})
+    """A record whose numbers that JSON couldn't hold are NaN again, and whose lists are tuples."""
+    optional = {each.name for each in dataclasses.fields(record_type) if "None" in str(each.type)}
+    lost = {name for name, value in entry.items() if value is None and name not in optional}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+    return record_type(**{**values, **dict.fromkeys(lost, _NOT_FINITE)})

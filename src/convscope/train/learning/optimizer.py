@@ -1,6 +1,5 @@
 """The optimizer of a run, and which parameters have weight decay."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
+from convscope.train.setting_rules import OptimizerName
 
 
 def decay_groups(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
@@ -40,8 +40,13 @@ def decay_groups(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, n
     return decayed, free
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: TrainConfig, *, fused: bool = False) -> torch.optim.Optimizer:
     """Return the optimizer for a model's trainable parameters, in two groups: with decay and without.
+
+    Args:
+        model: the network.
+        config: says which; what it doesn't say is PyTorch's default.
+        fused: take PyTorch's fused implementation, where there is one for these parameters.
 
     Raises:
         ConvscopeError: the model has no trainable parameter.
@@ -58,7 +63,12 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
             "at least one parameter that requires a gradient",
             "set requires_grad on the parameters to train",
         )
-    return _OPTIMIZERS[config.optimizer](groups, config)
+    kind, own = _OPTIMIZERS[config.optimizer]
+    settings = {name: getattr(config, name) for name in own}
+    if fused and config.optimizer != "rmsprop" and _can_fuse(decayed | free):
+        settings["fused"] = True
+    optimizer: torch.optim.Optimizer = kind(groups, lr=config.learning_rate, **settings)
+    return optimizer
 
 
 def parameter_names(optimizer: torch.optim.Optimizer) -> list[str]:
@@ -71,15 +81,20 @@ def _is_layer_norm(module: nn.Module) -> bool:
     return hasattr(module, "normalized_shape")
 
 
-def _sgd_momentum(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+def _can_fuse(parameters: dict[str, nn.Parameter]) -> bool:
+    # On the CPU PyTorch 2.13's fused SGD is wrong by several percent in bfloat16, from 16 elements on.
+    exact = (torch.float32, torch.float64)
+    return all(
+        (p.device.type == "cuda" and p.is_floating_point()) or (p.device.type == "cpu" and p.dtype in exact)
+        for p in parameters.values()
+    )
 
 
-def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-_OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainConfig], torch.optim.Optimizer]] = {
-    "sgd-momentum": _sgd_momentum,
-    "adamw": _adamw,
+_OPTIMIZERS: dict[OptimizerName, tuple[type[Any], tuple[str, ...]]] = {
+    "sgd": (torch.optim.SGD, ()),
+    "sgd-momentum": (torch.optim.SGD, ("momentum", "nesterov")),
+    "adam": (torch.optim.Adam, ()),
+    "adamw": (torch.optim.AdamW, ()),
+    "rmsprop": (torch.optim.RMSprop, ()),
 }
+"""The classes, and which of the run's settings are theirs."""

@@ -8,12 +8,13 @@ from torch import nn
 
 from convscope.train.config import TrainConfig
 
+_AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which the network runs: bfloat16 autocast, or none."""
-    if config.precision == "amp-bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    """Return the context in which the network runs: bfloat16 or float16 autocast, or none."""
+    dtype = _AUTOCAST.get(config.precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def input_dtype(model: nn.Module) -> torch.dtype:

@@ -64,6 +64,29 @@ def true_class_rank(scores: Tensor, labels: Tensor) -> Tensor:
     return (~(scores <= true) | ((scores == true) & before)).sum(1)
 
 
+def predicted_class(scores: Tensor, num_classes: int) -> Tensor:
+    """Return the class with the highest score of each row; -1 where there is none.
+
+    Of equal scores the first one counts, so this is the true class exactly where :func:`true_class_rank` is
+    0. A row with a NaN has no highest score, and a score beyond the classes names none of them.
+
+    Args:
+        scores: ``(N, K)``, floating point.
+        num_classes: at most K.
+
+    Returns:
+        ``(N,)`` int64 from -1 to ``num_classes - 1``.
+
+    Example:
+        >>> predicted_class(torch.tensor([[0.1, 0.7], [0.5, 0.5], [float("nan"), 0.0]]), 2)
+        tensor([ 1,  0, -1])
+    """
+    # argmax doesn't promise the first of equal scores on every device.
+    is_highest = scores == scores.amax(1, keepdim=True)
+    first = is_highest.long().cumsum(1).eq(0).sum(1)
+    return torch.where(first < num_classes, first, -1)
+
+
 def at_least_float32(scores: Tensor) -> Tensor:
     """Return scores in float32 if they are in half precision, which is too coarse for a loss."""
     return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

@@ -6,7 +6,7 @@ process and marks on the model; both are taken away again here.
 
 Its prepared data loaders aren't used: they repeat images to fill the last batch, load one batch ahead of
 the checkpoint, and can't be entered in the middle of an epoch. Its mixed precision isn't either: it replaces
-the model's ``forward``.
+the model's ``forward``. Nor is its prepared optimizer: gradients are accumulated and scaled by ours.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from convscope.core.errors import ConvscopeError
+from convscope.norm.freezing.frozen import _MODE
 from convscope.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch._C._distributed_c10d import GradBucket
 
 
 @contextmanager
@@ -65,22 +68,54 @@ def running_engine(config: TrainConfig) -> Iterator["Accelerator"]:
 def lent(model: nn.Module, accelerator: "Accelerator") -> Iterator[nn.Module]:
     """Yield the model made ready for training on the accelerator's device.
 
+    On CPU, processes add up their gradients in one order always, so that a resumed run has the same bits.
+
     Afterwards the model is on its own device again, without gradients, every module in its own mode; its
     parameters and buffers have changed by what the block did.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, _modes_of(module)) for module in model.modules()]
     home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), None)
     marked = hasattr(model, "_is_accelerate_prepared")
     try:
-        yield accelerator.prepare_model(model)
+        prepared = accelerator.prepare_model(model)
+        if isinstance(prepared, DistributedDataParallel) and accelerator.device.type == "cpu":
+            # A hook with annotations would have to name DDP's bucket, which not every build of PyTorch has.
+            prepared.register_comm_hook(None, lambda _, bucket: _mean_in_rank_order(bucket))
+        yield prepared
     finally:
         if not marked and hasattr(model, "_is_accelerate_prepared"):
             delattr(model, "_is_accelerate_prepared")
         model.zero_grad(set_to_none=True)
-        for module, training in modes:
-            module.training = training
+        for module, mode in modes:
+            vars(module).update(mode)  # as an attribute, a frozen layer's mode would be one to remember
         if home is not None:
             model.to(home)
+
+
+def _mean_in_rank_order(bucket: "GradBucket") -> torch.futures.Future[Tensor]:
+    """The mean of all processes' gradients, added up in the order of ranks.
+
+    All-reduce adds in an order that depends on an element's place in its bucket, and DDP fills its buckets
+    anew after its first backward pass: with three processes, a resumed run would have other bits.
+    """
+    own = bucket.buffer()
+    parts = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+    work = torch.distributed.all_gather(parts, own, async_op=True)
+    assert work is not None
+
+    def mean(_: object) -> Tensor:
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return total.div_(len(parts))
+
+    future: torch.futures.Future[Tensor] = work.get_future().then(mean)
+    return future
+
+
+def _modes_of(module: nn.Module) -> dict[str, bool]:
+    """A module's mode; of a frozen layer also the mode that it takes once it is unfrozen."""
+    return {name: vars(module)[name] for name in ("training", _MODE) if name in vars(module)}
 
 
 def summed(values: Tensor, accelerator: "Accelerator") -> Tensor:

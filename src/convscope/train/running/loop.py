@@ -2,17 +2,17 @@
 
 import dataclasses
 import time
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.data import augmented
+from convscope.core.seeds import derived_seed
 from convscope.train.config import RESUMABLE, TrainConfig
-from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
-from convscope.train.feeding.order import Order, derived_seed, reseed, share
+from convscope.train.feeding.batches import Batch, ImageSets, SeededImages, load_batches
+from convscope.train.feeding.feed import Feed
+from convscope.train.feeding.order import Order, reseed, share
 from convscope.train.keeping.checkpoint import (
     Identity,
     Position,
@@ -22,16 +22,21 @@ from convscope.train.keeping.checkpoint import (
 )
 from convscope.train.keeping.folder import RunFolder
 from convscope.train.keeping.journal import Journal
-from convscope.train.learning.optimizer import build_optimizer
-from convscope.train.learning.schedule import learning_rate
-from convscope.train.measuring.evaluate import evaluate
+from convscope.train.learning.learner import Learner
+from convscope.train.learning.schedule import learning_rate, plateau, warmup_steps
 from convscope.train.run import Divergence, EpochRecord
+from convscope.train.running.accumulation import check_accumulation
+from convscope.train.running.callbacks import Callbacks
+from convscope.train.running.clock import Clock
+from convscope.train.running.diverging import Diverging, located, unsound
 from convscope.train.running.engine import share_buffers
+from convscope.train.running.epoch import measured_epoch, measured_within
 from convscope.train.running.preflight import readable_failure
 from convscope.train.running.step import take_step
+from convscope.train.running.stopping import Stopping
 from convscope.train.running.watched import watched
 from convscope.train.subject import Subject
-from convscope.train.telling.progress import Progress, Pulse
+from convscope.train.telling.progress import Progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,6 +52,9 @@ class Training:
         config: the settings.
         accelerator: devices and processes.
         folder: where the files go.
+
+    Raises:
+        ConvscopeError: the settings don't fit the network or the data.
     """
 
     def __init__(
@@ -58,15 +66,17 @@ class Training:
         accelerator: "Accelerator",
         folder: RunFolder,
     ) -> None:
-        self.model, self.extras, self.prepared = subject.model, subject.extras, prepared
+        self.model, self.extras = subject.model, subject.extras
         self.data = data
+        self.feed = Feed(data, config)
         self.config = config
         self.accelerator = accelerator
         self.folder = folder
         self.position = Position()
+        self.stopping = Stopping()
         self.order = Order(len(data.train), config.batch_size, accelerator.num_processes, config.seed)
-        self.optimizer = build_optimizer(self.model, config)
-        self.prepared_optimizer = accelerator.prepare_optimizer(self.optimizer)
+        check_accumulation(config, accelerator.num_processes)
+        self.learner = Learner(subject.model, prepared, config, accelerator.device)
         settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in RESUMABLE}
         self.identity = Identity(
             subject.name, data.name, len(data.train), self.order.steps_per_epoch, list(data.classes), settings
@@ -83,7 +93,7 @@ class Training:
         Raises:
             ConvscopeError: it is damaged, doesn't fit, or is further than this run goes.
         """
-        position = load_checkpoint(self.folder.checkpoint, self.model, self.optimizer, self.identity)
+        position = load_checkpoint(self.folder.checkpoint, self.learner, self.identity)
         if position.step > self.total_steps:
             raise ConvscopeError(
                 f"checkpoint {str(self.folder.checkpoint)!r} after {position.step} steps",
@@ -92,147 +102,135 @@ class Training:
             )
         self.position = position
 
-    def run(self, journal: Journal, progress: Progress) -> Divergence | None:
+    def run(self, journal: Journal, progress: Progress, callbacks: Callbacks) -> Divergence | None:
         """Train to the end, from the present position; return where the run diverged, if it did."""
-        clock, steps = _Clock(self), range(self.position.step, self.total_steps)
-        with watched(self.model, self.optimizer, steps, journal.log.percentiles.values()) as curves:
+        steps = range(self.position.step, self.total_steps)
+        clock = Clock(self.config, self.total_steps, self.position.step)
+        known = journal.log.percentiles.values()
+        with (
+            self.learner.attached(),
+            watched(self.model, self.learner.optimizer, steps, known) as curves,
+            self.stopping.listening(self),
+        ):
             while self.position.epoch < self.config.epochs:
-                diverged = self._train_epoch(journal, progress, clock)
+                diverged = self._train_epoch(journal, progress, callbacks, clock)
                 if diverged is not None:
                     return diverged
                 started = time.perf_counter()
                 share_buffers(self.model, self.accelerator)
+                if (diverged := unsound(self, journal.loss)) is not None:
+                    return diverged
                 journal.percentiles(curves.news(), self.position.epoch + 1)
-                record = self._measured(started)
+                record = measured_epoch(self, started)
+                callbacks.after_epoch(self.model, record.epoch)
                 self._finish_epoch(record, journal)
                 progress.epoch(record)
                 clock.pause(time.perf_counter() - started)
+                if self.stopping.agreed(self.accelerator, looking=True):
+                    self.stopping.end(self)
         return None
 
     def save(self) -> None:
         """Write a checkpoint of the present position, on the main process."""
         if self.accelerator.is_main_process:
-            path = self.folder.checkpoint
-            save_checkpoint(path, self.model, self.optimizer, self.position, self.identity)
+            save_checkpoint(self.folder.checkpoint, self.learner, self.position, self.identity)
         self.accelerator.wait_for_everyone()
 
-    def save_weights(self, name: str) -> None:
-        """Write the present weights as ``best`` or ``final``, on the main process."""
+    def save_weights(self, path: Path) -> None:
+        """Write the present weights, on the main process."""
         if self.accelerator.is_main_process:
-            save_weights(getattr(self.folder, name), self.model, self.extras)
+            save_weights(path, self.model, self.extras)
         self.accelerator.wait_for_everyone()
 
-    def _train_epoch(self, journal: Journal, progress: Progress, clock: "_Clock") -> Divergence | None:
+    def _train_epoch(
+        self, journal: Journal, progress: Progress, callbacks: Callbacks, clock: Clock
+    ) -> Divergence | None:
         config, position = self.config, self.position
         device, rank = self.accelerator.device, self.accelerator.process_index
         batches = self.order.batches(position.epoch)[position.batch :]
         shares = [share(batch, rank, self.accelerator.num_processes) for batch in batches]
-        images = self._images("train", position.epoch)
-        self.prepared.train()
+        images = self.images("train", position.epoch)
+        self.learner.prepared.train()
         clock.start()
-        for batch, pixels_labels in zip(batches, load_batches(images, shares, config.num_workers, device)):
-            rate = self._step(len(batch), pixels_labels, journal)
+        loaded = load_batches(images, shares, config.num_workers, device)
+        for batch, pixels_labels in zip(batches, self.stopping.fetched(loaded, self.accelerator)):
+            try:
+                values, rate = self.take(len(batch), pixels_labels)
+            except Diverging as found:
+                return journal.look(position) or found.located(self, pixels_labels)
+            journal.note(values, position.step, len(batch), rate)
+            callbacks.after_step(self.model, position.step)
             is_last = position.batch == self.order.steps_per_epoch
             saves = config.checkpoint_every > 0 and position.step % config.checkpoint_every == 0
-            if is_last or saves or position.step % config.log_every == 0:
+            looks = is_last or saves or position.step % config.log_every == 0
+            stops = not is_last and self.stopping.agreed(self.accelerator, looking=looks)
+            if looks or stops:
                 diverged = journal.look(position)
                 position.epoch_seconds += clock.lap()
                 if diverged is not None:
+                    return located(self, diverged)
+            if (saves or stops) and not is_last:
+                if (diverged := unsound(self, journal.loss)) is not None:
                     return diverged
-            if saves and not is_last:
                 self.save()
                 clock.start()
-            progress.step(clock.pulse(journal.loss, rate))
+            if config.evaluate_every and position.step % config.evaluate_every == 0 and not is_last:
+                self._measure_within(journal, clock)
+            progress.step(clock.pulse(position, journal.loss, rate))
+            if stops:
+                self.stopping.end(self)
+        if position.batch < self.order.steps_per_epoch:  # the processes that load were stopped, too
+            if (diverged := journal.look(position) or unsound(self, journal.loss)) is not None:
+                return diverged
+            self.save()
+            self.stopping.end(self)
         return None
 
-    def _step(self, batch_size: int, batch: tuple[torch.Tensor, torch.Tensor], journal: Journal) -> float:
+    def _measure_within(self, journal: Journal, clock: Clock) -> None:
+        started = time.perf_counter()
+        self.position.epoch_seconds += clock.lap()
+        journal.measurement(measured_within(self))
+        clock.pause(time.perf_counter() - started)
+        clock.start()
+
+    def take(self, batch_size: int, batch: Batch) -> tuple[Tensor, float]:
+        """Take the next step.
+
+        Args:
+            batch_size: images in it, over all processes.
+            batch: this process's share.
+
+        Returns:
+            what :func:`take_step` says, and the learning rate.
+        """
         position, accelerator = self.position, self.accelerator
-        rate = learning_rate(self.config, position.step, self.order.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = learning_rate(self.config, position.step, self.order.steps_per_epoch, position.falls)
+        self.learner.set_rate(rate)
         reseed(derived_seed(self.config.seed, "step", position.step, accelerator.process_index))
-        weight = len(batch[1]) * accelerator.num_processes / batch_size
         with readable_failure(self.model, batch[0]):
-            values = take_step(
-                self.prepared, self.prepared_optimizer, batch, weight, self.config, accelerator
-            )
+            values = take_step(self.learner, batch, batch_size, accelerator.num_processes, position.step + 1)
         position.step += 1
         position.batch += 1
-        journal.note(values, position.step, batch_size, rate)
-        return rate
+        return values, rate
 
-    def _measured(self, started: float) -> EpochRecord:
-        position = self.position
-        result = evaluate(self.model, self._images("validation", 0), self.config, self.accelerator)
-        return EpochRecord(
-            epoch=position.epoch + 1,
-            step=position.step,
-            train_loss=position.epoch_loss / position.epoch_images,
-            train_accuracy=position.epoch_correct / position.epoch_images,
-            validation_loss=result.loss,
-            validation_accuracy=result.accuracy,
-            validation_top5=result.top5,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            images_per_second=position.epoch_images / position.epoch_seconds,
-            seconds=position.epoch_seconds + time.perf_counter() - started,
-        )
+    def images(self, split: str, epoch: int) -> SeededImages:
+        """Return the images of a split as an epoch (from 0) sees them."""
+        return self.feed.images(split, epoch)
 
     def _finish_epoch(self, record: EpochRecord, journal: Journal) -> None:
-        is_best = record.validation_accuracy > self.position.best_accuracy
+        before, config = self.position, self.config
+        is_best = record.validation_accuracy > before.best_accuracy
+        waited, falls = before.waited, before.falls
+        if config.schedule == "plateau" and record.step > warmup_steps(config, self.order.steps_per_epoch):
+            waited, falls = plateau(config.patience_epochs, waited, falls, is_better=is_best)
+        best_accuracy = max(record.validation_accuracy, before.best_accuracy)
         self.position = Position(
-            epoch=record.epoch,
-            step=record.step,
-            best_accuracy=max(record.validation_accuracy, self.position.best_accuracy),
+            record.epoch, step=record.step, best_accuracy=best_accuracy, waited=waited, falls=falls
         )
         journal.epoch(record)
         # If the process dies between these two, the epoch is repeated, with the same result.
         if is_best:
-            self.save_weights("best")
+            self.save_weights(self.folder.best)
+        if record.epoch in config.keep_epochs:
+            self.save_weights(self.folder.epoch(record.epoch))
         self.save()
-
-    def _images(self, split: str, epoch: int) -> SeededImages:
-        vary = partial(augmented, flip=getattr(self.data, "mirrors", False))
-        return SeededImages(
-            getattr(self.data, split),
-            split,
-            len(self.data.classes),
-            self.config.seed,
-            epoch,
-            vary if self.config.augment != "none" and split == "train" else None,
-        )
-
-
-class _Clock:
-    """Times a session, for speeds and for the time that is left."""
-
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        self.first_step = training.position.step
-        self.began = self.mark = time.perf_counter()
-        self.paused = 0.0
-
-    def start(self) -> None:
-        self.mark = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        seconds, self.mark = now - self.mark, now
-        return seconds
-
-    def pause(self, seconds: float) -> None:
-        self.paused += seconds
-
-    def pulse(self, loss: float | None, rate: float) -> Pulse:
-        training, position = self.training, self.training.position
-        steps = position.step - self.first_step
-        seconds = time.perf_counter() - self.began
-        return Pulse(
-            step=position.step,
-            total_steps=training.total_steps,
-            epoch=position.epoch + 1,
-            epochs=training.config.epochs,
-            loss=loss,
-            learning_rate=rate,
-            images_per_second=steps * training.config.batch_size / max(seconds - self.paused, 1e-9),
-            seconds_left=(training.total_steps - position.step) * seconds / steps,
-        )

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from convscope.core.errors import ConvscopeError
+from convscope.data.crops import centre_crop
 from convscope.train.config import TrainConfig
 from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
 from convscope.train.keeping.checkpoint import state_of
@@ -62,7 +65,9 @@ def check_forward(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        for pixels, _ in load_batches(validation, first, 0, accelerator.device):
+        for loaded, _ in load_batches(validation, first, 0, accelerator.device):
+            # Ten-crop evaluation gets whole images, and cuts them itself.
+            pixels = loaded if config.crop is None else centre_crop(loaded, config.crop)
             with torch.no_grad(), autocast(config, accelerator.device), readable_failure(model, pixels):
                 scores = scores_of(model(pixels.to(input_dtype(model))))
     finally:
@@ -74,6 +79,38 @@ def check_forward(
             f"at least {validation.num_classes}, one for each class",
             f"build it with num_classes={validation.num_classes}",
         )
+
+
+def check_processes(model: nn.Module, config: TrainConfig, before: int, now: int) -> None:
+    """Check that a run resumed with another number of processes still learns the same, up to rounding.
+
+    Args:
+        model: the network.
+        config: the settings.
+        before: processes of the run so far.
+        now: processes that are to go on.
+
+    Raises:
+        ConvscopeError: it wouldn't, because something depends on each process's share of a batch.
+    """
+    if before == now:
+        return
+    for name, module in model.named_modules():
+        reason = _depends_on_share(module, config)
+        if reason is not None:
+            raise ConvscopeError(
+                f"a run of {before} process(es) resumed with {now}, although {name or 'it'} {reason}",
+                f"{before} process(es)",
+                "start as many as before, or choose another output folder",
+            )
+
+
+def _depends_on_share(module: nn.Module, config: TrainConfig) -> str | None:
+    if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+        return None if config.sync_batch_norm else "normalises by each process's share of a batch"
+    if isinstance(module, _DropoutNd) and module.p > 0:
+        return "draws differently in each process"
+    return None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from convscope.checkup.watching.log import TrainingLog
 from convscope.checkup.watching.watch import watch
 from convscope.core.errors import ConvscopeError
 
-_SAMPLES = 60
+_SAMPLES, _LEAST_EVERY = 60, 10
 
 
 class Watched:
@@ -65,6 +65,8 @@ def watched(
 ) -> Iterator[Watched]:
     """Watch a training for its percentiles, at about sixty of its steps and its first ten.
 
+    A step that is looked at takes some percent longer; so in short runs it is every tenth one at most.
+
     Args:
         model: the network that trains.
         optimizer: that trains it.
@@ -74,7 +76,8 @@ def watched(
     with ExitStack() as stack:
         log = None
         with suppress(ConvscopeError):  # a compiled network: a run without percentiles is a run all the same
-            log = stack.enter_context(watch(model, optimizer, every=max(1, steps.stop // _SAMPLES)))
+            every = max(_LEAST_EVERY, steps.stop // _SAMPLES)
+            log = stack.enter_context(watch(model, optimizer, every=every))
         yield Watched(log, known, steps.start)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from convscope.train.run import EpochRecord
+from convscope.train.telling.forecast import Forecast
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Progress(Protocol):
     def start(self, total_steps: int, first_step: int, epochs: int) -> None:
         """Training begins after ``first_step`` of ``total_steps`` steps (above 0 for a resumed run)."""
 
+    def forecast(self, forecast: Forecast) -> None:
+        """What the run will take: told at the start, and again with times after its first steps."""
+
     def step(self, pulse: Pulse) -> None:
         """An optimizer step is done. Called often: return quickly."""
 
@@ -56,6 +60,9 @@ class NoProgress:
     """Shows nothing."""
 
     def start(self, total_steps: int, first_step: int, epochs: int) -> None:
+        """Do nothing."""
+
+    def forecast(self, forecast: Forecast) -> None:
         """Do nothing."""
 
     def step(self, pulse: Pulse) -> None:

@@ -1,0 +1,184 @@
+"""What a comparison will take, from a few steps of every distinct network and batch size.
+
+The steps are real ones, by :func:`convscope.train.train` on the first images of the data, in the process that
+will train; the second of two short epochs counts. Limits: measured with one run at a time, while several side
+by side share the memory's bandwidth; the growth of logs isn't counted.
+"""
+
+import math
+import resource
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from convscope.core.result import Result
+from convscope.data import ImageData
+from convscope.train.comparing.running import Feed, images_for, network_for
+from convscope.train.comparing.table import Arm, PlannedRun
+from convscope.train.request import train
+
+_STEPS = 3
+_SLOW_ENOUGH = 1e-8  # a learning rate at which nothing can diverge
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A few steps of one arm, measured.
+
+    Attributes:
+        arm: name of the arm that was measured.
+        batch_size: images in a step.
+        num_train: training images of the data.
+        num_validation: validation images of the data.
+        step_seconds: of a training step, loading included.
+        evaluation_seconds: of the measurement after an epoch.
+        disk_bytes: of a run's checkpoint and two files of weights.
+        memory_bytes: largest resident memory of the process, or of the GPU where one is used.
+    """
+
+    arm: str
+    batch_size: int
+    num_train: int
+    num_validation: int
+    step_seconds: float
+    evaluation_seconds: float
+    disk_bytes: int
+    memory_bytes: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch, a last batch with fewer images among them."""
+        return math.ceil(self.num_train / self.batch_size)
+
+
+@dataclass(frozen=True)
+class ComparisonForecast(Result):
+    """What the runs of a table will take.
+
+    Attributes:
+        runs: runs of the table.
+        runs_left: of them, those still to do.
+        steps_left: optimizer steps of those, as if none was begun.
+        seconds: of those with all processes at work, each as fast as alone.
+        processes: runs side by side.
+        threads: of each run.
+        disk_bytes: that those runs will need.
+        free_bytes: of the disk.
+        memory_bytes: of all processes together.
+        available_bytes: of memory; None where the system doesn't say.
+        probes: what was measured.
+    """
+
+    runs: int
+    runs_left: int
+    steps_left: int
+    seconds: float
+    processes: int
+    threads: int
+    disk_bytes: int
+    free_bytes: int
+    memory_bytes: int
+    available_bytes: int | None
+    probes: tuple[Probe, ...]
+
+
+def distinct(runs: Iterable[PlannedRun]) -> list[Arm]:
+    """Return one arm for every distinct network, options, batch size and way of taking a step."""
+    arms: dict[Any, Arm] = {}
+    for run in runs:
+        config = run.arm.config
+        key = (run.arm.network, repr(sorted(run.arm.options.items())), config.batch_size, config.accumulation,
+               config.precision, config.augment, config.crop, config.evaluation)  # fmt: skip
+        arms.setdefault(key, run.arm)
+    return list(arms.values())
+
+
+def like(arm: Arm, probes: Iterable[tuple[Arm, Probe]]) -> Probe | None:
+    """Return what was measured of an arm, or of one like it."""
+    runs = [PlannedRun(each, 0, Path()) for each in (arm,)]
+    (wanted,) = distinct(runs)
+    for measured, probe in probes:
+        if len(distinct([PlannedRun(wanted, 0, Path()), PlannedRun(measured, 0, Path())])) == 1:
+            return probe
+    return None
+
+
+def probe(arm: Arm, feed: Feed) -> Probe:
+    """Return what a few steps of an arm take; nothing is left on the disk.
+
+    Raises:
+        ConvscopeError: the arm can't be trained.
+    """
+    images = images_for(arm, feed)
+    loaded = network_for(arm, images, seed=0)
+    config = replace(arm.config, epochs=2, learning_rate=_SLOW_ENOUGH, schedule="constant", warmup_epochs=0.0)
+    few = _First(images, config.batch_size * _STEPS, min(len(images.validation), 2 * config.batch_size))
+    with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
+        run = train(loaded, few, out=folder, config=config)
+        sizes = {file.name: file.stat().st_size for file in Path(folder).glob("*.safetensors")}
+    last = run.epochs[-1]
+    steps_seconds = few.num_train / last.images_per_second
+    evaluation = max(last.seconds - steps_seconds, 0.0) * len(images.validation) / few.num_validation
+    return Probe(
+        arm=arm.name,
+        batch_size=config.batch_size,
+        num_train=len(images.train),
+        num_validation=len(images.validation),
+        step_seconds=steps_seconds / math.ceil(few.num_train / config.batch_size),
+        evaluation_seconds=evaluation,
+        disk_bytes=sum(sizes.values()),
+        memory_bytes=_peak_memory(),
+    )
+
+
+class _First:
+    """The first images of some data, as data."""
+
+    def __init__(self, images: ImageData, num_train: int, num_validation: int) -> None:
+        self.num_train, self.num_validation = min(num_train, len(images.train)), num_validation
+        self.train = _Some(images.train, self.num_train)
+        self.validation = _Some(images.validation, num_validation)
+        self.classes, self.name = images.classes, images.name
+        self.mirrors = getattr(images, "mirrors", False)
+
+
+class _Some:
+    def __init__(self, images: Any, number: int) -> None:
+        self.images, self.number = images, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> Any:
+        return self.images[index]
+
+
+def _peak_memory() -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def run_seconds(arm: Arm, measured: Probe) -> float:
+    """Return how long one run of an arm takes at the measured speed."""
+    each = measured.steps_per_epoch * measured.step_seconds + measured.evaluation_seconds
+    return arm.config.epochs * each
+
+
+def makespan(seconds: Iterable[float], processes: int) -> float:
+    """Return when the last of some runs ends, each given to the first process that is free.
+
+    Example:
+        >>> makespan([3.0, 2.0, 2.0], 2), makespan([], 2)
+        (4.0, 0.0)
+    """
+    ends = [0.0] * max(processes, 1)
+    for each in seconds:
+        ends[ends.index(min(ends))] += each
+    return max(ends)

@@ -1,0 +1,69 @@
+"""Whether a checkpoint belongs to the run and the network that it is loaded for."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from convscope.core.errors import ConvscopeError
+from convscope.train.keeping.position import Identity
+
+
+def check_identity(path: Path, stored: Identity, wanted: Identity) -> None:
+    """Check that a checkpoint is of the run that is to go on.
+
+    Raises:
+        ConvscopeError: it is of another one; what differs is named.
+    """
+    theirs, ours = ({**vars(identity), **identity.config} for identity in (stored, wanted))
+    differing = sorted(
+        name
+        for name in theirs.keys() | ours.keys()
+        if name != "config" and theirs.get(name) != ours.get(name)
+    )
+    # Weights speak for themselves: a network may have another name as long as its tensors fit.
+    differing = [name for name in differing if name != "network"]
+    if differing:
+        raise ConvscopeError(
+            f"checkpoint {str(path)!r} is of another run: "
+            + ", ".join(f"{name} was {_short(theirs.get(name))}" for name in differing),
+            ", ".join(f"{name} {_short(ours.get(name))}" for name in differing),
+            "resume with the run's own settings and data, or choose another output folder",
+        )
+
+
+def check_fits(path: Path, stored: dict[str, Tensor], own: dict[str, Tensor], part: str = "") -> None:
+    """Check that stored tensors have the names, shapes and dtypes of those that they are to replace.
+
+    Args:
+        path: of the checkpoint.
+        stored: its tensors.
+        own: those that are there.
+        part: what they are the state of, for the message; the network if it is empty.
+
+    Raises:
+        ConvscopeError: they don't fit; the first differences are named.
+    """
+    problems = [f"lacks {name}" for name in own if name not in stored]
+    problems += [f"has {name} too many" for name in stored if name not in own]
+    problems += [
+        f"{name} is {_form(stored[name])}, not {_form(own[name])}"
+        for name in own
+        if name in stored and _form(stored[name]) != _form(own[name])
+    ]
+    if problems:
+        shown = ", ".join(problems[:4]) + (f" and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise ConvscopeError(
+            f"checkpoint {str(path)!r} doesn't fit the network{part and f' in its {part}'}: it {shown}",
+            "the network that the run trained",
+            "give that network, or choose another output folder",
+        )
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,46 @@
+"""The user's own calls after steps and epochs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+
+
+class Callbacks:
+    """Objects with ``after_step(model, step)``, ``after_epoch(model, epoch)``, or both.
+
+    They are called in order, on every process, with the network itself (no wrapper) as it is at that moment:
+    in training mode, on the training device, the gradients of the step still there. Steps and epochs are
+    counted from 1 over the whole run. A call comes before the checkpoint of its moment: killed in between,
+    a run makes it again when it is resumed.
+
+    Args:
+        callbacks: the objects.
+
+    Raises:
+        ConvscopeError: one has neither method.
+    """
+
+    def __init__(self, callbacks: Iterable[Any] = ()) -> None:
+        callbacks = list(callbacks)
+        self._step = [each.after_step for each in callbacks if hasattr(each, "after_step")]
+        self._epoch = [each.after_epoch for each in callbacks if hasattr(each, "after_epoch")]
+        for each in callbacks:
+            if not hasattr(each, "after_step") and not hasattr(each, "after_epoch"):
+                raise ConvscopeError(
+                    f"callback of type {type(each).__name__}",
+                    "an object with after_step(model, step) or after_epoch(model, epoch)",
+                    "give it one of these methods",
+                )
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Tell those who want to know of steps."""
+        for call in self._step:
+            call(model, step)
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Tell those who want to know of epochs."""
+        for call in self._epoch:
+            call(model, epoch)

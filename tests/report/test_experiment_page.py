@@ -1,0 +1,102 @@
+"""The page of a comparison of trainings: every number from its data, charts drawn, nothing fetched."""
+
+import html
+import json
+import re
+
+import pytest
+
+from convscope.core.result import page_of
+from convscope.report.experiment_charts import experiment_charts
+from convscope.report.experiment_page import experiment_html
+from convscope.report.fields import at
+from convscope.report.formats import MISSING, write
+from convscope.report.written_intervals import bounded, span, written
+from convscope.train import compare
+from convscope.train.comparing import Claim, Contrast, Experiment, Published, table_of
+from convscope.train.comparing.statistics import Interval
+from train.comparing.small import SETTINGS, made
+
+_FIELD = re.compile(r'data-field="([^"]+)" data-format="([^"]+)"[^>]*>([^<]*)<')
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Three arms, two seeds; one diverges; its question has mark-up in it."""
+    folder = tmp_path_factory.mktemp("experiment")
+    choices = {"learning_rate": [0.05, 0.2, 1e30]}
+    table = table_of(*made(folder), choices, seeds=2, settings=SETTINGS, options={"norm": "none"})
+    published = Published("14× fewer steps", "Ioffe & Szegedy 2015")
+    contrast = Contrast("steps_to_target", ("lr 0.2",), ("lr 0.05",), scale="ratio")
+    claim = Claim("quick", "A <b>higher</b> rate is quicker.", contrast, published, "Directions only.")
+    question = "Which <i>rate</i>?"
+    experiment = Experiment("rates", question, "Two seeds.", (published,), table, (claim,), (), "Small.")
+    return compare(experiment, out=folder / "out", processes=0, threads=1)
+
+
+def test_every_number_is_written_from_the_data_in_the_page(found):
+    page = experiment_html(found)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    fields = _FIELD.findall(page)
+    assert len(fields) > 60
+    for path, form, text in fields:
+        assert html.unescape(text) == write(form, at(data, path)), path
+
+
+def test_the_page_holds_no_folder_of_this_machine_and_escapes_words(found):
+    page = page_of(found)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["comparison"]["arms"][0]["runs"][1]["folder"] == "runs/lr-0.05/seed-1"
+    assert "folder" not in data["comparison"]
+    assert "<i>rate</i>" not in page
+    assert "<b>higher</b>" not in page
+    for part in (
+        "Where runs diverged",
+        "Two seeds.",
+        "Ioffe &amp; Szegedy 2015",
+        "Directions only.",
+        "Small.",
+    ):
+        assert part in page
+
+
+def test_charts_draw_only_the_data_of_the_page(found):
+    specs = experiment_charts(found.to_dict())
+    assert {"validation-error", "training-loss", "final-errors", "steps-to-target"} <= specs.keys()
+    for spec in specs.values():
+        values = re.findall(r'"values": (\{[^}]*\})', json.dumps(spec))
+        assert values
+        assert all(value.startswith('{"$field": ') for value in values)
+
+
+@pytest.mark.browser
+def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
+    from browser import fetched, launched, until, watched
+
+    (tmp_path / "index.html").write_text(experiment_html(found))
+    with launched() as browser:
+        for width in (400, 1200):
+            with watched(browser, width=width) as page:
+                page.goto((tmp_path / "index.html").as_uri())
+                charts = "[...document.querySelectorAll('main > section > div > figure .chart')]"
+                until(page, f"{charts}.every((each) => each.dataset.drawn === 'yes')")
+                assert page.evaluate(f"{charts}.length") >= 4
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+                assert fetched(page) == []
+                assert page.seen["errors"] == []
+                assert not [line for line in page.seen["console"] if line.startswith("error")]
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [(-0.0312, "points", "−3.12 points"), (0.0, "points", "0 points"), (14.2, "ratio", "14×"),
+     (0.5, "ratio", "0.5×"), (2.5, "number", "+2.5")],
+)  # fmt: skip
+def test_means_are_written_with_sign_and_unit(value, form, text):
+    assert written(Interval(value, None, None, 0, 0, 1), form) == text
+
+
+def test_what_isnt_known_is_a_dash():
+    single = Interval(1.0, None, None, 1, 1, 1)
+    assert (written(None, "ratio"), span(single, "ratio"), bounded(single, "ratio", True)) == (MISSING,) * 3
+    assert bounded(single, "ratio", False) == "1×"

@@ -1,0 +1,72 @@
+"""Arms from choices: names, folders, identities, and what is refused."""
+
+import pytest
+
+from convscope.core.errors import ConvscopeError
+from convscope.train import TrainConfig
+from convscope.train.comparing import Arm, Table, table_of
+from convscope.train.comparing.table import as_seeds
+
+
+def test_names_say_what_was_chosen():
+    table = table_of(
+        "zfnet", "digits",
+        {"norm": ["none", "group"], "nesterov": [True, False], "clip_grad_norm": ["none", 1.0]},
+    )  # fmt: skip
+    assert table.arms[0].name == "no norm, nesterov, no clip grad norm"
+    assert table.arms[-1].name == "group, no nesterov, clip grad norm 1"
+    assert table.arms[0].config.clip_grad_norm is None
+    assert table.arms[-1].folder == "group-no-nesterov-clip-grad-norm-1"
+
+
+def test_the_first_seed_comes_first_so_that_pairs_become_whole_early():
+    table = table_of("zfnet", "digits", {"norm": ["none", "batch"]}, seeds=[3, 5])
+    assert [(run.arm.name, run.seed) for run in table.runs("x")] == [
+        ("no norm", 3), ("batch", 3), ("no norm", 5), ("batch", 5),
+    ]  # fmt: skip
+
+
+def test_an_arm_stays_itself_whatever_decides_no_weights():
+    plain = Arm("a", "zfnet", {"hidden": (3, 4)}, TrainConfig())
+    other = Arm("a", "zfnet", {"hidden": [3, 4]}, TrainConfig(seed=4, num_workers=2, log_every=3))
+    assert plain.identity() == other.identity()
+    assert plain.identity() != Arm("a", "zfnet", {"hidden": (3, 4)}, TrainConfig(epochs=3)).identity()
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"lerning_rate": [1]}, "did you mean 'learning_rate'"),
+        ({"seed": [1, 2]}, "seeds=5"),
+        ({"learning_rate": 0.1}, "a list of different values"),
+        ({"epochs": [0]}, "whole number from 1"),
+        ({"network": [3]}, "a reference such as"),
+    ],
+)
+def test_impossible_choices(choices, said):
+    with pytest.raises(ConvscopeError, match=said):
+        table_of("zfnet", "digits", choices)
+
+
+def test_a_misspelt_setting_isnt_taken_for_an_option_of_a_foreign_network():
+    with pytest.raises(ConvscopeError, match="did you mean 'learning_rate'"):
+        table_of("timm:resnet18", "digits", {"learning_rte": [0.1, 0.2]})
+    assert table_of("timm:resnet18", "digits", {"drop_rate": [0.1]}).arms[0].options == {"drop_rate": 0.1}
+
+
+@pytest.mark.parametrize("seeds", [0, -1, True, "5", [], [1, 1], [-1], [0.5]])
+def test_impossible_seeds(seeds):
+    with pytest.raises(ConvscopeError, match="five seeds or more"):
+        as_seeds(seeds)
+
+
+def test_impossible_tables():
+    arm = Arm("a", "zfnet")
+    with pytest.raises(ConvscopeError, match="two arms"):
+        Table("digits", (arm, arm))
+    with pytest.raises(ConvscopeError, match="two arms"):
+        Table("digits", (arm, Arm("a!", "zfnet")))
+    with pytest.raises(ConvscopeError, match="'b'"):
+        Table("digits", (arm,), baseline="b")
+    with pytest.raises(ConvscopeError, match="without arms"):
+        Table("digits", ())
