@@ -11,7 +11,9 @@ it or under autocast to bfloat16 or float16.
 
 from convscope.core.callable_room import make_callable
 from convscope.train.comparing import compare as compare
+from convscope.train.comparing import read_comparison as read_comparison
 from convscope.train.config import TrainConfig as TrainConfig
+from convscope.train.experiments import EXPERIMENTS as EXPERIMENTS
 from convscope.train.keeping.folder import read_run as read_run
 from convscope.train.keeping.log import Log as Log
 from convscope.train.keeping.log import read_log as read_log
@@ -31,6 +33,7 @@ from convscope.train.telling.progress import Progress as Progress
 from convscope.train.telling.progress import Pulse as Pulse
 
 __all__ = [
+    "EXPERIMENTS",
     "Confusion",
     "Divergence",
     "EpochRecord",
@@ -45,6 +48,7 @@ __all__ = [
     "TrainConfig",
     "compare",
     "load_confusion",
+    "read_comparison",
     "read_log",
     "read_run",
     "recipe",

