@@ -5,6 +5,9 @@ import json
 import pytest
 
 from cli.typed import run
+from convscope.cli.compare import _values
+from convscope.train import EXPERIMENTS
+from convscope.train.comparing import experiment
 from train.comparing.small import made
 
 
@@ -72,6 +75,60 @@ def test_a_wrong_key_of_a_file_is_told_with_its_line(capsys, tmp_path):
     code, _, err = run(capsys, f"compare {tmp_path / 't.toml'}")
     assert code == 2
     assert "t.toml, line 5: unknown training setting 'epohs'" in err
+
+
+def test_experiments_can_be_found_and_read_before_they_are_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "compare --list")
+    assert code == 0
+    assert all(name in out for name in EXPERIMENTS)
+    code, out, _ = run(capsys, "compare bn-speed --list")
+    assert code == 0
+    asked = experiment("bn-speed")
+    words = " ".join(out.split())
+    assert asked.protocol in words
+    assert all(claim.statement in words for claim in asked.claims)
+    assert all(arm.name in words for arm in asked.table.arms)
+    assert "evaluate_every=20" in words
+    code, out, _ = run(capsys, "compare precise-bn --list --json")
+    assert json.loads(out)["measures"][0].keys() == {"name", "description", "version"}
+    assert not list(tmp_path.iterdir())
+    assert "convscope compare --list" in run(capsys, "compare")[2]
+
+
+def test_a_table_can_be_read_before_it_is_run(capsys, words, tmp_path):
+    code, out, _ = run(capsys, f"{words} --choose norm=none,batch --choose hidden=4,5 --seeds 3 --list")
+    assert code == 0
+    assert "batch, hidden 5" in out
+    assert "0, 1, 2" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_users_network_prints_is_no_json(capsys, words, tmp_path):
+    line = f"{words} --seeds 1 --json".replace(":build", ":loud")
+    code, out, err = run(capsys, line)
+    assert code == 0
+    assert json.loads(out)["arms"]
+    assert "what a user's code prints" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("none,batch", ["none", "batch"]),
+        ("(3,4),(7,)", [[3, 4], [7]]),
+        ("[3, 4],none", [[3, 4], "none"]),
+        ("[[3,4],[7]],[[1]]", [[[3, 4], [7]], [[1]]]),
+        ("True,False", [True, False]),
+        ("true,false", [True, False]),
+        ("None,0.5", ["none", 0.5]),
+        ('"a,b",c', ["a,b", "c"]),
+        ("3x64x64,3x32x32", ["3x64x64", "3x32x32"]),
+        ("1e-3,0.1", [0.001, 0.1]),
+    ],
+)
+def test_values_as_users_type_them(text, values):
+    assert _values(text) == values
 
 
 def test_choices_without_data_and_unknown_experiments(capsys):

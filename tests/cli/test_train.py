@@ -206,3 +206,15 @@ def test_ctrl_c_leaves_one_line_that_says_how_to_go_on(in_tmp_path):
     assert "--resume" in said[0]
     assert "Traceback" not in err
     assert not out
+
+
+def test_windows_have_as_many_channels_as_the_network(capsys, in_tmp_path):
+    (in_tmp_path / "grey.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes=2):\n"
+        "    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    return net.append(nn.Linear(2, num_classes)), (1, 1, 16, 16)\n"
+    )
+    code, out, err = run(capsys, "train grey.py:make --data digits --epochs 1 --crop 14 --json")
+    assert code == 0, err
+    assert json.loads(out)["config"]["crop"] == 14

@@ -90,7 +90,8 @@ def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
 @pytest.mark.parametrize(
     ("value", "form", "text"),
     [(-0.0312, "points", "−3.12 points"), (0.0, "points", "0 points"), (14.2, "ratio", "14×"),
-     (0.5, "ratio", "0.5×"), (2.5, "number", "+2.5")],
+     (0.5, "ratio", "0.5×"), (1.0148, "ratio", "1.015×"), (0.9306, "ratio", "0.9306×"), (1.0, "ratio", "1×"),
+     (2.5, "number", "+2.5")],
 )  # fmt: skip
 def test_means_are_written_with_sign_and_unit(value, form, text):
     assert written(Interval(value, None, None, 0, 0, 1), form) == text
@@ -98,5 +99,34 @@ def test_means_are_written_with_sign_and_unit(value, form, text):
 
 def test_what_isnt_known_is_a_dash():
     single = Interval(1.0, None, None, 1, 1, 1)
-    assert (written(None, "ratio"), span(single, "ratio"), bounded(single, "ratio", True)) == (MISSING,) * 3
-    assert bounded(single, "ratio", False) == "1×"
+    assert (written(None, "ratio"), span(single, "ratio"), bounded(None, "ratio", "open")) == (MISSING,) * 3
+    assert bounded(single, "ratio", "exact") == "1×"
+    assert bounded(single, "ratio", "at least") == "≥ 1×"
+
+
+def test_many_arms_with_long_names_can_be_told_apart():
+    names = [f"an arm with a name that is long, rate {rate}" for rate in range(20)]
+    spec = experiment_charts_of(names)
+    line = spec["validation-error"]["layer"][1]["encoding"]
+    marks = list(zip(line["color"]["scale"]["range"], map(str, line["strokeDash"]["scale"]["range"]),
+                     strict=True))  # fmt: skip
+    assert len(set(marks)) == 20
+    rows = spec["final-errors"]["layer"][0]["encoding"]["y"]["axis"]
+    cut = int(re.search(r"slice\(datum.label, (\d+)\)", rows["labelExpr"]).group(1))
+    assert {name[cut:] for name in names} == {str(rate) for rate in range(20)}
+    few = experiment_charts_of(["no norm", "batch"])
+    assert "strokeDash" not in few["validation-error"]["layer"][1]["encoding"]
+    assert "labelExpr" not in few["final-errors"]["layer"][0]["encoding"]["y"]["axis"]
+
+
+def experiment_charts_of(names):
+    curves = [{"arm": name, "quantity": "validation_error", "points": [{"mean": 0.1}]} for name in names]
+    arms = [{"name": name, "final_error": {"mean": 0.1}, "percentiles": []} for name in names]
+    return experiment_charts({"arms": arms, "curves": curves, "target": None})
+
+
+def test_paths_of_references_are_cut_down(found):
+    page = experiment_html(found)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))["comparison"]
+    assert data["data"] == "pictures"
+    assert {arm["network"] for arm in data["arms"]} == {"net.py:build"}

@@ -1,10 +1,12 @@
 """``convscope compare``: a table of trainings with paired seeds."""
 
 import os
+import re
 import shlex
 import sys
 import tomllib
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -19,12 +21,15 @@ if TYPE_CHECKING:
     from convscope.train.comparing import ComparisonForecast, Standing
 
 _ASKS_FROM_SECONDS = 60
+_OF_PYTHON: dict[str, bool | str] = {"True": True, "False": False, "None": "none"}
+_BETWEEN_COMMAS = re.compile(r"""(?:\([^()]*\)|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^,])+""")
+"""One value; commas within brackets and quotes belong to it."""
 _Words = Annotated[list[str] | None, Parameter(negative="")]
 _Flag = Annotated[bool, Parameter(negative="")]
 
 
 def compare(
-    what: str,
+    what: str | None = None,
     /,
     *,
     data: str | None = None,
@@ -39,6 +44,7 @@ def compare(
     out: str | None = None,
     processes: int | None = None,
     threads: int | None = None,
+    list: _Flag = False,
     forecast: _Flag = False,
     yes: _Flag = False,
     json: Json = False,
@@ -48,7 +54,7 @@ def compare(
     Interrupted at any moment and started again with the same words, it goes on.
 
     Args:
-        what: A TOML file, the name of an experiment, or, with --data, a network.
+        what: A TOML file, the name of an experiment (--list shows them), or, with --data, a network.
         data: photos, digits or a folder with a subfolder for each class.
         choose: NAME=VALUE,VALUE of a training setting, an option of the network, or network; every
             combination of several is an arm.
@@ -64,13 +70,25 @@ def compare(
         processes: Runs side by side; 0: one after the other in this process. As the machine allows if left
             out: one for each GPU, or as many as there are cores.
         threads: Of each run.
+        list: Only say what would be run and how it would be judged; without a name, which experiments
+            there are.
         forecast: Only say what it would take.
         yes: Don't ask before a long comparison begins on a terminal.
     """
-    from convscope.train.comparing import Execution
-    from convscope.train.comparing import compare as reading
+    from convscope.train.comparing import Execution, experiments
+    from convscope.train.comparing import compare as compared
     from convscope.train.comparing import forecast as foretell
+    from convscope.train.comparing.asking import request_of
 
+    if what is None:
+        if not list:
+            raise ConvscopeError(
+                "nothing to compare",
+                "a TOML file, the name of an experiment, or a network with --data",
+                "`convscope compare --list` shows the experiments",
+            )
+        show(experiments(), as_json=json)
+        return
     words = {"seeds": seeds and _seeds(seeds), "target": target, "baseline": baseline,
              "image_size": image_size, "settings": set and _pairs("--set", set),
              "network_options": _options(option, input)}  # fmt: skip
@@ -84,12 +102,22 @@ def compare(
     given = {name: word for name, word in words.items() if word is not None} if data is not None else {}
     command = shlex.join(["convscope", *sys.argv[1:]])
     execution = Execution(out=out, processes=processes, threads=threads, command=command)
+    if list:
+        show(request_of(what, data, choices, execution, given).experiment, as_json=json)
+        return
     if forecast:
         show(foretell(what, data, choices, execution=execution, **given), as_json=json)
         return
     bar = ComparisonBar(asks=not yes and sys.stdin.isatty() and sys.stderr.isatty())
-    found = reading(what, data, choices, execution=execution, progress=bar, **given)
-    if int(os.environ.get("RANK", "0")) == 0:  # of a launcher's processes, the first tells
+    is_first = int(os.environ.get("RANK", "0")) == 0  # of a launcher's processes, the first tells
+    try:
+        with redirect_stdout(sys.stderr):  # what the user's code prints is no result
+            found = compared(what, data, choices, execution=execution, progress=bar, **given)
+    except KeyboardInterrupt:
+        if is_first:
+            print("convscope: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    if is_first:
         note(f"page written to {found.folder}/index.html")
         show(found, as_json=json)
     if not any(run.has_ended for arm in found.arms for run in arm.runs):
@@ -140,14 +168,19 @@ def _values(text: str) -> list[Any]:
     try:
         values: list[Any] = tomllib.loads(f"value = [{text}]")["value"]
     except tomllib.TOMLDecodeError:
-        values = [_value(part) for part in text.split(",")]
+        values = [_value(part) for part in _BETWEEN_COMMAS.findall(text)]
     return values
 
 
 def _value(text: str) -> Any:
-    """A number, a truth value or a list as TOML writes it, else the word itself."""
+    """A number, a truth value or a list as TOML or Python writes it, else the word itself."""
+    word = text.strip()
+    if word in _OF_PYTHON:
+        return _OF_PYTHON[word]
+    if word.startswith("(") and word.endswith(")"):
+        word = f"[{word[1:-1]}]"
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(f"value = {word}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
 

@@ -26,8 +26,8 @@ def gallery(
     """Find the images that excite every unit most, and project each unit back to them.
 
     Args:
-        data: photos, digits, a folder of pictures, tar files such as "shards/{000..009}.tar", or a folder
-            that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
+        data: photos, digits, mnist5k, torchvision:NAME, a folder of pictures, tar files such as
+            "shards/{000..009}.tar", or a folder that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
         limit: Look at so many images at most, evenly spaced.
         layers: all, or paths of convolutions, or of modules that return maps, separated by commas.
         top: Images for each unit.

@@ -90,6 +90,8 @@ COMMANDS = {
         "--choose learning_rate=0.01,0.1 --seeds 5 --set epochs=10 --out comparison",
         "compare table.toml --processes 4",
         "compare table.toml --forecast",
+        "compare --list",
+        "compare bn-speed --list",
     ),
     "report": (
         "The whole anatomy on one page that opens offline.",

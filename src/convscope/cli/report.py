@@ -33,7 +33,7 @@ def report(
     """Measure everything about a network and write one page that opens offline.
 
     Args:
-        data: photos, digits or a folder of pictures.
+        data: photos, digits, mnist5k, torchvision:NAME, hf:FOLDER or a folder of pictures.
         norm: Normalisation of alexnet and zfnet.
         weights: Weights to load; the network is then not trained.
         out: Folder of the page.

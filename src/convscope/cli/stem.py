@@ -18,8 +18,8 @@ def stem(
     """Diagnose the first convolution and all strides: filters, frequencies, aliasing, shifts of the image.
 
     Args:
-        data: photos, digits, a folder of pictures, tar files such as "shards/{000..009}.tar", or a folder
-            that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
+        data: photos, digits, mnist5k, torchvision:NAME, a folder of pictures, tar files such as
+            "shards/{000..009}.tar", or a folder that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
         limit: Look at so many images at most, evenly spaced.
     """
     from convscope.sight import stem as reading

@@ -133,8 +133,15 @@ class _Wish:
         if self.options.weights is not None:
             defaults |= saved_options(self.network, self.options.weights)
         if crop is not None and self.options.input is None:
-            defaults["input_shape"] = (defaults.get("input_shape", (3,))[0], crop, crop)
+            defaults["input_shape"] = (self._channels(defaults), crop, crop)
         return defaults
+
+    def _channels(self, defaults: dict[str, Any]) -> int:
+        from convscope.cli.images import image_shape
+
+        if "input_shape" in defaults:
+            return int(defaults["input_shape"][0])
+        return image_shape(replace(self.options, weights=None).load_modules(self.network, **defaults))[0]
 
     def _images(
         self, shape: tuple[int, int, int], chosen: "Recipe | None", config: "TrainConfig", side: int | None

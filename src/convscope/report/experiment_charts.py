@@ -5,6 +5,7 @@ that never reached it, and percentiles of activations over training.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from statistics import median
 from typing import Any
 
@@ -14,6 +15,9 @@ from convscope.report.checkup_charts import percentiles_chart
 ARM_COLOURS = ("#2b8a99", "#c9762b", "#7d68b8", "#559a50", "#c25a72", "#8f7f35", "#4f80c2", "#b264a4",
                "#7a8a8c", "#a5653f")  # fmt: skip
 """Colours of arms, in the order of the table, that suit light and dark pages."""
+_MANY = len(ARM_COLOURS)
+"""Arms beyond so many are drawn in the same colours again, dashed."""
+_LONG = 24  # letters of a name that there is room for
 _INTERVAL, _EXTREMES = "95 % interval", "lowest to highest"
 _ROW, _TALL = 34, 46
 
@@ -86,21 +90,22 @@ def curves_chart(quantity: str, arms: Sequence[str], axis: Spec, target: float |
     band = {
         "data": data,
         "transform": [*points, several],
-        "mark": {"type": "area", "opacity": 0.16, "clip": True},
+        "mark": {"type": "area", "opacity": 0.16 if len(arms) <= 6 else 0.05, "clip": True},
         "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
     }
     line = {
         "data": data,
         "transform": points,
         "mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 14, "filled": True}, "clip": True},
-        "encoding": {"x": x, "y": {**y, "field": "mean"}, "color": colour, "tooltip": tooltip},
-    }
+        "encoding": {"x": x, "y": {**y, "field": "mean"}, "color": colour, "tooltip": tooltip,
+                     **_dashes(arms)},
+    }  # fmt: skip
     marks = [band, line] if target is None else [_target_line(y), band, line]
     choices = [
         choice("over", "steps", ("steps", "epochs"), "Over "),
         choice("band", _INTERVAL, (_INTERVAL, _EXTREMES), "Band "),
     ]
-    return frame(marks, 280, choices, columns=2, labelLimit=240)
+    return frame(marks, 280, choices, columns=2, labelLimit=180, columnPadding=24)
 
 
 def _target_line(y: Spec) -> Spec:
@@ -114,7 +119,7 @@ def _target_line(y: Spec) -> Spec:
 
 def errors_chart(arms: Sequence[str]) -> Spec:
     """Return the chart of final errors: every seed a dot, the mean a stroke, its interval a line."""
-    data, y, colour = field("comparison.arms"), _rows(), _colour(arms, legend=False)
+    data, y, colour = field("comparison.arms"), _rows(arms), _colour(arms, legend=False)
     x = {"type": "quantitative", "title": "validation images wrong after the last epoch",
          "axis": {"format": ".0%"}, "scale": {"zero": False, "nice": True}}  # fmt: skip
     seeds: list[Spec] = [
@@ -194,7 +199,7 @@ def steps_chart(arms: Sequence[str]) -> Spec:
         "mark": mark,
         "encoding": {
             "x": x,
-            "y": _rows(),
+            "y": _rows(arms),
             "color": _colour(arms, legend=False),
             "fill": {**_colour(arms, legend=False)},
             "fillOpacity": filled,
@@ -210,8 +215,32 @@ def steps_chart(arms: Sequence[str]) -> Spec:
     return frame([dots], _TALL + _ROW * len(arms))
 
 
-def _rows() -> Spec:
-    return {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 150}}
+def _rows(arms: Sequence[str]) -> Spec:
+    axis = {"labelLimit": 150, **_shortened(arms)}
+    return {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": axis}
+
+
+def _shortened(arms: Sequence[str]) -> Spec:
+    """Labels without what all names begin with, where there is no room for whole ones."""
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*arms, strict=False))
+    shared = "".join(letters[0] for letters in same) if len(arms) > 1 else ""
+    shared = shared[: max(shared.rfind(" "), shared.rfind(",")) + 1]
+    if not shared or max(map(len, arms)) <= _LONG:
+        return {}
+    return {"labelExpr": f"'…' + slice(datum.label, {len(shared)})"}
+
+
+def _dashes(arms: Sequence[str]) -> Spec:
+    """Lines beyond the number of colours are dashed."""
+    if len(arms) <= _MANY:
+        return {}
+    dashes = [[1, 0] if place // _MANY % 2 == 0 else [5, 3] for place in range(len(arms))]
+    scale = {"domain": list(arms), "range": dashes}
+    return {"strokeDash": {"field": "arm", "type": "nominal", "scale": scale, "legend": _legend(arms)}}
+
+
+def _legend(arms: Sequence[str]) -> Spec:
+    return {"title": None, "symbolType": "stroke", "symbolOpacity": 1, **_shortened(arms)}
 
 
 def _colour(arms: Sequence[str], legend: bool = True) -> Spec:
@@ -220,5 +249,5 @@ def _colour(arms: Sequence[str], legend: bool = True) -> Spec:
         "field": "arm" if legend else "name",
         "type": "nominal",
         "scale": {"domain": list(arms), "range": colours},
-        "legend": {"title": None, "symbolType": "stroke", "symbolOpacity": 1} if legend else None,
+        "legend": _legend(arms) if legend else None,
     }

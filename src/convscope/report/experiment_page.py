@@ -67,20 +67,29 @@ def experiment_html(found: Comparison) -> str:
 
 
 def _movable(found: Comparison) -> dict[str, Any]:
-    """A comparison as plain values whose folders are relative to it: a page may be moved with its folder."""
+    """A comparison as plain values whose folders are relative to it: a page may be moved with its folder.
+
+    Of references with a path the last part is kept.
+    """
     plain = found.to_dict()
+    plain["data"] = _last_part(plain["data"])
     for arm in plain["arms"]:
+        arm["network"] = _last_part(arm["network"])
         for run in arm["runs"]:
             run["folder"] = Path(os.path.relpath(run["folder"], found.folder)).as_posix()
     del plain["folder"]
     return plain
 
 
+def _last_part(reference: str) -> str:
+    return Path(reference).name if Path(reference).is_absolute() else reference
+
+
 def _verdict(verdict: Verdict) -> dict[str, str]:
     measure = verdict.claim.measure
     form = form_of(measure.quantity, measure.scale)
     return {
-        "mean": bounded(verdict.interval, form, verdict.is_bound),
+        "mean": bounded(verdict.interval, form, verdict.bound),
         "span": span(verdict.interval, form),
         "word": _WORDS.get(verdict.verdict, "warn"),
     }
@@ -89,6 +98,6 @@ def _verdict(verdict: Verdict) -> dict[str, str]:
 def _difference(difference: Difference) -> dict[str, str]:
     form = form_of(difference.quantity, difference.scale)
     return {
-        "mean": bounded(difference.interval, form, difference.is_bound),
+        "mean": bounded(difference.interval, form, difference.bound),
         "span": span(difference.interval, form),
     }

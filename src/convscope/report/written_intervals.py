@@ -2,10 +2,12 @@
 
 from convscope.report.formats import MISSING, number, percent
 from convscope.train.comparing import Verdict
+from convscope.train.comparing.result import Bound
 from convscope.train.comparing.statistics import Interval
 
 _SHARES = frozenset({"final_error", "best_error", "train_error", "gap"})
 MINUS = "−"
+_BOUNDS = {"at most": "≤ ", "at least": "≥ "}
 
 
 def form_of(quantity: str, scale: str) -> str:
@@ -32,18 +34,15 @@ def written(found: Interval | None, form: str) -> str:
     return _value(found.mean, form) + _unit(form)
 
 
-def bounded(found: Interval | None, form: str, is_bound: bool) -> str:
-    """Return an interval's mean, with ≤ or ≥ where it is a bound; a dash where that leaves the sign open.
+def bounded(found: Interval | None, form: str, bound: Bound) -> str:
+    """Return an interval's mean, with ≤ or ≥ where it is a bound.
 
     Example:
-        >>> bounded(Interval(0.5, 0.4, 0.6, 0, 1, 5), "ratio", True)
+        >>> bounded(Interval(0.5, 0.4, 0.6, 0, 1, 5), "ratio", "at most")
         '≤ 0.5×'
     """
     text = written(found, form)
-    neutral = 1.0 if form == "ratio" else 0.0
-    if found is None or not is_bound:
-        return text
-    return MISSING if found.mean == neutral else f"{'≤' if found.mean < neutral else '≥'} {text}"
+    return text if found is None else _BOUNDS.get(bound, "") + text
 
 
 def span(found: Interval | None, form: str) -> str:
@@ -66,7 +65,7 @@ def written_verdict(verdict: Verdict) -> str:
     """Return a claim's difference with its interval, p and the seeds that it rests on."""
     measure = verdict.claim.measure
     form = form_of(measure.quantity, measure.scale)
-    parts = [bounded(verdict.interval, form, verdict.is_bound)]
+    parts = [bounded(verdict.interval, form, verdict.bound)]
     if (ends := span(verdict.interval, form)) != MISSING:
         parts.append(f"95 % {ends}")
     parts.append("1 seed" if verdict.num_seeds == 1 else f"{verdict.num_seeds} seeds")
@@ -77,7 +76,8 @@ def written_verdict(verdict: Verdict) -> str:
 
 def _value(value: float, form: str) -> str:
     if form == "ratio":
-        return f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+        digits = 4 if 0.8 < value < 1.25 else 2  # around 1, where 5 % are a finding
+        return f"{value:.{digits}g}×" if value < 10 else f"{value:.0f}×"
     text = f"{abs(100 * value):.3g}" if form == "points" else number(abs(value))
     if not any(digit in text for digit in "123456789"):
         return "0"

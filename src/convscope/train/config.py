@@ -52,9 +52,9 @@ class TrainConfig:
         renormalise_radius: after every step, filters of convolutions whose root mean square exceeds it are
             scaled back to it (:class:`convscope.sight.Renormalisation`), or None.
         ema_decay: after the n-th step, ``average = d · average + (1 − d) · weights``, where d is the smaller
-            of this and ``(1 + n) / (10 + n)``. The average, with running statistics of its own that are
-            estimated on training images, is measured after every epoch and kept in
-            ``average.safetensors``. None: no average.
+            of this and ``(1 + n) / (10 + n)``. The average, with batch norms' running statistics estimated
+            for it on training images (other layers' are those of the weights), is measured after every
+            epoch and kept in ``average.safetensors``. None: no average.
         sync_batch_norm: whether batch norms normalise by the whole micro-batch of all processes, instead of
             each process by its own share.
         precision: ``"fp32"`` (no autocast), ``"amp-bf16"`` or ``"amp-fp16"``: forward under autocast; with

@@ -15,6 +15,7 @@ from convscope.train.feeding.feed import Feed
 from convscope.train.keeping.folder import RunFolder, free_folder, run_from_log
 from convscope.train.keeping.journal import Journal
 from convscope.train.keeping.log import Log, read_log, truncate_log
+from convscope.train.keeping.session import only_session
 from convscope.train.run import Run
 from convscope.train.running.callbacks import Callbacks
 from convscope.train.running.engine import agreed, lent, running_engine
@@ -102,7 +103,7 @@ def train(
     images = image_sets(data, model, config.crop)
     check_data(images)
     subject = subject_of(model, images, config.seed, config.crop)
-    check_model(subject.model)
+    check_model(subject.model, config)
     with (
         preserved_rng(),
         running_engine(config) as accelerator,
@@ -117,8 +118,9 @@ def train(
         training = Training(subject, prepared, images, config, accelerator, folder)
         told = progress if accelerator.is_main_process and progress else NoProgress()
         foretold = _foretold(training, seen, told)
-        journal = _opened(training, trackers, resumes=resumes)
-        return _carried_out(training, journal, foretold, told_of_moments)
+        with only_session(folder, accelerator):
+            journal = _opened(training, trackers, resumes=resumes)
+            return _carried_out(training, journal, foretold, told_of_moments)
 
 
 def _resumes(folder: RunFolder, resume: bool, accelerator: "Accelerator") -> bool:

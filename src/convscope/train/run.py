@@ -41,12 +41,13 @@ class EpochRecord:
         train_accuracy: share of those images that the network got right then, in training mode.
         validation_loss: mean cross-entropy (nats, without label smoothing) in evaluation mode.
         validation_accuracy: share of validation images whose class has the highest score (top-1).
-        validation_top5: share whose class is among the five highest; None with five classes or fewer,
+        validation_top5: share whose class is among the five highest scores; None with five scores or fewer,
             where it would always be 1.
         learning_rate: rate of the epoch's last step.
         images_per_second: training images per second of training, loading included, evaluation and
             checkpoints not.
-        seconds: duration of the epoch, with evaluation.
+        seconds: duration of the epoch's training, and of the evaluation after it; checkpoints and
+            measurements inside the epoch aren't counted.
         average_loss: ``validation_loss`` of the average of the weights; None without ``ema_decay``.
         average_accuracy: ``validation_accuracy`` of the average of the weights; None without ``ema_decay``.
         skipped_steps: optimizer steps of the run so far that were skipped, because gradients overflowed in

@@ -93,7 +93,7 @@ def test_ratios_are_geometric_means():
     low, high = stats.t.interval(0.95, 4, loc=logs.mean(), scale=stats.sem(logs))
     assert found.interval.mean == pytest.approx(math.exp(logs.mean()))
     assert (found.interval.low, found.interval.high) == pytest.approx((math.exp(low), math.exp(high)))
-    assert (found.verdict, found.is_bound) == ("supported", False)
+    assert (found.verdict, found.bound) == ("supported", "exact")
 
 
 def test_never_reached_is_a_bound_and_leaves_the_sign_open_where_it_must():
@@ -101,13 +101,16 @@ def test_never_reached_is_a_bound_and_leaves_the_sign_open_where_it_must():
     arms["b"] = [SeedRun(seed, "", "finished", steps=100) for seed in range(5)]
     claim = Claim("c", "a is quicker", Contrast("steps_to_target", ("a",), ("b",), scale="ratio"))
     found = judge(claim, arms, 5)
-    assert (found.verdict, found.is_bound) == ("supported", True)
+    assert (found.verdict, found.bound) == ("supported", "at most")
     assert found.interval.mean == pytest.approx(0.1)
     # a needed longer than b was trained: which is quicker isn't known
     arms["a"] = [made(seed, "steps_to_target", 200) for seed in range(5)]
-    assert judge(claim, arms, 5).values == pytest.approx([1.0] * 5)
+    found = judge(claim, arms, 5)
+    assert found.values == pytest.approx([2.0] * 5)
+    assert (found.verdict, found.bound) == ("can't be told", "at most")
     arms["a"] = arms["b"]
-    assert judge(claim, arms, 5).verdict == "can't be told"
+    found = judge(claim, arms, 5)
+    assert (found.verdict, found.bound, found.interval, found.p) == ("can't be told", "open", None, None)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,7 @@ TABLE = table_of("zfnet", "digits", {"norm": ["none", "batch"]})
         (Contrast("final_error", ("bacht",)), "'batch'"),
         (Contrast("final_error", ("batch",), direction="same"), "without a margin"),
         (Contrast("final_error", ("batch",), scale="ratio", margin=0.5), "margin=0.5"),
+        (Contrast("final_error", ("batch",), scale="ratio"), "a ratio to 0"),
         (Contrast("final_error", ()), "without arms"),
     ],
 )

@@ -198,6 +198,30 @@ def test_a_run_that_fails_is_told_and_tried_again(again):
     assert go_on().is_complete
 
 
+def test_damaged_files_of_a_run_end_no_comparison(again):
+    go_on, out = again
+    folder = out / "runs" / "batch" / "seed-0"
+    (folder / "start.json").write_bytes(b"\x00garbage{")
+    found = go_on()
+    assert found.is_complete
+    assert "batch, seed 0: a start.json is damaged, so its paired start isn't told" in found.notes
+    assert found.arm("batch").start.seeds == 1
+    (folder / "log.jsonl").write_bytes(b"\x00garbage{")
+    found = go_on()
+    assert found.arm("batch").runs[0].state == "failed"
+    assert "0 of 3 epochs" in found.arm("batch").runs[0].failure
+    assert found.arm("batch").runs[1].state == "finished"
+    assert "0 of 3 epochs" in go_on().arm("batch").runs[0].failure
+    shutil.rmtree(folder)
+    assert go_on().is_complete
+
+
+def test_an_output_that_is_a_file_is_refused(references, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ConvscopeError, match="can't be written"):
+        compare(*references, CHOICES, seeds=1, settings=SETTINGS, out=tmp_path / "out", processes=0)
+
+
 def test_an_arm_that_cannot_be_trained_is_refused_before_anything_runs(references, tmp_path):
     with pytest.raises(ConvscopeError, match=r"arm 'fails' can't be trained.*asked to fail"):
         compare(*references, {"fails": [False, True]}, settings=SETTINGS, out=tmp_path / "x", processes=0)
@@ -226,7 +250,7 @@ def test_an_experiment_has_verdicts_and_measures_that_are_kept(done, references,
     assert [verdict.verdict for verdict in first.verdicts] == ["can't be told"] * 2
     assert first.verdicts[1].values == (0.0, 0.0)
     assert len(calls) == 4
-    assert sum("broken of" in note and "no such thing" in note for note in first.notes) == 4
+    assert sum("broken: ValueError: no such thing" in note for note in first.notes) == 4
     assert compare(made, out=tmp_path / "out", processes=0).verdicts[1].values == (0.0, 0.0)
     assert len(calls) == 4
     newer = replace(made, measures=(replace(measures[0], version=2),))

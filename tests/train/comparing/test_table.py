@@ -64,9 +64,30 @@ def test_impossible_tables():
     arm = Arm("a", "zfnet")
     with pytest.raises(ConvscopeError, match="two arms"):
         Table("digits", (arm, arm))
-    with pytest.raises(ConvscopeError, match="two arms"):
+    with pytest.raises(ConvscopeError, match="would share the folder 'a'"):
         Table("digits", (arm, Arm("a!", "zfnet")))
     with pytest.raises(ConvscopeError, match="'b'"):
         Table("digits", (arm,), baseline="b")
     with pytest.raises(ConvscopeError, match="without arms"):
         Table("digits", ())
+
+
+def test_folders_stay_inside_and_fit_a_file_system():
+    for name in ("../../etc", "/abs", "..", "a/b", "λ → 日本", "x" * 400, "日" * 200):
+        folder = Arm(name, "zfnet").folder
+        assert "/" not in folder
+        assert not folder.startswith(".")
+        assert 0 < len(folder.encode()) <= 200
+    assert Arm("x" * 400, "zfnet").folder != Arm("x" * 401, "zfnet").folder
+
+
+@pytest.mark.parametrize("names", [("a b", "a-b"), ("A", "a"), ("💥", "🙂")])
+def test_arms_that_would_share_a_folder_are_told_by_both_names(names):
+    with pytest.raises(ConvscopeError) as caught:
+        Table("digits", tuple(Arm(name, "zfnet") for name in names))
+    assert all(repr(name) in str(caught.value) for name in names)
+
+
+def test_close_rates_have_names_of_their_own():
+    arms = table_of("zfnet", "digits", {"learning_rate": [0.1, 0.1000001]}).arms
+    assert [arm.name for arm in arms] == ["lr 0.1", "lr 0.1000001"]

@@ -88,6 +88,35 @@ def test_a_file_that_is_no_toml_or_isnt_there(tmp_path):
         read_table(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_files_as_editors_on_windows_write_them(tmp_path, mark, end):
+    text = mark + GOOD.replace("epochs = 4", "epohs = 4").replace("\n", end)
+    (tmp_path / "table.toml").write_bytes(text.encode())
+    with pytest.raises(ConvscopeError, match=r"line 9: unknown training setting 'epohs'"):
+        read_table(tmp_path / "table.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("settings.epochs = 3\nsettings.epohs = 4\n", 4, "'epohs'"),
+        ("settings = { epochs = 3, batch_size = 0 }\n", 3, "batch_size=0"),
+        ('[settings]\n"ep\\u006fhs" = 3\n', 4, "'epohs'"),
+        ("# epohs = 1\n[settings] # epohs = 2\nepochs = 3 # epohs = 3\nepohs = 4\n", 6, "'epohs'"),
+        ('[options]\ninput_shape = "3x64"\n', 4, "input_shape='3x64'"),
+        ('[[arms]]\nname = "a"\noptions = { input_shape = [3, 64] }\n', 5, "input_shape=[3, 64]"),
+        ("out = 3\n", 3, "out=3"),
+        ("seeds = [\n 1, 1\n]\n", 3, "seeds=(1, 1)"),
+    ],
+)
+def test_nasty_files_are_told_with_the_line(tmp_path, text, line, said):
+    with pytest.raises(ConvscopeError) as caught:
+        read(tmp_path, f'network = "zfnet"\ndata = "digits"\n{text}')
+    assert f"line {line}: " in str(caught.value)
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("missing", ["network", "data"])
 def test_what_must_be_there(tmp_path, missing):
     text = "".join(line for line in GOOD.splitlines(True) if not line.startswith(f"{missing} = "))

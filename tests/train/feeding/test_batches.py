@@ -67,6 +67,17 @@ def test_augmentation_is_applied_to_each_image_with_a_seed_of_its_own():
     assert torch.equal(batch[2], alone[0])
 
 
+def test_a_label_is_a_whole_number_of_any_type():
+    images = RandomImages(6, noisy=False)
+    images.labels[:4] = [torch.tensor(2), np.int64(1), 2.0, np.array(1)]
+    ((_, labels),) = _load(images, [[0, 1, 2, 3]])
+    assert labels.tolist() == [2, 1, 2, 1]
+    for label in (0.5, "1", None, float("nan"), float("inf"), torch.eye(3)[1], torch.tensor(1.5)):
+        images.labels[5] = label
+        with pytest.raises(ConvscopeError, match=r"train image 5 has the label .*; expected a label from 0"):
+            _load(images, [[5]])
+
+
 def test_unusable_images_are_named():
     images = RandomImages(6, noisy=False)
     images.labels[4] = -1

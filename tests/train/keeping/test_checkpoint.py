@@ -145,6 +145,16 @@ def test_other_frozen_parameters_are_refused(path):
     _refused(path, "has optimizer.0.* of shape .*freeze the same", frozen=True)
 
 
+def test_other_frozen_parameters_make_another_run(path):
+    frozen = dataclasses.replace(IDENTITY, frozen=["0.weight"])
+    save_checkpoint(path, _trained(), POSITION, frozen)
+    assert load_checkpoint(path, _trained(), frozen) == POSITION
+    with pytest.raises(ConvscopeError, match=r"frozen was \['0.weight'\]; expected frozen \[\]"):
+        load_checkpoint(path, _trained(), dataclasses.replace(IDENTITY, frozen=[]))
+    save_checkpoint(path, _trained(), POSITION, IDENTITY)  # an older one, which doesn't say
+    assert load_checkpoint(path, _trained(), frozen) == POSITION
+
+
 def test_every_kind_of_damage_is_noticed(path):
     save_checkpoint(path, _trained(), POSITION, IDENTITY)
     whole = path.read_bytes()

@@ -126,3 +126,16 @@ def test_a_log_that_was_removed_is_named(tmp_path):
     with pytest.raises(ConvscopeError, match="somebody removed it during the run"):
         writer.write("step", [as_entry(_steps(1)[0])])
     writer.close()
+
+
+def test_a_record_whose_step_isnt_a_number_is_named(path):
+    line = json.dumps({"kind": "epoch", **as_entry(_epoch(1, 3)), "step": "x"})
+    path.write_text(line + "\n")
+    with pytest.raises(ConvscopeError, match="line 1"):
+        read_log(path)
+
+
+def test_bytes_that_arent_text_dont_stop_a_resumption(path):
+    path.write_bytes(b'{"kind": "start", "data": "\xff"}\n')
+    truncate_log(path, 3, 1)
+    assert list(read_log(path).start) == ["data"]

@@ -104,3 +104,15 @@ def test_weights_of_chosen_epochs_are_kept(tmp_path):
     assert read_run(tmp_path).config == run.config
     cs.train(toy_model(), ToyData(), out=tmp_path, resume=True, **{**SETTINGS, "epochs": 4}, keep_epochs=[4])
     assert (tmp_path / "epoch-4.safetensors").exists()
+
+
+class _Forgets:
+    def after_step(self, model, step):
+        model.eval()
+
+
+def test_a_network_left_in_evaluation_mode_trains_on_in_training_mode(tmp_path):
+    plain, looked_at = toy_model(), toy_model()
+    cs.train(plain, ToyData(), out=tmp_path / "plain", **SETTINGS)
+    cs.train(looked_at, ToyData(), out=tmp_path / "run", callbacks=[_Forgets()], **SETTINGS)
+    assert same_bits(plain, looked_at)

@@ -1,6 +1,7 @@
 """Measurements inside epochs: they change nothing, are of that moment, and survive kills."""
 
 import copy
+import signal
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 import convscope as cs
 from convscope.train import read_run
+from convscope.train.running.epoch import measured_within
 from train.toy import RandomImages, ToyData, same_bits, toy_model
 
 SETTINGS = {"epochs": 2, "batch_size": 8}
@@ -53,3 +55,35 @@ def test_a_resumed_run_has_every_measurement_once(tmp_path):
     resumed = cs.train(toy_model(), DATA, resume=True, **settings)
     assert resumed.measurements == whole.measurements
     assert resumed.errors == whole.errors
+
+
+def test_a_measurement_that_a_kill_came_before_is_made_up_for(tmp_path, monkeypatch):
+    whole = cs.train(toy_model(), DATA, out=tmp_path / "whole", evaluate_every=2, **SETTINGS)
+
+    def killed(training):
+        if training.position.step == 4:
+            raise ZeroDivisionError
+        return measured_within(training)
+
+    settings = {"out": tmp_path / "run", "evaluate_every": 2, "checkpoint_every": 4, **SETTINGS}
+    monkeypatch.setattr("convscope.train.running.loop.measured_within", killed)
+    with pytest.raises(ZeroDivisionError):  # after the checkpoint of step 4, before its measurement
+        cs.train(toy_model(), DATA, **settings)
+    monkeypatch.undo()
+    resumed = cs.train(toy_model(), DATA, resume=True, **settings)
+    assert resumed.measurements == whole.measurements
+    assert read_run(tmp_path / "run").measurements == whole.measurements
+
+
+def test_a_stop_leaves_the_measurement_for_the_resumption(tmp_path):
+    class _Interrupts:
+        def after_step(self, model, step):
+            if step == 8:
+                signal.raise_signal(signal.SIGINT)
+
+    settings = {"out": tmp_path / "run", "evaluate_every": 4, **SETTINGS}
+    with pytest.raises(KeyboardInterrupt):
+        cs.train(toy_model(), DATA, callbacks=[_Interrupts()], **settings)
+    assert [each.step for each in read_run(tmp_path / "run").measurements] == [4]
+    resumed = cs.train(toy_model(), DATA, resume=True, **settings)
+    assert [each.step for each in resumed.measurements] == [4, 8]

@@ -13,13 +13,20 @@ def test_a_model_that_cant_be_trained_or_stored_is_named():
         def get_extra_state(self):
             return {"a": 1}
 
-    check_model(toy_model())
+    config = TrainConfig()
+    check_model(toy_model(), config)
     with pytest.raises(ConvscopeError, match="Extra: _extra_state in its state is a dict"):
-        check_model(Extra(2, 2))
+        check_model(Extra(2, 2), config)
     with pytest.raises(ConvscopeError, match="LazyLinear: weight has no values yet"):
-        check_model(nn.LazyLinear(3))
+        check_model(nn.LazyLinear(3), config)
     with pytest.raises(ConvscopeError, match="Linear: weight has no values yet"):
-        check_model(nn.Linear(2, 2, device="meta"))
+        check_model(nn.Linear(2, 2, device="meta"), config)
+    with pytest.raises(ConvscopeError, match="Linear without a trainable parameter"):
+        check_model(nn.Linear(2, 2).requires_grad_(False), config)
+    narrow = nn.Linear(2, 2, dtype=torch.bfloat16)
+    check_model(narrow, TrainConfig(precision="amp-bf16"))
+    with pytest.raises(ConvscopeError, match=r"'amp-fp16' for weight in bfloat16; .* model.float\(\)"):
+        check_model(narrow, TrainConfig(precision="amp-fp16"))
 
 
 def test_data_without_classes_or_validation_is_named():
@@ -43,6 +50,8 @@ def test_a_networks_failure_is_one_line_with_its_cause():
     assert isinstance(caught.value.__cause__, RuntimeError)
     with pytest.raises(ConvscopeError, match="runs out of memory; expected a step that fits; take a smaller"):
         fail(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(ConvscopeError, match="another process of the run is gone"):
+        fail(RuntimeError("[gloo/transport/tcp/pair.cc:1] Connection closed by peer [127.0.0.1]:1"))
     with pytest.raises(KeyboardInterrupt):
         fail(KeyboardInterrupt())
 

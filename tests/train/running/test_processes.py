@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import convscope as cs
+from convscope.core.errors import ConvscopeError
 from convscope.train import read_log, read_run
 from processes import in_processes
 from train.toy import ToyData, toy_model
@@ -52,6 +53,7 @@ def _work(rank, folder):
         _synchronised(folder / "sync"),
         _interrupted(folder / "interrupted"),
         _accumulated(folder / "parts"),
+        _idle(folder / "idle"),
     )
 
 
@@ -77,7 +79,7 @@ def test_two_processes_with_synchronised_batch_norm_reproduce_one_with_the_whole
     run = cs.train(model, ToyData(), out=tmp_path / "one", **plain)
     assert run.epochs[-1].step == 54
     assert read_log(found[1] / "sync" / "run" / "log.jsonl").start["processes"] == 2
-    for (state, names, epochs), _, _ in found[0]:
+    for (state, names, epochs), _, _, _ in found[0]:
         assert names == [type(module).__name__ for module in model]
         for name, value in model.state_dict().items():
             torch.testing.assert_close(state[name], value, rtol=0, atol=1e-8)
@@ -158,8 +160,33 @@ def _accumulated(folder):
 def test_two_processes_that_accumulate_have_the_gradients_of_the_whole_batch(found, tmp_path):
     model = toy_model(norm=False, dropout=0).double()
     run = cs.train(model, ToyData(), out=tmp_path / "one", epochs=2, batch_size=9, ema_decay=0.7)
-    for _, _, (state, losses, num_alone) in found[0]:
+    for _, _, (state, losses, num_alone), _ in found[0]:
         assert num_alone == 8  # one of each two; the smaller last batches of 6 images aren't cut
         for name, value in model.state_dict().items():
             torch.testing.assert_close(state[name], value, rtol=0, atol=1e-12)
         assert losses == pytest.approx([record.average_loss for record in run.epochs], rel=1e-9)
+
+
+class _Auxiliary(nn.Module):
+    """A network whose second head has no part in the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = toy_model(), nn.Linear(60, 3)
+
+    def forward(self, images):
+        return self.body(images), self.head(images.flatten(1))
+
+
+def _idle(folder):
+    try:
+        cs.train(_Auxiliary(), ToyData(), out=folder, epochs=1, batch_size=8)
+    except ConvscopeError as error:
+        return str(error)
+
+
+@pytest.mark.slow
+def test_a_parameter_without_a_gradient_is_named_before_the_first_update(found):
+    for _, _, _, message in found[0]:
+        assert "the loss doesn't depend on head.weight, head.bias" in message
+        assert "requires_grad_(False)" in message

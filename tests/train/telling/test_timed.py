@@ -1,6 +1,7 @@
 """The time of a run, measured on its own steps."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,3 +83,26 @@ def test_the_words_of_a_forecast(monkeypatch):
     assert time_words(timed, now=0.0) == "about 45 s an epoch, 3 min in all, until 00:02"
     late = time_words(timed, now=86_399.0)
     assert late == "about 45 s an epoch, 3 min in all, until Fri 02 Jan, 00:02"
+
+
+def test_checkpoints_and_measurements_inside_epochs_belong_to_no_step(monkeypatch):
+    clock, told = [0.0], _Told()
+    monkeypatch.setattr("convscope.train.telling.timed.time.perf_counter", lambda: clock[0])
+    timed = Timed(told, FORECAST, torch.device("cpu"))
+    timed.start(FORECAST.steps, 0, EPOCHS)
+    for step in range(1, 9):
+        clock[0] += 2.0 + 30.0  # a step, and what follows it
+        timed.step(Pulse(step, FORECAST.steps, 1, EPOCHS, None, 0.1, 1.0, 1.0, seconds_left_out=30.0 * step))
+    assert told.events[8].seconds_per_step == 2.0
+
+
+@pytest.mark.parametrize("every", [1, 3, 7, 10, 20, 40, 1000])
+def test_measurements_inside_epochs_take_time_too(every):
+    forecast = replace(FORECAST, evaluate_every=every, measurement_steps=1.5)
+    seconds, step = 2.0, 33
+    measured = [s for s in range(1, 81) if s % every == 0 and s % STEPS_PER_EPOCH != 0]
+    found = forecast.timed(seconds, step, finished_epochs=1, passed=0.0)
+    later = sum(s > step for s in measured)
+    assert found.seconds_left == (80 - step) * seconds + later * 1.5 * seconds + 3 * EVALUATION * seconds
+    expected = 20 * seconds + len(measured) / EPOCHS * 1.5 * seconds + EVALUATION * seconds
+    assert found.seconds_per_epoch == pytest.approx(expected)

@@ -32,6 +32,9 @@ def render_comparison(found: Comparison) -> RenderableType:
         if found.differences
         else None,
         *(_verdict(verdict) for verdict in found.verdicts),
+        label("Claims are judged one by one, without a correction for their number.", "dim")
+        if len(found.verdicts) > 1
+        else None,
         label(found.scale) if found.scale else None,
         facts([("note", note) for note in found.notes]) if found.notes else None,
         facts(_facts(found)),
@@ -81,7 +84,7 @@ def _differences(found: Comparison) -> Iterator[Sequence[object]]:
                 written(error.interval, "points").removesuffix(" points"),
                 span(error.interval, "points"),
                 MISSING if error.p is None else f"{error.p:.3f}",
-                bounded(steps.interval, "ratio", steps.is_bound),
+                bounded(steps.interval, "ratio", steps.bound),
                 "established" if error.is_established else "open",
             )
 

@@ -166,7 +166,9 @@ def _next(run: Run) -> Iterator[str]:
     """What to do now, as it is typed."""
     weights = _weights_to_look_at(run)
     if run.diverged is not None:
-        yield f"then train into a new folder: {advice(run.diverged)}"
+        slower = run.diverged.what not in ("input", "buffer", "running statistics")
+        with_rate = f" with --learning-rate {run.diverged.learning_rate / 10:.2g}" if slower else ""
+        yield f"train into a new folder{with_rate}: {advice(run.diverged)}"
     elif run.weights is None:
         yield "go on: the same command with --resume"
     elif weights is None or not _has_reference(run):

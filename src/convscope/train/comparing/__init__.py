@@ -17,8 +17,11 @@ from convscope.train.comparing.experiment import Experiment as Experiment
 from convscope.train.comparing.experiment import ExtraMeasure as ExtraMeasure
 from convscope.train.comparing.experiment import Published as Published
 from convscope.train.comparing.forecast import ComparisonForecast as ComparisonForecast
+from convscope.train.comparing.reading import read_comparison as read_comparison
+from convscope.train.comparing.registry import Registry as Registry
 from convscope.train.comparing.registry import experiment as experiment
 from convscope.train.comparing.registry import experiment_names as experiment_names
+from convscope.train.comparing.registry import experiments as experiments
 from convscope.train.comparing.registry import register as register
 from convscope.train.comparing.request import compare as compare
 from convscope.train.comparing.request import forecast as forecast
@@ -38,13 +41,16 @@ __all__ = [
     "Experiment",
     "ExtraMeasure",
     "Published",
+    "Registry",
     "Standing",
     "Table",
     "Verdict",
     "compare",
     "experiment",
     "experiment_names",
+    "experiments",
     "forecast",
+    "read_comparison",
     "register",
     "table_of",
 ]

@@ -119,7 +119,7 @@ def made_arm(
             own_options[choice] = value
     config = with_settings(TrainConfig(), {key: _setting(key, value) for key, value in own_settings.items()})
     label = name or ", ".join(_label(choice, value) for choice, value in chosen.items()) or _stem(network)
-    shaped = {key: _option(key, value) for key, value in own_options.items()}
+    shaped = {key: option_value(key, value) for key, value in own_options.items()}
     return Arm(label, network, shaped, config)
 
 
@@ -187,8 +187,16 @@ def _setting(name: str, value: Any) -> Any:
     return None if value == "none" and name in _MAY_BE_NONE else value
 
 
-def _option(name: str, value: Any) -> Any:
-    """An option's value; the shape of an input may be written as a text."""
+def option_value(name: str, value: Any) -> Any:
+    """Return an option's value; the shape of an input may be written as a text.
+
+    Raises:
+        ConvscopeError: it is no shape.
+
+    Example:
+        >>> option_value("input_shape", "3x64x64"), option_value("width", 0.5)
+        ((3, 64, 64), 0.5)
+    """
     if name != "input_shape":
         return value
     parts = re.split("[x,×]", value) if isinstance(value, str) else value
@@ -209,7 +217,8 @@ def _label(choice: str, value: Any) -> str:
         return f"no {words}"
     if value is True:
         return words
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    text = str(value) if isinstance(value, float) and float(short) != value else short
     return text if choice in _BARE else f"{words} {text}"
 
 

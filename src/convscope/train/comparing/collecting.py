@@ -23,6 +23,7 @@ from convscope.train.comparing.result import (
 from convscope.train.comparing.running import START, State, failure_of, read_json, state_of
 from convscope.train.comparing.statistics import LEAST_PAIRS, Interval, interval, reached_median
 from convscope.train.comparing.table import Arm, PlannedRun, Table
+from convscope.train.feeding.order import Order
 from convscope.train.keeping.folder import read_run
 from convscope.train.keeping.log import read_log
 from convscope.train.run import Run
@@ -55,6 +56,11 @@ def read_ended(planned: PlannedRun) -> Ended:
     try:
         state = state_of(planned.folder)
         run = read_run(planned.folder) if state not in ("waiting", "failed") else None
+        if run is not None and state == "finished" and len(run.epochs) < run.config.epochs:
+            lost = (
+                f"its log holds {len(run.epochs)} of {run.config.epochs} epochs; delete {planned.folder.name}"
+            )
+            return Ended(planned, "failed", None, f"{lost} to train it again")
         return Ended(planned, state, run, failure_of(planned.folder))
     except ConvscopeError as error:
         return Ended(planned, "failed", None, str(error))
@@ -103,9 +109,9 @@ def collected(
 def _own_target(table: Table, ended: Sequence[Ended]) -> float | None:
     """The median over the baseline's seeds of its lowest error: what it reaches in half of its runs."""
     lowest = [
-        1 - each.run.best_epoch.validation_accuracy
+        min(error for _, error in each.run.errors)
         for each in ended
-        if each.planned.arm is table.base and each.has_ended and each.run and each.run.best_epoch
+        if each.planned.arm is table.base and each.has_ended and each.run and each.run.errors
     ]
     return statistics.median_high(lowest) if lowest else None
 
@@ -139,7 +145,7 @@ def _arm(
         reached=Reached(len(reached), len(steps), reached_median(steps), min(reached, default=None)),
         num_diverged=sum(run.state == "diverged" for run in runs),
         num_failed=sum(run.state == "failed" for run in runs),
-        start=_start(arm, table, ended),
+        start=_start(arm, table, ended, notes),
         percentiles=next((e.run.percentiles for e in own if e.run and e.run.percentiles), ()),
     )
 
@@ -154,21 +160,22 @@ def _seed_run(ended: Ended, target: float | None, question: Experiment, notes: l
     seed, folder = planned.seed, str(planned.folder)
     if run is None or not ended.has_ended:
         return SeedRun(seed, folder, ended.state, failure=ended.failure)
-    errors = [(record.step, 1 - record.validation_accuracy) for record in run.epochs]
+    errors = [1 - record.validation_accuracy for record in run.epochs]
     guessing = 1 - 1 / len(run.classes)
     last = None if run.diverged else run.epochs[-1]
-    final = guessing if last is None else errors[-1][1]
-    reached = (step for step, error in errors if target is not None and error <= target + 1e-9)
-    numbers, problems = measures_of(planned.folder, question.measures)
-    notes += problems
+    final = guessing if last is None else errors[-1]
+    reached = (step for step, error in run.errors if target is not None and error <= target + 1e-9)
+    # What is measured of a network that has come to its end can't be measured of one that hasn't.
+    numbers, problems = measures_of(planned.folder, () if run.diverged else question.measures)
+    notes += [f"{planned.name}: {problem}" for problem in problems]
     train_error = None if last is None else 1 - last.train_accuracy
     return SeedRun(
         seed=seed,
         folder=folder,
         state=ended.state,
-        steps=_steps(run, planned, errors),
+        steps=_steps(run, planned),
         final_error=final,
-        best_error=min((error for _, error in errors), default=guessing),
+        best_error=min(errors, default=guessing),
         final_loss=None if last is None else last.validation_loss,
         train_loss=None if last is None else last.train_loss,
         train_error=train_error,
@@ -180,22 +187,25 @@ def _seed_run(ended: Ended, target: float | None, question: Experiment, notes: l
     )
 
 
-def _steps(run: Run, planned: PlannedRun, errors: Sequence[tuple[int, float]]) -> int:
+def _steps(run: Run, planned: PlannedRun) -> int:
     """Steps within which the target was or wasn't reached; a diverged run would not have until its end."""
-    measured = errors[-1][0] if errors else 0
     if run.diverged is None:
-        return measured
+        return run.errors[-1][0]
     num_train = int(read_log(planned.folder / "log.jsonl").start["num_train"])
-    return max(measured, run.config.epochs * (num_train // run.config.batch_size))
+    return run.config.epochs * Order(num_train, run.config.batch_size, 1, run.config.seed).steps_per_epoch
 
 
-def _start(arm: Arm, table: Table, ended: Sequence[Ended]) -> Start | None:
+def _start(arm: Arm, table: Table, ended: Sequence[Ended], notes: list[str]) -> Start | None:
     if arm is table.base:
         return None
     folders = {(each.planned.arm.name, each.planned.seed): each.planned.folder for each in ended}
     pairs = []
     for seed in table.seeds:
-        ours, theirs = (read_json(folders[name, seed] / START) for name in (arm.name, table.base.name))
+        try:
+            ours, theirs = (read_json(folders[name, seed] / START) for name in (arm.name, table.base.name))
+        except ConvscopeError:
+            notes.append(f"{arm.name}, seed {seed}: a {START} is damaged, so its paired start isn't told")
+            continue
         if ours is not None and theirs is not None:
             pairs.append((ours, theirs))
     return start_of(arm.name, pairs) if pairs else None
@@ -218,10 +228,8 @@ def _differences(table: Table, runs: dict[str, tuple[SeedRun, ...]]) -> tuple[Di
 def _warnings(table: Table, arms: Sequence[ArmResult]) -> list[str]:
     notes = []
     if len(table.seeds) < LEAST_PAIRS:
-        notes.append(
-            f"{len(table.seeds)} seeds: the sign of a difference can't be established with fewer than "
-            f"{LEAST_PAIRS}"
-        )
+        many = "1 seed" if len(table.seeds) == 1 else f"{len(table.seeds)} seeds"
+        notes.append(f"{many}: the sign of a difference can't be established with fewer than {LEAST_PAIRS}")
     left = sum(not run.has_ended and run.state != "failed" for arm in arms for run in arm.runs)
     if left:
         notes.append(f"{left} runs haven't ended: compare again to go on")

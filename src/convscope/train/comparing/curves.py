@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from convscope.train.comparing.result import Curve, CurvePoint
 from convscope.train.comparing.statistics import interval
-from convscope.train.run import EpochRecord, Run, StepRecord
+from convscope.train.run import EpochRecord, Measurement, Run, StepRecord
 
 MOST_POINTS = 60
 
-_OF_EPOCHS: dict[str, Callable[[EpochRecord], float]] = {
+_Measured = EpochRecord | Measurement
+_OF_MEASUREMENTS: dict[str, Callable[[_Measured], float]] = {
     "validation_error": lambda record: 1 - record.validation_accuracy,
     "validation_loss": lambda record: record.validation_loss,
 }
@@ -18,10 +19,19 @@ _OF_EPOCHS: dict[str, Callable[[EpochRecord], float]] = {
 def curves_of(arm: str, runs: Sequence[Run]) -> tuple[Curve, ...]:
     """Return the curves of an arm from its runs, those that diverged among them as far as they got."""
     curves = [_of_steps(arm, runs)]
-    for quantity, number in _OF_EPOCHS.items():
-        at = [[(record.step, float(record.epoch), number(record)) for record in run.epochs] for run in runs]
+    for quantity, number in _OF_MEASUREMENTS.items():
+        at = [
+            [(record.step, record.step / run.epochs[0].step, number(record)) for record in _measured(run)]
+            for run in runs
+        ]
         curves.append(Curve(arm, quantity, _points(at)))
     return tuple(curve for curve in curves if curve.points)
+
+
+def _measured(run: Run) -> list[_Measured]:
+    """All measurements of a run, inside epochs and after them, in order; none before its first epoch."""
+    every: list[_Measured] = [*run.epochs, *run.measurements] if run.epochs else []
+    return sorted(every, key=lambda record: record.step)
 
 
 def _of_steps(arm: str, runs: Sequence[Run]) -> Curve:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.result import Result
 from convscope.train.comparing.choices import advice
 from convscope.train.comparing.table import Table
 
@@ -101,6 +102,8 @@ class ExtraMeasure:
         version: raised when the function changes its meaning.
     """
 
+    not_in_json: ClassVar[frozenset[str]] = frozenset({"function"})
+
     name: str
     description: str
     function: Callable[[Path], Mapping[str, float]]
@@ -108,7 +111,7 @@ class ExtraMeasure:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Result):
     """A question, a table that answers it, and everything that was laid down before the first run.
 
     Attributes:
@@ -161,6 +164,10 @@ def _check_margin(claim: Claim) -> None:
     if given is not None and given < least:
         raise ConvscopeError(
             f"claim {claim.name!r}: margin={given}", f"a number from {least:g}", "correct the claim"
+        )
+    if measure.scale == "ratio" and not measure.against and not measure.reference > 0:
+        raise ConvscopeError(
+            f"claim {claim.name!r}: a ratio to {measure.reference:g}", "a reference above 0", "say to what"
         )
     if measure.direction == "same" and (given is None or given <= least):
         raise ConvscopeError(

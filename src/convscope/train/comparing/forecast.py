@@ -5,7 +5,6 @@ will train; the second of two short epochs counts. Limits: measured with one run
 by side share the memory's bandwidth; the growth of logs isn't counted.
 """
 
-import math
 import resource
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from convscope.core.result import Result
 from convscope.data import ImageData
 from convscope.train.comparing.running import Feed, images_for, network_for
 from convscope.train.comparing.table import Arm, PlannedRun
+from convscope.train.feeding.order import Order
 from convscope.train.request import train
 
 _STEPS = 3
@@ -51,7 +51,7 @@ class Probe:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch, a last batch with fewer images among them."""
-        return math.ceil(self.num_train / self.batch_size)
+        return Order(self.num_train, self.batch_size, 1, seed=0).steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,17 @@ def probe(arm: Arm, feed: Feed) -> Probe:
     with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
         run = train(loaded, few, out=folder, config=config)
         sizes = {file.name: file.stat().st_size for file in Path(folder).glob("*.safetensors")}
-    last = run.epochs[-1]
-    steps_seconds = few.num_train / last.images_per_second
-    evaluation = max(last.seconds - steps_seconds, 0.0) * len(images.validation) / few.num_validation
+    steps_seconds = evaluation = 0.0  # of an arm that diverges at once, as its runs will
+    if run.epochs:
+        last = run.epochs[-1]
+        steps_seconds = few.num_train / last.images_per_second
+        evaluation = max(last.seconds - steps_seconds, 0.0) * len(images.validation) / few.num_validation
     return Probe(
         arm=arm.name,
         batch_size=config.batch_size,
         num_train=len(images.train),
         num_validation=len(images.validation),
-        step_seconds=steps_seconds / math.ceil(few.num_train / config.batch_size),
+        step_seconds=steps_seconds / Order(few.num_train, config.batch_size, 1, seed=0).steps_per_epoch,
         evaluation_seconds=evaluation,
         disk_bytes=sum(sizes.values()),
         memory_bytes=_peak_memory(),
@@ -167,8 +169,9 @@ def _peak_memory() -> int:
 
 def run_seconds(arm: Arm, measured: Probe) -> float:
     """Return how long one run of an arm takes at the measured speed."""
-    each = measured.steps_per_epoch * measured.step_seconds + measured.evaluation_seconds
-    return arm.config.epochs * each
+    steps, every = measured.steps_per_epoch, arm.config.evaluate_every
+    evaluations = 1 + ((steps - 1) // every if every else 0)
+    return arm.config.epochs * (steps * measured.step_seconds + evaluations * measured.evaluation_seconds)
 
 
 def makespan(seconds: Iterable[float], processes: int) -> float:

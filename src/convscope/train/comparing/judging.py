@@ -2,105 +2,35 @@
 
 A claim is supported where both the paired t interval over seeds and the exact sign-flip test exclude the
 contrary, contradicted where both exclude the claim, and can't be told otherwise; never with fewer than five
-pairs, because the exact test can't reach 5 % with fewer. Claims are judged one by one, without a correction
-for their number.
+pairs, because the exact test can't reach 5 % with fewer. ``same`` is two such tests, one on either side of
+the margin. Where runs never reached the target, a verdict has to hold whenever they would have reached it.
+Where a run diverged and so has no such number, there is none: the seeds that are left were chosen by what
+happened in them. Claims are judged one by one, without a correction for their number.
 """
 
 import math
-import statistics as averages
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from convscope.train.comparing.experiment import Claim, Contrast
-from convscope.train.comparing.result import Difference, SeedRun, Verdict, VerdictName
-from convscope.train.comparing.statistics import LEAST_PAIRS, Interval, interval, sign_flip_p
+from convscope.train.comparing.pairs import Pairs, Runs, pairs_of
+from convscope.train.comparing.result import Difference, Verdict, VerdictName
+from convscope.train.comparing.statistics import (
+    LEAST_PAIRS,
+    MOST_ENUMERATED,
+    Interval,
+    interval,
+    sign_flip_p,
+)
 
 _LEVEL = 0.05
-
-Runs = Mapping[str, Sequence[SeedRun]]
-"""The runs of every arm, in the order of the table's seeds."""
-
-_REDUCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
-    "mean": averages.fmean,
-    "lowest": min,
-    "highest": max,
-    "spread": lambda values: max(values) - min(values),
-    "change": lambda values: values[-1] - values[0],
+_BOUNDS = {
+    "at least": "a bound: runs that never reached the target count with their last step",
+    "at most": "a bound: runs that never reached the target count with their last step",
+    "open": "runs that never reached the target leave the size open",
 }
 
-
-@dataclass(frozen=True)
-class Pairs:
-    """One value for each seed, on the scale of the test: differences, or logarithms of ratios.
-
-    Attributes:
-        values: None where a seed is missing.
-        is_bound: whether a value counts with the last step of a run that never reached the target.
-    """
-
-    values: tuple[float | None, ...]
-    is_bound: bool
-
-    @property
-    def known(self) -> list[float]:
-        """The values that there are."""
-        return [value for value in self.values if value is not None]
-
-
-@dataclass(frozen=True)
-class _Side:
-    value: float
-    is_censored: bool
-
-
-def pairs_of(contrast: Contrast, runs: Runs, num_seeds: int) -> Pairs:
-    """Return what a contrast is, seed by seed."""
-    values: list[float | None] = []
-    is_bound = False
-    for place in range(num_seeds):
-        ours = _side(contrast, contrast.arms, runs, place)
-        theirs = _side(contrast, contrast.against, runs, place) if contrast.against else None
-        if ours is None or (theirs is None and contrast.against):
-            values.append(None)
-            continue
-        other = theirs or _Side(contrast.reference, is_censored=False)
-        is_bound |= ours.is_censored or other.is_censored
-        values.append(_value(contrast, ours, other))
-    return Pairs(tuple(values), is_bound)
-
-
-def _side(contrast: Contrast, arms: Sequence[str], runs: Runs, place: int) -> _Side | None:
-    numbers, censored = [], False
-    for arm in arms:
-        run = runs[arm][place]
-        number = run.number(contrast.quantity)
-        if number is None and contrast.quantity == "steps_to_target" and run.has_ended:
-            number, censored = float(run.steps), True
-        if number is None or not math.isfinite(number):
-            return None
-        numbers.append(float(number))
-    return _Side(_REDUCTIONS[contrast.reduce](numbers), censored)
-
-
-def _value(contrast: Contrast, ours: _Side, theirs: _Side) -> float | None:
-    """Difference or logarithm of the ratio; 0 where censoring leaves the sign open."""
-    if contrast.scale == "ratio" and min(ours.value, theirs.value) <= 0:
-        return None
-    a, b = ours.value, theirs.value
-    both = ours.is_censored and theirs.is_censored
-    if both or (ours.is_censored and a <= b) or (theirs.is_censored and b <= a):
-        return 0.0
-    return math.log(a / b) if contrast.scale == "ratio" else a - b
-
-
-def on_scale(found: Interval | None, contrast: Contrast) -> Interval | None:
-    """Return an interval of logarithms as one of ratios; one of differences as it is."""
-    if found is None or contrast.scale == "difference":
-        return found
-    ends = (None if end is None else math.exp(end) for end in (found.low, found.high))
-    low, high = ends
-    return Interval(math.exp(found.mean), low, high, math.exp(found.least), math.exp(found.most),
-                    found.num_seeds)  # fmt: skip
+_Judged = tuple[VerdictName, float | None, str]
 
 
 def judge(claim: Claim, runs: Runs, num_seeds: int) -> Verdict:
@@ -113,51 +43,97 @@ def judge(claim: Claim, runs: Runs, num_seeds: int) -> Verdict:
     """
     contrast = claim.measure
     pairs = pairs_of(contrast, runs, num_seeds)
-    known = pairs.known
-    verdict, p, sentence = _judged(contrast, known)
-    if len(known) < num_seeds:
-        sentence += f"; {num_seeds - len(known)} of {num_seeds} seeds have no such number"
-    if pairs.is_bound:
-        sentence += "; runs that never reached the target count with their last step, so it is a bound"
-    values = tuple(
-        math.exp(value) if value is not None and contrast.scale == "ratio" else value
-        for value in pairs.values
+    verdict, p, sentence = _judged(contrast, pairs)
+    remarks = [sentence, *_missing(pairs)]
+    if pairs.bound != "exact":
+        remarks.append(_BOUNDS[pairs.bound])
+    return Verdict(
+        claim=claim,
+        verdict=verdict,
+        interval=_interval(pairs, contrast),
+        values=tuple(_on_scale(value, contrast) for value in pairs.told),
+        p=p,
+        num_seeds=len(pairs.known),
+        bound=pairs.bound,
+        sentence="; ".join(remarks),
     )
-    found = on_scale(interval(known), contrast)
-    return Verdict(claim, verdict, found, values, p, len(known), pairs.is_bound, sentence)
 
 
-def _judged(contrast: Contrast, values: Sequence[float]) -> tuple[VerdictName, float | None, str]:
-    if not values:
+def _missing(pairs: Pairs) -> list[str]:
+    whys = {
+        "absent": "have no such number",
+        "diverged": "have no such number, because a run diverged",
+        "no ratio": "have a zero or a negative number, of which there is no ratio",
+    }
+    total = len(pairs.values)
+    counts = [(pairs.missing(why), told) for why, told in whys.items()]  # type: ignore[arg-type]
+    return [f"{number} of {total} seeds {told}" for number, told in counts if number]
+
+
+def _judged(contrast: Contrast, pairs: Pairs) -> _Judged:
+    if not pairs.known:
         return "can't be told", None, "no seed has the numbers that the claim is about"
-    if contrast.direction == "same":
-        return _judged_same(contrast, values)
+    found = _judged_same(contrast, pairs) if contrast.direction == "same" else _judged_side(contrast, pairs)
+    if len(pairs.known) < LEAST_PAIRS:
+        return "can't be told", found[1], _too_few(len(pairs.known))
+    if pairs.missing("diverged") or pairs.missing("no ratio"):
+        return "can't be told", found[1], "the seeds that are left aren't a fair choice"
+    return found
+
+
+def _judged_side(contrast: Contrast, pairs: Pairs) -> _Judged:
     side = -1 if contrast.direction == "lower" else 1
+    beyond = side * _margin(contrast)
+    lows = [_shifted(value.low, beyond) for value in pairs.known]
+    highs = [_shifted(value.high, beyond) for value in pairs.known]
+    # For the claim the ends that are worst for it, against it those that are best.
+    worst, best = (lows, highs) if side > 0 else (highs, lows)
+    p = _p(worst, side)
+    if _excluded(worst, side):
+        return "supported", p, _agreeing(worst, side, "as claimed")
+    if _excluded(best, -side):
+        return "contradicted", p, _agreeing(best, -side, "against the claim")
+    return "can't be told", p, _undecided(worst, best)
+
+
+def _judged_same(contrast: Contrast, pairs: Pairs) -> _Judged:
     margin = _margin(contrast)
-    shifted = [value - side * margin for value in values]
-    p, contrary = sign_flip_p(shifted, side), sign_flip_p(shifted, -side)
-    if len(values) < LEAST_PAIRS:
-        return "can't be told", p, _too_few(len(values))
-    found = interval(shifted)
-    assert found is not None
-    if _beyond(found, side) and (p is None or p <= _LEVEL):
-        return "supported", p, _agreeing(shifted, side, "as claimed")
-    if _beyond(found, -side) and (contrary is None or contrary <= _LEVEL):
-        return "contradicted", p, _agreeing(shifted, -side, "against the claim")
-    why = "the interval holds both signs" if _holds_zero(found) else "the exact test doesn't exclude chance"
-    return "can't be told", p, why
-
-
-def _judged_same(contrast: Contrast, values: Sequence[float]) -> tuple[VerdictName, float | None, str]:
-    margin, found, p = _margin(contrast), interval(values), sign_flip_p(values)
-    assert found is not None
-    if len(values) < LEAST_PAIRS or found.low is None or found.high is None:
-        return "can't be told", p, _too_few(len(values))
-    if -margin <= found.low and found.high <= margin:
+    lows, highs = ([value[end] for value in pairs.known] for end in (0, 1))
+    above = [_shifted(low, -margin) for low in lows]
+    below = [_shifted(high, margin) for high in highs]
+    sides = _p(above, 1), _p(below, -1)
+    p = None if None in sides else max(side for side in sides if side is not None)
+    if _excluded(above, 1) and _excluded(below, -1):
         return "supported", p, "the whole interval lies within the margin"
-    if found.low > margin or found.high < -margin:
+    farther = [_shifted(low, margin) for low in lows], [_shifted(high, -margin) for high in highs]
+    if _excluded(farther[0], 1) or _excluded(farther[1], -1):
         return "contradicted", p, "the whole interval lies beyond the margin"
-    return "can't be told", p, "the interval reaches over the margin"
+    if not all(map(math.isfinite, (*above, *below))):
+        return "can't be told", p, "runs that never reached the target may lie beyond the margin"
+    return "can't be told", p, "the interval reaches over the margin, or the exact test doesn't exclude it"
+
+
+def _excluded(values: Sequence[float], side: int) -> bool:
+    """Whether interval and exact test both say that the values lie on one side of zero."""
+    if not all(map(math.isfinite, values)):
+        return False
+    found, p = interval(values), sign_flip_p(values, side)
+    end = None if found is None else found.low if side > 0 else found.high
+    return end is not None and end * side > 0 and (p is None or p <= _LEVEL)
+
+
+def _p(values: Sequence[float], side: int) -> float | None:
+    return sign_flip_p(values, side) if all(map(math.isfinite, values)) else None
+
+
+def _undecided(worst: Sequence[float], best: Sequence[float]) -> str:
+    if not all(map(math.isfinite, worst)):
+        return "runs that never reached the target could turn it round"
+    if not all(map(math.isfinite, best)):
+        return "the bound doesn't reach the claim"
+    found = interval(worst)
+    holds_zero = found is None or found.low is None or found.high is None or found.low <= 0 <= found.high
+    return "the interval holds both signs" if holds_zero else "the exact test doesn't exclude chance"
 
 
 def _margin(contrast: Contrast) -> float:
@@ -166,24 +142,38 @@ def _margin(contrast: Contrast) -> float:
     return math.log(contrast.margin) if contrast.scale == "ratio" else contrast.margin
 
 
-def _beyond(found: Interval, side: int) -> bool:
-    """Whether the whole interval lies on one side of zero."""
-    end = found.low if side > 0 else found.high
-    return end is not None and end * side > 0
-
-
-def _holds_zero(found: Interval) -> bool:
-    return found.low is None or found.high is None or found.low <= 0 <= found.high
+def _shifted(value: float, margin: float) -> float:
+    """A value seen from the margin; exactly 0 where rounding alone would decide."""
+    return 0.0 if math.isclose(value, margin, rel_tol=1e-9) else value - margin
 
 
 def _agreeing(values: Sequence[float], side: int, how: str) -> str:
     number = sum(value * side > 0 for value in values)
-    return f"{number} of {len(values)} seeds go {how}; interval and exact test agree"
+    tests = (
+        "interval and exact test agree"
+        if len(values) <= MOST_ENUMERATED
+        else f"by the interval alone: the exact test takes at most {MOST_ENUMERATED} pairs"
+    )
+    return f"{number} of {len(values)} seeds go {how}; {tests}"
 
 
 def _too_few(number: int) -> str:
     pairs = "one pair" if number == 1 else f"{number} pairs"
     return f"with {pairs} of seeds the sign can't be established: that takes {LEAST_PAIRS}"
+
+
+def _interval(pairs: Pairs, contrast: Contrast) -> Interval | None:
+    """Mean and interval on the contrast's own scale: a ratio's are geometric."""
+    found = interval([value for value in pairs.told if value is not None])
+    if found is None or contrast.scale == "difference":
+        return found
+    numbers = (found.mean, found.low, found.high, found.least, found.most)
+    mean, low, high, least, most = (None if each is None else math.exp(each) for each in numbers)
+    return replace(found, mean=mean or 0.0, low=low, high=high, least=least or 0.0, most=most or 0.0)
+
+
+def _on_scale(value: float | None, contrast: Contrast) -> float | None:
+    return math.exp(value) if value is not None and contrast.scale == "ratio" else value
 
 
 def difference(contrast: Contrast, runs: Runs, num_seeds: int) -> Difference:
@@ -195,14 +185,15 @@ def difference(contrast: Contrast, runs: Runs, num_seeds: int) -> Difference:
         num_seeds: of the table.
     """
     pairs = pairs_of(contrast, runs, num_seeds)
-    either = (_judged(replace(contrast, direction=side), pairs.known)[0] for side in ("lower", "higher"))
+    either = (_judged(replace(contrast, direction=side), pairs)[0] for side in ("lower", "higher"))
+    told = [value for value in pairs.told if value is not None]
     return Difference(
-        contrast.arms[0],
-        contrast.against[0],
-        contrast.quantity,
-        contrast.scale,
-        on_scale(interval(pairs.known), contrast),
-        sign_flip_p(pairs.known),
-        pairs.is_bound,
-        "supported" in either,
+        arm=contrast.arms[0],
+        against=contrast.against[0],
+        quantity=contrast.quantity,
+        scale=contrast.scale,
+        interval=_interval(pairs, contrast),
+        p=sign_flip_p(told),
+        bound=pairs.bound,
+        is_established="supported" in either,
     )

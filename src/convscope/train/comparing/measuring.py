@@ -23,9 +23,10 @@ def measures_of(folder: Path, measures: Sequence[ExtraMeasure]) -> tuple[dict[st
     problems = []
     for measure in measures:
         try:
-            found = _known(folder, measure) or _made(folder, measure)
+            found = _known(folder, measure)
+            found = _made(folder, measure) if found is None else found
         except Exception as error:  # one measure that fails takes nothing else with it
-            problems.append(f"{measure.name} of {folder}: {told(error)}")
+            problems.append(f"{measure.name}: {told(error).replace(str(folder), folder.name)}")
             continue
         numbers |= {f"{measure.name}.{key}": value for key, value in found.items()}
     return numbers, problems

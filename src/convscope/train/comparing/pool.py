@@ -23,6 +23,8 @@ from convscope.train.comparing.table import Arm, PlannedRun
 from convscope.train.comparing.tasks import Teller, carried_out, measured
 from convscope.train.comparing.worker import END, encoded
 
+# Not by -m, which warns of a module that its own package imports; the warning would be its last words.
+_WORKER = "from convscope.train.comparing.worker import main; main()"
 _LOOK_SECONDS = 0.1
 _END_SECONDS = 5.0
 
@@ -38,7 +40,7 @@ class Worker:
     def __init__(self, laid: Layout, slot: int) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "convscope.train.comparing.worker"],
+            [sys.executable, "-c", _WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

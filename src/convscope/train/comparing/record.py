@@ -82,7 +82,9 @@ def write_record(out: Path, record: Record) -> None:
 def _check_arm(out: Path, name: str, known: dict[str, Any], now: dict[str, Any]) -> None:
     # Settings that didn't exist when the folder was made had their default's meaning.
     defaults = Arm("", "", config=TrainConfig()).identity()["settings"]
-    before, after = {**defaults, **_flattened(known)}, {**defaults, **_flattened(now)}
+    after = {**defaults, **_flattened(now)}
+    # Folders of earlier versions didn't say how often was measured.
+    before = {**defaults, "evaluate_every": after["evaluate_every"], **_flattened(known)}
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if changed:
         told = (f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in changed[:3])

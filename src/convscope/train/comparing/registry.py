@@ -1,8 +1,10 @@
 """Experiments by name."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.result import Result
 from convscope.train.comparing.choices import advice
 from convscope.train.comparing.experiment import Experiment
 
@@ -17,6 +19,22 @@ def register(name: str) -> Callable[[Callable[[], Experiment]], Callable[[], Exp
         return make
 
     return kept
+
+
+@dataclass(frozen=True)
+class Registry(Result):
+    """The experiments that there are.
+
+    Attributes:
+        experiments: in the order of their names.
+    """
+
+    experiments: tuple[Experiment, ...]
+
+
+def experiments() -> Registry:
+    """Return all experiments, each with its protocol, its table and its claims."""
+    return Registry(tuple(_EXPERIMENTS[name]() for name in experiment_names()))
 
 
 def experiment_names() -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from convscope.train.config import TrainConfig
 from convscope.train.run import Divergence
 
 VerdictName = Literal["supported", "contradicted", "can't be told"]
+Bound = Literal["exact", "at least", "at most", "open"]
+"""What a mean over seeds can say, where runs never reached the target."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class SeedRun:
         train_error: share of the last epoch's images wrong when they were trained on, in training mode
             (augmented, with dropout); None where it diverged.
         gap: ``final_error − train_error``; None where it diverged.
-        steps_to_target: steps up to the first measurement (after an epoch) whose error is the target or
-            less; None where there was none within ``steps``. Nothing is interpolated.
+        steps_to_target: steps up to the first measurement (after an epoch, and inside it where
+            ``evaluate_every`` asks for that) whose error is the target or less; None where there was none
+            within ``steps``. Nothing is interpolated.
         diverged: where and at which learning rate its loss stopped being finite.
         failure: why it couldn't be trained.
         seconds: time spent in its epochs.
@@ -163,7 +166,7 @@ class Curve:
     Attributes:
         arm: its name.
         quantity: ``training_loss`` (nats, mean of at most 60 stretches of steps), ``validation_loss`` (nats)
-            or ``validation_error`` (share) after each epoch.
+            or ``validation_error`` (share) at each measurement.
         points: in the order of the steps.
     """
 
@@ -181,10 +184,10 @@ class Difference:
         against: the other arm's.
         quantity: what is compared.
         scale: ``difference``, or ``ratio``, whose mean is a geometric one.
-        interval: over the seeds that both ended; None without any.
+        interval: over the seeds that both ended; None without any, and where ``bound`` is ``open``.
         p: exact two-sided sign-flip p; None with no pair or more than 20.
-        is_bound: whether a run never reached the target and counts with its last step: the difference is
-            then at least as large as told.
+        bound: ``exact``; ``at least`` or ``at most`` where runs that never reached the target count with
+            their last step; ``open`` where they leave room on both sides.
         is_established: whether the interval excludes no difference and the one-sided test is below 5 %;
             never with fewer than five pairs.
     """
@@ -195,7 +198,7 @@ class Difference:
     scale: Scale
     interval: Interval | None
     p: float | None
-    is_bound: bool
+    bound: Bound
     is_established: bool
 
 
@@ -206,11 +209,15 @@ class Verdict:
     Attributes:
         claim: what was claimed.
         verdict: ``supported``, ``contradicted`` or ``can't be told``.
-        interval: of the claim's difference (or ratio) over seeds; None without a pair.
-        values: of single seeds, in the order of the table's seeds; None where a seed is missing.
-        p: exact one-sided sign-flip p for the claimed direction, margin included; two-sided for ``same``.
+        interval: of the claim's difference (or ratio) over seeds; None without a pair, and where ``bound``
+            is ``open``.
+        values: of single seeds, in the order of the table's seeds, bounds as ``bound`` says; None where a
+            seed is missing.
+        p: exact one-sided sign-flip p for the claimed direction, margin included; of ``same`` the larger of
+            those on either side of the margin; None with more than 20 pairs, or where runs that never
+            reached the target leave it open.
         num_seeds: pairs that it rests on.
-        is_bound: see :class:`Difference`.
+        bound: see :class:`Difference`.
         sentence: why the verdict is so.
     """
 
@@ -220,7 +227,7 @@ class Verdict:
     values: tuple[float | None, ...]
     p: float | None
     num_seeds: int
-    is_bound: bool
+    bound: Bound
     sentence: str
 
 

@@ -1,8 +1,8 @@
 """What is compared: arms, each a network with its settings, and the seeds that every arm is run with."""
 
 import dataclasses
+import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ from convscope.core.errors import ConvscopeError
 from convscope.train.config import RESUMABLE, TrainConfig
 
 RUNS = "runs"
-NOT_OF_THE_ARM = (RESUMABLE - {"epochs"}) | {"seed"}
-"""Settings that don't make an arm another one: the seed is each run's, the others decide no weights."""
+_LONGEST = 150  # bytes of a folder's name; file systems take 255, less where they encrypt
+NOT_OF_THE_ARM = (RESUMABLE - {"epochs", "evaluate_every"}) | {"seed"}
+"""Settings that don't make an arm another one: the seed is each run's, the others decide no number."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Arm:
             >>> Arm("batch, lr 0.1", "zfnet").folder
             'batch-lr-0.1'
         """
-        return re.sub(r"[^\w.+]+", "-", self.name).strip("-.") or "arm"
+        plain = re.sub(r"[^\w.+]+", "-", self.name).strip("-.") or "arm"
+        if len(plain.encode()) <= _LONGEST:
+            return plain
+        digest = hashlib.blake2b(self.name.encode(), digest_size=4).hexdigest()
+        return f"{plain.encode()[:_LONGEST].decode(errors='ignore')}-{digest}"
 
     def identity(self) -> dict[str, Any]:
         """Return what makes the arm what it is, as JSON's types."""
@@ -106,10 +111,7 @@ class Table:
     def __post_init__(self) -> None:
         if not self.arms:
             raise ConvscopeError("a table without arms", "at least one", "give choices, or arms")
-        for names in ([arm.name for arm in self.arms], [arm.folder for arm in self.arms]):
-            twice = [name for name, count in Counter(names).items() if count > 1]
-            if twice:
-                raise ConvscopeError(f"two arms {twice[0]!r}", "names that differ", "rename one of them")
+        self._check_names()
         _check_seeds(self.seeds)
         if self.target is not None and not (_is_number(self.target) and 0 <= self.target < 1):
             raise ConvscopeError(
@@ -117,6 +119,21 @@ class Table:
             )
         if self.baseline:
             self.arm(self.baseline)
+
+    def _check_names(self) -> None:
+        """Refuse arms whose folders would be one, also where upper and lower case are the same."""
+        by_folder: dict[str, str] = {}
+        for arm in self.arms:
+            folder = arm.folder.casefold()
+            if folder in by_folder:
+                other = by_folder[folder]
+                clash = f"arms {other!r} and {arm.name!r}, which would share the folder {arm.folder!r}"
+                raise ConvscopeError(
+                    f"two arms {other!r}" if other == arm.name else clash,
+                    "names that differ in their letters or digits",
+                    "rename one of them",
+                )
+            by_folder[folder] = arm.name
 
     def arm(self, name: str) -> Arm:
         """Return the arm of a name.

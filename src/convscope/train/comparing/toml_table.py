@@ -22,6 +22,7 @@ from convscope.train.comparing.choices import (
     check_values,
     crossed_arms,
     made_arm,
+    option_value,
 )
 from convscope.train.comparing.table import Arm, Table, as_seeds
 from convscope.train.comparing.toml_lines import Key, line_of
@@ -59,7 +60,7 @@ def read_table(path: str | Path) -> Written:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may begin with a mark
         content = tomllib.loads(text)
     except OSError as error:
         raise ConvscopeError(
@@ -87,7 +88,10 @@ class _Reader:
         settings, options = self._settings(["settings"]), self._part(["options"])
         arms = self._crossed(settings, options) + self._named(settings, options)
         if not arms:
+            self._check_options(options, [content["network"]])
             arms = (made_arm(content["network"], {}, settings, options),)
+        if "out" in content:
+            self._need("out")
         table = self._at([], lambda: self._table(arms))
         return Written(table, content.get("out"), self._whole("processes", 0), self._whole("threads", 1))
 
@@ -141,8 +145,7 @@ class _Reader:
         network = arm.get("network", self.content.get("network", ""))
         own = {**settings, **self._settings([*where, "settings"])}
         own_options = self._part([*where, "options"])
-        for option in own_options:
-            self._at([*where, "options", option], lambda: check_option(option, network))  # noqa: B023
+        self._check_options(own_options, [network], [*where, "options"])
         self._check_options(options, [network])
         made: Arm = self._at(where, lambda: made_arm(network, {}, own, {**options, **own_options}, name))
         return made
@@ -155,10 +158,14 @@ class _Reader:
             self._at([*where, name], lambda: _check_value(name, value))  # noqa: B023
         return settings
 
-    def _check_options(self, options: Mapping[str, Any], networks: Sequence[Any]) -> None:
-        for option in options:
+    def _check_options(
+        self, options: Mapping[str, Any], networks: Sequence[Any], where: Sequence[Key] = ("options",)
+    ) -> None:
+        for option, value in options.items():
+            place = [*where, option]
+            self._at(place, lambda: option_value(option, value))  # noqa: B023
             for network in networks:
-                self._at(["options", option], lambda: check_option(option, str(network)))  # noqa: B023
+                self._at(place, lambda: check_option(option, str(network)))  # noqa: B023
 
     def _part(self, where: Sequence[Key]) -> dict[str, Any]:
         """The table at a place; empty if there is none."""

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,12 +28,12 @@ from convscope.train.comparing.machine import (
 )
 from convscope.train.comparing.pool import Pool, measure
 from convscope.train.comparing.ranks import together
+from convscope.train.comparing.reading import RESULT, read_comparison
 from convscope.train.comparing.record import known_record, locked, merged_record, write_record
 from convscope.train.comparing.result import Comparison, Made
 from convscope.train.comparing.running import FAILURE, Feed
 from convscope.train.comparing.table import PlannedRun, Table
 
-RESULT = "comparison.json"
 PAGE = "index.html"
 
 
@@ -87,10 +87,11 @@ class Work:
             self._run(todo[self.at.rank :: self.at.size])
             wait()
             # The first rank makes what is kept in the runs' folders; the others read it.
+            made = self._made(anew=bool(todo))
             if self.at.rank == 0:
-                found = self._compared()
+                found = self._compared(made)
             wait()
-            return found if self.at.rank == 0 else self._compared()
+            return found if self.at.rank == 0 else self._compared(made)
 
     def _todo(self) -> list[PlannedRun]:
         """The runs that haven't ended; those that failed are tried again."""
@@ -116,15 +117,19 @@ class Work:
         finally:
             self.progress.stop()
 
-    def _compared(self) -> Comparison:
+    def _compared(self, made: Made) -> Comparison:
         notes = [f"arm {name!r} lies in the folder and isn't in the table" for name in self.left_out]
-        found = collected(self.given.experiment, self.out, self._made(), notes, self.runs)
+        found = collected(self.given.experiment, self.out, made, notes, self.runs)
         if self.at.rank == 0:
             _write(self.out / RESULT, found.to_json(indent=1) + "\n")
             _write(self.out / PAGE, page_of(found) or "")
         return found
 
-    def _made(self) -> Made:
+    def _made(self, anew: bool) -> Made:
+        """How the runs were made; a call that only reads them doesn't change that."""
+        if not anew and (self.out / RESULT).exists():
+            with suppress(ConvscopeError):  # one of an earlier version
+                return read_comparison(self.out).made
         command = self.given.execution.command or "cs.compare(...)"
         versions = {
             "convscope": version("convscope"),

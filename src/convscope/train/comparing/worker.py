@@ -1,4 +1,4 @@
-"""A process that trains runs of a comparison: ``python -m convscope.train.comparing.worker``.
+"""A process that trains runs of a comparison: :func:`main`, which the pool starts.
 
 It reads tasks from its standard input, one a line, and answers on its standard output, one JSON object a
 line. When that input ends without the word that all is done, whoever gave the tasks is gone, and so is the
@@ -59,7 +59,3 @@ def _answer(task: tuple[Any, ...], tell: Callable[[dict[str, Any]], None]) -> di
     if kind == "probe":
         return measured(what, feed, threads)
     return carried_out(what, feed, threads, Teller(lambda share: tell({"share": share})))
-
-
-if __name__ == "__main__":
-    main()

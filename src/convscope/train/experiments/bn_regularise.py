@@ -1,6 +1,5 @@
 """``bn-regularise``: does batch norm regularise?"""
 
-from functools import partial
 from pathlib import Path
 
 from convscope.train.comparing.choices import crossed_arms
@@ -14,8 +13,8 @@ from convscope.train.experiments.measures.errors import gap
 
 _NOISE = Published(
     "a training example is seen together with other examples, so the network gives no deterministic values "
-    "for it; dropout was removed and L2 divided by 5, and Inception went from 72.2 to 72.7 % at the same "
-    "rate",
+    "for it; Inception went from 72.2 to 72.7 % with batch norm alone, and to 73.0 % at 5 times the rate "
+    "with dropout removed and L2 divided by 5, among other changes",
     "Ioffe and Szegedy 2015 (arXiv 1502.03167), sections 3.4, 4.2.1 and 4.2.2",
 )
 
@@ -30,7 +29,6 @@ def bn_regularise() -> Experiment:
         {"width": 16},
     )
     without, with_norm = names_where(arms, norm="none"), names_where(arms, norm="batch")
-    small, large = with_norm
     scale = (
         "Two thousand patches and a network that could learn them by heart, without any other "
         "regularisation. A gap is also smaller in a network that fits its training images less well, which "
@@ -46,7 +44,7 @@ def bn_regularise() -> Experiment:
         "are measured alike in evaluation mode. Noise: every validation image goes through the network in "
         "20 random batches with batch norms in training mode; the deviation of the true class's probability "
         "over the batches is averaged over images. Judged: the loss gap and the validation error, with "
-        "against without; and the deviation in batches of 8 against 64.",
+        "against without; and the deviation in batches of 8 over that in batches of 64.",
         (_NOISE,),
         Table("photos", arms, baseline=without[0]),
         (
@@ -66,18 +64,15 @@ def bn_regularise() -> Experiment:
             ),
             Claim(
                 "outputs depend on companions",
-                "In training mode the true class's probability deviates more between batches of 8 than of "
-                "64.",
-                Contrast("companions of 8.deviation", (small,), (large,), "higher"),
+                "A network's probability of the true class deviates more between batches of 8 than of 64.",
+                Contrast("companions.8 over 64", with_norm, (), "higher", "ratio", reference=1.0),
                 _NOISE,
-                "Each network is measured in batches of 8, the size that one of them was trained with. "
-                + scale,
+                "That it deviates at all follows from the formula; how much is what is measured. " + scale,
             ),
         ),
         (
             ExtraMeasure("gap", "loss (nats) and error of both splits in evaluation mode", _gap),
-            ExtraMeasure("companions of 8", "noise of outputs in batches of 8", partial(_companions, 8)),
-            ExtraMeasure("companions of 64", "noise of outputs in batches of 64", partial(_companions, 64)),
+            ExtraMeasure("companions", "noise of outputs in batches of 8 and of 64", _companions),
         ),
         scale,
     )
@@ -88,6 +83,12 @@ def _gap(folder: Path) -> dict[str, float]:
     return gap(run.model, run.data.train, run.data.validation)
 
 
-def _companions(batch_size: int, folder: Path) -> dict[str, float]:
+def _companions(folder: Path) -> dict[str, float]:
     run = finished(folder)
-    return companions(run.model, run.data.validation, batch_size)
+    found = {}
+    for size in (8, 64):
+        for name, number in companions(run.model, run.data.validation, size).items():
+            found[f"{name} of {size}"] = number
+    if min(found["deviation of 8"], found["deviation of 64"]) > 1e-6:  # not the rounding of other sums
+        found["8 over 64"] = found["deviation of 8"] / found["deviation of 64"]
+    return found

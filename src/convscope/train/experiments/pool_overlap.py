@@ -1,9 +1,13 @@
 """``pool-overlap``: are overlapping pools, 3×3 with stride 2, better than 2×2 with stride 2?"""
 
+from pathlib import Path
+
 from convscope.train.comparing.choices import crossed_arms
-from convscope.train.comparing.experiment import Claim, Contrast, Experiment, Published
+from convscope.train.comparing.experiment import Claim, Contrast, Experiment, ExtraMeasure, Published
 from convscope.train.comparing.registry import register
 from convscope.train.comparing.table import Table
+from convscope.train.experiments.finished import finished
+from convscope.train.experiments.measures.errors import gap
 
 _POOLS = Published(
     "overlapping pools lower top-1 and top-5 error by 0.4 and 0.3 points on ImageNet, and networks with "
@@ -32,7 +36,8 @@ def pool_overlap() -> Experiment:
         "Does a pool of 3×3 with stride 2 leave a lower error than one of 2×2?",
         "AlexNet (a quarter of its width, batch norm, 99 pixels) learns the ten photographs for 15 epochs, "
         "with images shifted and mirrored (SGD, momentum 0.9, weight decay 0.0005, rate 0.02 on a cosine, "
-        "batch 32); five paired seeds. Judged: the final error, and the gap between training and validation.",
+        "batch 32); five paired seeds. Judged: the final error, and the gap between the errors of training "
+        "and validation images, both in evaluation mode.",
         (_POOLS,),
         Table("photos", arms, baseline=apart),
         (
@@ -46,10 +51,16 @@ def pool_overlap() -> Experiment:
             Claim(
                 "harder to overfit",
                 "The gap between training and validation error is smaller with overlapping pools.",
-                Contrast("gap", (overlapping,), (apart,), "lower"),
+                Contrast("gap.error gap", (overlapping,), (apart,), "lower"),
                 _POOLS,
                 scale,
             ),
         ),
-        scale=scale,
+        (ExtraMeasure("gap", "loss (nats) and error of both splits in evaluation mode", _gap),),
+        scale,
     )
+
+
+def _gap(folder: Path) -> dict[str, float]:
+    run = finished(folder)
+    return gap(run.model, run.data.train, run.data.validation)

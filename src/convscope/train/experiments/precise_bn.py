@@ -37,8 +37,9 @@ def precise_bn() -> Experiment:
         "(SGD, momentum 0.9), with batches of 4 and of 32; five paired seeds. Afterwards its running "
         "statistics are estimated anew on 2, 4, … 1,024 and all 2,000 training images (three random choices "
         "each, a larger one holding the smaller), and the validation loss is measured with each, beside the "
-        "running averages that training left. Judged: loss with 1,024 samples against all of them (the same "
-        "within 2 %), with 16 against all, and with all against the running averages.",
+        "running averages that training left. Judged: loss with 1,024 samples against all of them (of which "
+        "they are a part; the same within 2 %), with 16 against all, and with all against the running "
+        "averages.",
         (_SAMPLES,),
         Table("photos", arms, baseline=usual),
         (

@@ -28,9 +28,9 @@ def serving_time() -> Experiment:
     )
     names = names_where(arms)
     scale = (
-        "One network on one CPU in batches of 8; times of other networks and devices differ (`convscope "
-        "fold NETWORK --measure`). That outputs are the same holds for every input, and is proved in "
-        "float64."
+        "One network on one CPU in batches of 8, whose seeds repeat one timing; times of other networks and "
+        "devices differ (`convscope fold NETWORK --measure`). That outputs are the same holds for every "
+        "input, and is proved in float64."
     )
     return Experiment(
         "test-time",

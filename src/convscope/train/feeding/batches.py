@@ -114,12 +114,14 @@ class SeededImages(Dataset[Batch]):
                 f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image)
             )
             raise self._error(index, f"is {form}", "a floating point tensor (channels, height, width)")
-        if not 0 <= int(label) < self.num_classes:
-            raise self._error(index, f"has the label {label}", f"a label from 0 to {self.num_classes - 1}")
+        number = _whole(label)
+        if number is None or not 0 <= number < self.num_classes:
+            shown = " ".join(str(label).split())[:60]
+            raise self._error(index, f"has the label {shown}", f"a label from 0 to {self.num_classes - 1}")
         if self.augment is not None:
             self._check_large_enough(index, image)
             image = self.augment(image[None], torch.Generator().manual_seed(seed))[0]
-        return image, int(label)
+        return image, number
 
     def _read(self, index: int) -> tuple[Tensor, int]:
         try:
@@ -151,6 +153,15 @@ class SeededImages(Dataset[Batch]):
 
     def _error(self, index: int, problem: str, expected: str) -> ConvscopeError:
         return ConvscopeError(f"{self.split} image {index} {problem}", expected, "correct the data set")
+
+
+def _whole(label: Any) -> int | None:
+    """A label as a whole number; None where it isn't one."""
+    try:
+        number = int(label)
+        return number if not isinstance(label, str) and bool(number == label) else None
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
 
 
 def load_batches(

@@ -23,6 +23,8 @@ def check_identity(path: Path, stored: Identity, wanted: Identity) -> None:
     )
     # Weights speak for themselves: a network may have another name as long as its tensors fit.
     differing = [name for name in differing if name != "network"]
+    if stored.frozen is None:
+        differing = [name for name in differing if name != "frozen"]
     if differing:
         raise ConvscopeError(
             f"checkpoint {str(path)!r} is of another run: "

@@ -27,6 +27,11 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held by the session that trains; gone after it."""
+        return self.path / ".lock"
+
+    @property
     def checkpoint(self) -> Path:
         """What resuming needs, as of the last checkpoint."""
         return self.path / "checkpoint.safetensors"

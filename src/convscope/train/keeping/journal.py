@@ -41,7 +41,7 @@ class Journal:
         self.trackers: Trackers | None = None
         self.log = log
         self._pending: list[tuple[Tensor, int, int, float]] = []
-        self._writer = LogWriter(folder.log, fresh=not log.start) if accelerator.is_main_process else None
+        self._writer = LogWriter(folder.log, fresh=log == Log()) if accelerator.is_main_process else None
 
     @property
     def loss(self) -> float | None:

@@ -83,7 +83,7 @@ def truncate_log(path: Path, step: int, epoch: int) -> None:
         return
     read_log(path)  # complains of a log that isn't one, before anything is lost
     kept = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
         entry = json.loads(line)
         in_epoch = entry.get("epoch", 0) <= epoch
         limit = {
@@ -185,6 +185,9 @@ def _percentiles(entry: dict[str, Any]) -> Percentiles:
 def _record(record_type: type[Any], entry: dict[str, Any]) -> Any:
     """A record whose numbers that JSON couldn't hold are NaN again, and whose lists are tuples."""
     optional = {each.name for each in dataclasses.fields(record_type) if "None" in str(each.type)}
+    for name in {"step", "epoch"} & entry.keys():
+        if not isinstance(entry[name], int):
+            raise TypeError(name)
     lost = {name for name, value in entry.items() if value is None and name not in optional}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
     return record_type(**{**values, **dict.fromkeys(lost, _NOT_FINITE)})

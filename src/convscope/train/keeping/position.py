@@ -44,6 +44,7 @@ class Identity:
         steps_per_epoch: optimizer steps in an epoch; the number of processes can change it.
         classes: class names.
         config: the settings that decide about the weights.
+        frozen: names of the parameters that aren't trained; None in older checkpoints, which don't say.
     """
 
     network: str
@@ -52,3 +53,4 @@ class Identity:
     steps_per_epoch: int
     classes: list[str]
     config: dict[str, Any] = field(default_factory=dict)
+    frozen: list[str] | None = None

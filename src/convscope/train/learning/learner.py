@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from convscope.core.errors import ConvscopeError
 from convscope.sight.renormalisation import Renormalisation
 from convscope.train.config import TrainConfig
 from convscope.train.learning.average import Average
@@ -88,7 +89,12 @@ class Learner:
 
         Args:
             number: optimizer steps done, this one included (a skipped one counts).
+
+        Raises:
+            ConvscopeError: on several processes, a trainable parameter has no gradient.
         """
+        if isinstance(self.prepared, DistributedDataParallel):
+            self._require_gradients()
         if self.scaling is not None:
             self.scaling.unscale(self.optimizer)
         if self.config.clip_grad_norm is not None:
@@ -99,3 +105,16 @@ class Learner:
             self.optimizer.step()
         if self.average is not None:
             self.average.update(number)
+
+    def _require_gradients(self) -> None:
+        """Distributed training waits for the gradient of every parameter, and averages none before."""
+        named = self.model.named_parameters()
+        idle = [name for name, p in named if p.requires_grad and p.grad is None]
+        if idle:
+            more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+            raise ConvscopeError(
+                f"{type(self.model).__name__} on several processes: the loss doesn't depend on "
+                f"{', '.join(idle[:3])}{more}",
+                "a loss that every trainable parameter has a part in",
+                "call requires_grad_(False) on these (an auxiliary head's, say), or train in one process",
+            )

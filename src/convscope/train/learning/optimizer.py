@@ -57,18 +57,27 @@ def build_optimizer(model: nn.Module, config: TrainConfig, *, fused: bool = Fals
         for parameters, decay in ((decayed, config.weight_decay), (free, 0.0))
         if parameters
     ]
-    if not groups:
-        raise ConvscopeError(
-            f"{type(model).__name__} without a trainable parameter",
-            "at least one parameter that requires a gradient",
-            "set requires_grad on the parameters to train",
-        )
+    require_trainable(model)
     kind, own = _OPTIMIZERS[config.optimizer]
     settings = {name: getattr(config, name) for name in own}
     if fused and config.optimizer != "rmsprop" and _can_fuse(decayed | free):
         settings["fused"] = True
     optimizer: torch.optim.Optimizer = kind(groups, lr=config.learning_rate, **settings)
     return optimizer
+
+
+def require_trainable(model: nn.Module) -> None:
+    """Refuse a model that has nothing to train.
+
+    Raises:
+        ConvscopeError: the model has no trainable parameter.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConvscopeError(
+            f"{type(model).__name__} without a trainable parameter",
+            "at least one parameter that requires a gradient",
+            "set requires_grad on the parameters to train",
+        )
 
 
 def parameter_names(optimizer: torch.optim.Optimizer) -> list[str]:

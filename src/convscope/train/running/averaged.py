@@ -1,4 +1,8 @@
-"""How well the average of a run's weights does, with running statistics of its own."""
+"""How well the average of a run's weights does, with running statistics of its own.
+
+Limits: only batch norms' are estimated anew; an instance norm with running statistics keeps those that it has
+gathered for the weights.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING

@@ -12,9 +12,9 @@ class Callbacks:
     """Objects with ``after_step(model, step)``, ``after_epoch(model, epoch)``, or both.
 
     They are called in order, on every process, with the network itself (no wrapper) as it is at that moment:
-    in training mode, on the training device, the gradients of the step still there. Steps and epochs are
-    counted from 1 over the whole run. A call comes before the checkpoint of its moment: killed in between,
-    a run makes it again when it is resumed.
+    in training mode (to which it is put back), on the training device, the gradients of the step still
+    there. Steps and epochs are counted from 1 over the whole run. A call comes before the checkpoint of its
+    moment: killed in between, a run makes it again when it is resumed.
 
     Args:
         callbacks: the objects.
@@ -36,9 +36,11 @@ class Callbacks:
                 )
 
     def after_step(self, model: nn.Module, step: int) -> None:
-        """Tell those who want to know of steps."""
+        """Tell those who want to know of steps; afterwards the network is in training mode."""
         for call in self._step:
             call(model, step)
+        if not model.training:
+            model.train()
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         """Tell those who want to know of epochs."""

@@ -19,7 +19,7 @@ class Clock:
     def __init__(self, config: TrainConfig, total_steps: int, first_step: int) -> None:
         self.config, self.total_steps, self.first_step = config, total_steps, first_step
         self.began = self.mark = time.perf_counter()
-        self.paused = 0.0
+        self.paused = self.left_out = 0.0
 
     def start(self) -> None:
         """Begin a lap."""
@@ -35,6 +35,12 @@ class Clock:
         """Note time that wasn't spent on training steps."""
         self.paused += seconds
 
+    def leave_out(self) -> None:
+        """Note the lap as spent on a checkpoint or a measurement inside an epoch, and begin another."""
+        seconds = self.lap()
+        self.left_out += seconds
+        self.pause(seconds)
+
     def pulse(self, position: Position, loss: float | None, rate: float) -> Pulse:
         """Return where the run is, after a step."""
         steps = position.step - self.first_step
@@ -48,4 +54,5 @@ class Clock:
             learning_rate=rate,
             images_per_second=steps * self.config.batch_size / max(seconds - self.paused, 1e-9),
             seconds_left=(self.total_steps - position.step) * seconds / steps,
+            seconds_left_out=self.left_out,
         )

@@ -78,9 +78,11 @@ class Training:
         check_accumulation(config, accelerator.num_processes)
         self.learner = Learner(subject.model, prepared, config, accelerator.device)
         settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in RESUMABLE}
+        frozen = [name for name, each in subject.model.named_parameters() if not each.requires_grad]
         self.identity = Identity(
-            subject.name, data.name, len(data.train), self.order.steps_per_epoch, list(data.classes), settings
-        )
+            subject.name, data.name, len(data.train), self.order.steps_per_epoch, list(data.classes),
+            settings, frozen,
+        )  # fmt: skip
 
     @property
     def total_steps(self) -> int:
@@ -152,6 +154,8 @@ class Training:
         images = self.images("train", position.epoch)
         self.learner.prepared.train()
         clock.start()
+        if self._owes_measurement(journal):
+            self._measure_within(journal, clock)
         loaded = load_batches(images, shares, config.num_workers, device)
         for batch, pixels_labels in zip(batches, self.stopping.fetched(loaded, self.accelerator)):
             try:
@@ -173,8 +177,8 @@ class Training:
                 if (diverged := unsound(self, journal.loss)) is not None:
                     return diverged
                 self.save()
-                clock.start()
-            if config.evaluate_every and position.step % config.evaluate_every == 0 and not is_last:
+                clock.leave_out()
+            if not stops and self._owes_measurement(journal):
                 self._measure_within(journal, clock)
             progress.step(clock.pulse(position, journal.loss, rate))
             if stops:
@@ -186,12 +190,17 @@ class Training:
             self.stopping.end(self)
         return None
 
+    def _owes_measurement(self, journal: Journal) -> bool:
+        """Whether ``evaluate_every`` asks for one here that isn't there: also where a run was resumed."""
+        every, position, known = self.config.evaluate_every, self.position, journal.log.measurements
+        if every == 0 or position.step % every or position.batch in (0, self.order.steps_per_epoch):
+            return False
+        return not known or known[-1].step != position.step
+
     def _measure_within(self, journal: Journal, clock: Clock) -> None:
-        started = time.perf_counter()
         self.position.epoch_seconds += clock.lap()
         journal.measurement(measured_within(self))
-        clock.pause(time.perf_counter() - started)
-        clock.start()
+        clock.leave_out()
 
     def take(self, batch_size: int, batch: Batch) -> tuple[Tensor, float]:
         """Take the next step.

@@ -14,11 +14,16 @@ from convscope.data.crops import centre_crop
 from convscope.train.config import TrainConfig
 from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
 from convscope.train.keeping.checkpoint import state_of
+from convscope.train.learning.optimizer import require_trainable
 from convscope.train.learning.precision import autocast, input_dtype
 from convscope.train.measuring.scores import scores_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+_OF_COMMUNICATION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""Words in errors of PyTorch's communication between processes, not of a network."""
 
 
 def check_data(data: ImageSets) -> None:
@@ -37,11 +42,12 @@ def check_data(data: ImageSets) -> None:
         )
 
 
-def check_model(model: nn.Module) -> None:
-    """Check that every parameter exists and that the state can be stored.
+def check_model(model: nn.Module, config: TrainConfig) -> None:
+    """Check that every parameter exists, that some are trainable, and that the state can be stored.
 
     Raises:
-        ConvscopeError: a parameter has no memory yet, or the state holds something that isn't a tensor.
+        ConvscopeError: a parameter has no memory yet, or is too narrow for the loss scale of float16; none is
+            trainable; the state holds something that isn't a tensor.
     """
     state_of(model)
     for name, parameter in model.named_parameters():
@@ -51,6 +57,13 @@ def check_model(model: nn.Module) -> None:
                 "a network with initialised parameters",
                 "run a lazy network once, or move a meta one to a device and initialise it",
             )
+        if config.precision == "amp-fp16" and parameter.dtype in (torch.float16, torch.bfloat16):
+            raise ConvscopeError(
+                f"precision='amp-fp16' for {name} in {str(parameter.dtype).removeprefix('torch.')}",
+                "weights in float32, of which autocast makes copies",
+                "call model.float(), or take precision='fp32', which trains weights in the dtype they have",
+            )
+    require_trainable(model)
 
 
 def check_forward(
@@ -128,6 +141,12 @@ def readable_failure(model: nn.Module, pixels: torch.Tensor) -> Iterator[None]:
         raise ConvscopeError(f"{given} runs out of memory", "a step that fits", action) from error
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).strip().split("\n")[0]
+        if any(word in reason for word in _OF_COMMUNICATION):
+            raise ConvscopeError(
+                f"another process of the run is gone ({reason})",
+                "all of them to the end",
+                "see the message of the one that ended first, and resume",
+            ) from error
         action = "check the size of the images and of the network's input"
         raise ConvscopeError(
             f"{given} fails: {reason}", "a network that takes these images", action

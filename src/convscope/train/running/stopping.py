@@ -5,7 +5,8 @@ checkpoint is written, one line says how to go on, and the process ends as the s
 Ctrl-C ends it at once; the last checkpoint then stands.
 
 Several processes agree where they stop, at the next look at the losses (every ``log_every`` steps). An
-epoch whose last step is done is finished first: its measurement isn't interrupted.
+epoch whose last step is done is finished first: its measurement isn't interrupted. A measurement that is due
+inside an epoch at that very step is left to the resumption.
 
 Limits: signals are listened to in Python's main thread only; elsewhere they do what they did before.
 """

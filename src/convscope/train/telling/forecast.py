@@ -1,6 +1,7 @@
 """What a run will take: memory and disk, known before its first step, and time, known after a few."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,13 +30,15 @@ class Forecast(Result):
         disk_bytes: of checkpoint and weights, a checkpoint being written beside the last one included.
         steps: optimizer steps of the whole run.
         epochs: of the whole run.
-        evaluation_steps: the time of one evaluation in optimizer steps, estimated from the forward pass's
-            share in a step's floating point operations.
+        evaluation_steps: the time of one evaluation after an epoch in optimizer steps, estimated from the
+            forward pass's share in a step's floating point operations.
         seconds_per_step: median of an optimizer step, loading included; this and what follows are None until
             it was measured: see :class:`convscope.train.telling.timed.Timed`.
-        seconds_per_epoch: with the evaluation.
+        seconds_per_epoch: with the evaluation, and with the measurements inside the epoch.
         seconds_left: to the end of the run, checkpoints not included.
         seconds_total: of this session: what has passed, and ``seconds_left``.
+        evaluate_every: optimizer steps between two measurements inside an epoch; 0: there are none.
+        measurement_steps: the time of one such measurement in optimizer steps.
     """
 
     device: str
@@ -53,6 +56,8 @@ class Forecast(Result):
     seconds_per_epoch: float | None = None
     seconds_left: float | None = None
     seconds_total: float | None = None
+    evaluate_every: int = 0
+    measurement_steps: float = 0.0
 
     def timed(self, seconds_per_step: float, step: int, finished_epochs: int, passed: float) -> "Forecast":
         """Return the forecast with its times.
@@ -64,11 +69,22 @@ class Forecast(Result):
             passed: seconds since the session's training began.
         """
         evaluation = self.evaluation_steps * seconds_per_step
-        left = (self.steps - step) * seconds_per_step + (self.epochs - finished_epochs) * evaluation
+        measurement = self.measurement_steps * seconds_per_step
+        within, done = self._measurements_until(self.steps), self._measurements_until(step)
+        left = (self.steps - step) * seconds_per_step + (within - done) * measurement
+        left += (self.epochs - finished_epochs) * evaluation
         return dataclasses.replace(
             self,
             seconds_per_step=seconds_per_step,
-            seconds_per_epoch=self.steps / self.epochs * seconds_per_step + evaluation,
+            seconds_per_epoch=(self.steps * seconds_per_step + within * measurement) / self.epochs
+            + evaluation,
             seconds_left=left,
             seconds_total=passed + left,
         )
+
+    def _measurements_until(self, step: int) -> int:
+        """How many measurements inside epochs there are up to a step; an epoch's last step has none."""
+        if self.evaluate_every == 0:
+            return 0
+        both = math.lcm(self.evaluate_every, self.steps // self.epochs)
+        return step // self.evaluate_every - step // both

@@ -64,13 +64,15 @@ def forecast_run(model: nn.Module, work: Workload, config: TrainConfig, place: P
     images = max(1, ceil(ceil(batch / place.num_processes) / config.accumulation))
     held = _held(model, config, place)
     memory = _memory(model, images, work, config, place, held)
-    looks = work.num_validation * (10 if config.evaluation == "ten-crop" else 1)
+    looks = within = work.num_validation * (10 if config.evaluation == "ten-crop" else 1)
     if config.ema_decay is not None:  # the average is measured too, after its statistics were estimated
         looks = 2 * looks + min(work.num_train, MOST_IMAGES)
     return Forecast(
         place.device.type, images, memory.peak, memory.available, memory.fits, memory.not_forecast,
         memory.largest_pass, held.disk, work.steps, config.epochs,
         evaluation_steps=memory.forward_share * looks / batch,
+        evaluate_every=config.evaluate_every,
+        measurement_steps=memory.forward_share * within / batch,
     )  # fmt: skip
 
 

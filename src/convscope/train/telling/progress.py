@@ -25,6 +25,8 @@ class Pulse:
         images_per_second: over this session's training so far.
         seconds_left: estimate for the remaining steps at that speed, evaluations included as they have been
             so far.
+        seconds_left_out: of this session, spent inside epochs on checkpoints and measurements, which belong
+            to no step.
     """
 
     step: int
@@ -35,6 +37,7 @@ class Pulse:
     learning_rate: float
     images_per_second: float
     seconds_left: float
+    seconds_left_out: float = 0.0
 
 
 class Progress(Protocol):

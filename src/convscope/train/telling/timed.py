@@ -31,7 +31,7 @@ class Timed:
         self._progress, self._forecast, self._device = progress, forecast, device
         self._seconds: list[float] = []
         self._done = False
-        self._began = self._mark = 0.0
+        self._began = self._mark = self._left_out = 0.0
 
     def start(self, total_steps: int, first_step: int, epochs: int) -> None:
         """Hand it on, and tell the forecast."""
@@ -62,7 +62,8 @@ class Timed:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
-        self._seconds.append(now - self._mark)
+        self._seconds.append(now - self._mark - (pulse.seconds_left_out - self._left_out))
+        self._left_out = pulse.seconds_left_out
         measured = self._measured()
         if measured is not None:
             self._done = True
