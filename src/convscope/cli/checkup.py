@@ -48,8 +48,9 @@ def checkup(
 
     Args:
         data: photos, digits, mnist5k, torchvision:NAME, hf:FOLDER or a folder of pictures: what running
-            statistics are compared with, in shuffled batches of --batch (32). Without it, only what the network itself tells is checked. A folder with
-            a subfolder for each of the network's classes also shows the gap between training and test time.
+            statistics are compared with, in shuffled batches of --batch (32). Without it, only what the
+            network itself tells is checked. A folder with a subfolder for each of the network's classes
+            also shows the gap between training and test time.
             Pictures are resized by their shorter side and cut to the size of --input. Subfolders train and
             validation are understood, and the first is read; without them a fifth of the pictures is left
             for validation, as in training.

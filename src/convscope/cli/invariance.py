@@ -26,7 +26,8 @@ def invariance(
 
     Args:
         data: photos, digits, mnist5k, torchvision:NAME, a folder of pictures, tar files such as
-            "shards/{000..009}.tar", or a folder that Hugging Face's datasets saved. Of a folder with train and validation in it, the latter.
+            "shards/{000..009}.tar", or a folder that Hugging Face's datasets saved. Of a folder with train
+            and validation in it, the latter.
         layers: all, or module paths or addresses separated by commas.
         translation: Pixels downwards, separated by commas, or none; default: up to a quarter of the height.
         scale: Factors, or none; default: 0.6 to 1.8.

@@ -80,6 +80,6 @@ def zf_ablation() -> Experiment:
 
 
 def _arm(name: str, design: dict[str, Any]) -> Arm:
-    settings = {"epochs": 12, "batch_size": 32, "learning_rate": 0.02}
+    settings = {"epochs": 12, "batch_size": 32, "learning_rate": 0.02, "augment": "shift"}
     options = {"norm": "batch", "width": 0.25, "input_shape": (3, 64, 64), **design}
     return made_arm("zfnet", {}, settings, options, name)

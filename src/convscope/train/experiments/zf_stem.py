@@ -28,7 +28,7 @@ def zf_stem() -> Experiment:
     arms = crossed_arms(
         "zfnet",
         {"stem": ["11x11/4", "7x7/2"], "second_stride": [1, 2]},
-        {"epochs": 8, "batch_size": 32, "learning_rate": 0.02, "warmup_epochs": 0.5},
+        {"epochs": 8, "batch_size": 32, "learning_rate": 0.02, "warmup_epochs": 0.5, "augment": "shift"},
         {"norm": "batch", "width": 0.25, "input_shape": (3, 128, 128), "init": "published-stem"},
     )
     large, small = names_where(arms, stem="11x11/4"), names_where(arms, stem="7x7/2")
@@ -41,15 +41,16 @@ def zf_stem() -> Experiment:
     return Experiment(
         "zf-stem",
         "What do a smaller first window and stride bring, and is it they or the second layer's stride?",
-        "ZFNet (a quarter of its width, batch norm, 128 pixels) learns the ten photographs for 8 epochs "
-        "(SGD, momentum 0.9, weight decay 0.0005, rate 0.02 on a cosine after half an epoch of warm-up, "
-        "batch 32) with a first layer of 11×11/4 or 7×7/2 and a second of 5×5 with stride 1 or 2: AlexNet's "
-        "stem is 11×11/4 with stride 1, ZFNet's 7×7/2 with stride 2. Conv1 begins at the papers' deviation "
-        "of 0.01, since a short training would drown in He's; all other layers begin alike; five paired "
-        "seeds. Judged: the final error of ZFNet's stem against AlexNet's, and of 7×7/2 against 11×11/4 "
-        "over both second strides; and of the stem's diagnosis on the validation patches, over both second "
-        "strides: the share of energy that conv1's stride aliases, the gap of middle frequencies, and the "
-        "share of images that keep their class when they move by a pixel.",
+        "ZFNet (a quarter of its width, batch norm, 128 pixels) learns the ten photographs for 8 epochs, "
+        "with images shifted and mirrored (SGD, momentum 0.9, weight decay 0.0005, rate 0.02 on a cosine "
+        "after half an epoch of warm-up, batch 32) with a first layer of 11×11/4 or 7×7/2 and a second of "
+        "5×5 with stride 1 or 2: AlexNet's stem is 11×11/4 with stride 1, ZFNet's 7×7/2 with stride 2. "
+        "Conv1 begins at the papers' deviation of 0.01, since a short training would drown in He's; all "
+        "other layers begin alike; five paired seeds. Judged: the final error of ZFNet's stem against "
+        "AlexNet's, and of 7×7/2 against 11×11/4 over both second strides; and of the stem's diagnosis on "
+        "the validation patches, over both second strides: the share of energy that conv1's stride aliases, "
+        "the gap of middle frequencies, and the share of images that keep their class when they move by a "
+        "pixel.",
         (_ERRORS, _LOOKS),
         Table("photos", arms, baseline=alexnets[0]),
         (
