@@ -39,10 +39,11 @@ def zf_ablation() -> Experiment:
         "zf-ablation",
         "What does the error do when layers are left out or resized?",
         "ZFNet (a quarter of its width, batch norm, dropout 0.5, 64 pixels) learns the ten photographs for "
-        "12 epochs (SGD, momentum 0.9, weight decay 0.0005, rate 0.02 on a cosine, batch 32) as it is, "
-        "without layers 3 and 4, 7, 6 and 7, and all four, with half the units in 6 and 7, and with 512, "
-        "1,024 and 512 channels in 3 to 5 (a quarter of each); five paired seeds, the same initial weights "
-        "wherever shapes agree. Judged: the final error of each design against the whole network's.",
+        "12 epochs, with images shifted and mirrored (SGD, momentum 0.9, weight decay 0.0005, rate 0.02 on "
+        "a cosine, batch 32) as it is, without layers 3 and 4, 7, 6 and 7, and all four, with half the "
+        "units in 6 and 7, and with 512, 1,024 and 512 channels in 3 to 5 (a quarter of each); five paired "
+        "seeds, the same initial weights wherever shapes agree. Judged: the final error of each design "
+        "against the whole network's.",
         (_TABLE,),
         Table("photos", arms, baseline="whole"),
         (
