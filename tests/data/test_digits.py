@@ -13,14 +13,14 @@ datasets = pytest.importorskip("sklearn.datasets")
 
 def test_at_their_own_size_the_digits_are_scikit_learns():
     source = datasets.load_digits()
-    ours = digits.Digits((8, 8), 1)
+    ours = digits.digits((8, 8), 1)
     assert ours.labels == tuple(source.target.tolist())
     read = np.stack([ours.read(index)[..., 0] for index in range(len(ours))])
     np.testing.assert_allclose(read / 255 * 16, source.images, atol=0.5 / 255 * 16)
 
 
 def test_they_are_enlarged_and_may_have_three_equal_channels():
-    picture = digits.Digits((64, 48), 3).read(5)
+    picture = digits.digits((64, 48), 3).read(5)
     assert picture.shape == (64, 48, 3)
     assert (picture[..., :1] == picture).all()
 

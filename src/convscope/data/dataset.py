@@ -95,12 +95,12 @@ def _photos(wish: Wish) -> ImageData:
 
 
 def _digits(wish: Wish) -> ImageData:
-    pictures = digits.Digits(wish.size, wish.channels)
+    pictures = digits.digits(wish.size, wish.channels)
     return replace(set_apart(wish, Labelled(pictures, digits.CLASSES, wish.name)), mirrors=False)
 
 
 def _mnist(wish: Wish) -> ImageData:
-    pictures = mnist.Mnist(wish.size, wish.channels)
+    pictures = mnist.mnist5k(wish.size, wish.channels)
     return replace(set_apart(wish, Labelled(pictures, mnist.CLASSES, wish.name)), mirrors=False)
 
 

