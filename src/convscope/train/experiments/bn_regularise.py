@@ -53,21 +53,20 @@ def bn_regularise() -> Experiment:
                 "Validation loss exceeds training loss by less with batch norm.",
                 Contrast("gap.loss gap", with_norm, without, "lower"),
                 _NOISE,
-                scale,
             ),
             Claim(
                 "lower error",
                 "The validation error is lower with batch norm.",
                 Contrast("gap.validation error", with_norm, without, "lower"),
                 _NOISE,
-                "Faster optimisation lowers it too; it can't be told apart here. " + scale,
+                "Faster optimisation lowers it too; it can't be told apart here.",
             ),
             Claim(
                 "outputs depend on companions",
                 "A network's probability of the true class deviates more between batches of 8 than of 64.",
                 Contrast("companions.8 over 64", with_norm, (), "higher", "ratio", reference=1.0),
                 _NOISE,
-                "That it deviates at all follows from the formula; how much is what is measured. " + scale,
+                "That it deviates at all follows from the formula; how much is what is measured.",
             ),
         ),
         (

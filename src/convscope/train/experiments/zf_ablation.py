@@ -53,7 +53,6 @@ def zf_ablation() -> Experiment:
                     f"The error is higher {design}.",
                     Contrast("final_error", (design,), ("whole",), "higher"),
                     _TABLE,
-                    scale,
                 )
                 for name, design in (
                     ("all four are", "without 3, 4, 6, 7"),
@@ -66,14 +65,12 @@ def zf_ablation() -> Experiment:
                 "Without layer 7 the error is within a point of the whole network's.",
                 Contrast("final_error", ("without 7",), ("whole",), "same", margin=0.01),
                 _TABLE,
-                scale,
             ),
             Claim(
                 "width helps",
                 "With wider layers 3 to 5 the error is lower.",
                 Contrast("final_error", ("wider 3, 4, 5",), ("whole",), "lower"),
                 _TABLE,
-                scale,
             ),
         ),
         scale=scale,
