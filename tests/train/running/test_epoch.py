@@ -75,6 +75,15 @@ def test_a_measurement_that_a_kill_came_before_is_made_up_for(tmp_path, monkeypa
     assert read_run(tmp_path / "run").measurements == whole.measurements
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: processes of a parallel test run ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_stop_leaves_the_measurement_for_the_resumption(tmp_path):
     class _Interrupts:
         def after_step(self, model, step):
