@@ -190,11 +190,22 @@ def test_two_processes_train_together_and_one_of_them_prints(in_tmp_path):
     assert start["processes"] == 2
 
 
+def _hears_interruptions():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells' background jobs ignore it
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_one_line_that_says_how_to_go_on(in_tmp_path):
     line = f"train alexnet {TINY.replace('--epochs 1', '--epochs 400')} --num-workers 1".split()
     program = [sys.executable, "-m", "convscope", *line]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE)
+    process = subprocess.Popen(
+        program,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ALONE,
+        preexec_fn=_hears_interruptions,
+    )
     deadline = time.monotonic() + 120
     while not (in_tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

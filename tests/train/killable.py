@@ -25,6 +25,7 @@ from convscope.train.keeping import checkpoint, log
 from convscope.train.measuring import confusion
 from train.toy import RandomImages, ToyData, toy_model
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
 _written: Counter[str] = Counter()
 
 
