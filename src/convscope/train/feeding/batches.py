@@ -45,6 +45,12 @@ class ImageSets(Protocol):
 
 
 Batch = tuple[Tensor, Tensor]
+
+
+class LoadersGoneError(ConvscopeError):
+    """A process that loads images has died."""
+
+
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -203,7 +209,7 @@ def _next(loaded: Iterator[Any]) -> Any:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ConvscopeError(
+        raise LoadersGoneError(
             "a loading process that died (out of memory, or of shared memory in /dev/shm, or killed)",
             "processes that can load images",
             "take fewer of them: num_workers=0 (--num-workers 0) loads in the training process itself",

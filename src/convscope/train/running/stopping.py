@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from convscope.train.feeding.batches import Batch
+from convscope.train.feeding.batches import Batch, LoadersGoneError
 from convscope.train.running.engine import summed
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Stopping:
         """
         try:
             yield from batches
-        except RuntimeError:
+        except LoadersGoneError:
             if self.received is None or accelerator.num_processes > 1:
                 raise
 
