@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## train ZFNet on photographs and write one page about it: r
 	OMP_NUM_THREADS=2 $(BIN)/convscope report zfnet --data photos --norm batch --out report
 
 .PHONY: test
-test: $(VENV)/.test ## the tests, about five minutes on two cores (browser tests need a Chromium)
+test: $(VENV)/.test ## the tests, about six minutes on two cores (browser tests need a Chromium)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not zoo and not whole_zoo"
 
 .PHONY: test-slow

@@ -292,7 +292,7 @@ def without_paths(text: str) -> str:
     """Return a text with absolute paths cut down to their last part.
 
     Example:
-        >>> without_paths("convscope compare bn-speed --out /home/me/runs/speed, 11x11/4 and 1 / 2")
+        >>> without_paths("convscope compare bn-speed --out /srv/runs/speed, 11x11/4 and 1 / 2")
         'convscope compare bn-speed --out speed, 11x11/4 and 1 / 2'
     """
     return _PATH.sub(r"\1", text)

@@ -1,5 +1,8 @@
 """Evaluation or training mode, for all modules of a network; exported programs have neither."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
@@ -52,3 +55,24 @@ def set_modes(model: nn.Module, *, training: bool) -> None:
         model.eval()
     elif not model.training:
         model.train()
+
+
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module of a network into evaluation mode for a block; afterwards each is in its own again.
+
+    Example:
+        >>> net = nn.Sequential(nn.Dropout(), nn.ReLU().eval())
+        >>> with in_evaluation_mode(net):
+        ...     print([module.training for module in net])
+        [False, False]
+        >>> [module.training for module in net]
+        [True, False]
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

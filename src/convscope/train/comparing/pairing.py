@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscope.core.preserved import preserved_rng
+from convscope.core.seeds import derived_seed
 
 
 @contextmanager
@@ -64,7 +65,7 @@ class _SeededDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded in func.tags and given.get("generator") is None:
             place = f"{func}{[_shape(value) for value in args]}"
-            torch.manual_seed(_derived(self.seed, place, self.drawn[place]))
+            torch.manual_seed(derived_seed(self.seed, "weights", place, self.drawn[place]))
             self.drawn[place] += 1
         return func(*args, **given)
 
@@ -74,11 +75,6 @@ def _shape(value: Any) -> Any:
     if isinstance(value, Tensor):
         return tuple(value.shape)
     return tuple(value) if isinstance(value, list | tuple | torch.Size) else None
-
-
-def _derived(seed: int, place: str, number: int) -> int:
-    text = f"{seed}/weights/{place}/{number}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def fingerprints(model: nn.Module) -> dict[str, tuple[list[int], str]]:

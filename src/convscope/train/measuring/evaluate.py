@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convscope.core.modes import in_evaluation_mode
 from convscope.data.crops import ten_crops
 from convscope.train.config import TrainConfig
 from convscope.train.feeding.batches import SeededImages, load_batches
@@ -76,7 +76,7 @@ def evaluate(
     totals = torch.zeros(3, dtype=torch.float64)
     pairs: list[Tensor] = []
     num_scores = 0
-    with _evaluating(model), torch.no_grad():
+    with in_evaluation_mode(model), torch.no_grad():
         for pixels, labels in load_batches(images, batches, config.num_workers, accelerator.device):
             scores = torch.cat(list(_scores(model, pixels, images.mirrors, config, accelerator.device)))
             num_scores = scores.shape[1]
@@ -88,17 +88,6 @@ def evaluate(
     loss_sum, top1, top5 = (summed(totals, accelerator) / len(images)).tolist()
     cells = _counted(pairs, len(images), accelerator)
     return Evaluation(loss_sum, top1, top5 if num_scores > 5 else None, cells)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _scores(

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.modes import in_evaluation_mode
 from convscope.data.crops import centre_crop
 from convscope.train.config import TrainConfig
 from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
@@ -75,17 +76,12 @@ def check_forward(
         ConvscopeError: the network doesn't take these images, or has fewer scores than there are classes.
     """
     first = [list(range(min(2, len(validation))))]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with in_evaluation_mode(model):
         for loaded, _ in load_batches(validation, first, 0, accelerator.device):
             # Ten-crop evaluation gets whole images, and cuts them itself.
             pixels = loaded if config.crop is None else centre_crop(loaded, config.crop)
             with torch.no_grad(), autocast(config, accelerator.device), readable_failure(model, pixels):
                 scores = scores_of(model(pixels.to(input_dtype(model))))
-    finally:
-        for module, training in modes:
-            module.training = training
     if scores.shape[1] < validation.num_classes:
         raise ConvscopeError(
             f"{type(model).__name__} gives {scores.shape[1]} scores",
