@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cli.typed import run
-from convscope.cli.compare import _values
+from convscope.cli.comparison_words import choices_of
 from convscope.train import EXPERIMENTS
 from convscope.train.comparing import experiment
 from train.comparing.small import made
@@ -128,7 +128,7 @@ def test_what_a_users_network_prints_is_no_json(capsys, words, tmp_path):
     ],
 )
 def test_values_as_users_type_them(text, values):
-    assert _values(text) == values
+    assert choices_of([f"name={text}"]) == {"name": values}
 
 
 def test_choices_without_data_and_unknown_experiments(capsys):

@@ -27,8 +27,8 @@ from convscope.cost import (
 )
 from convscope.data import Damage
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
-from convscope.report.comparison import compare_runs
 from convscope.report.findings import findings_of
+from convscope.report.norm_effect import norm_effect
 from convscope.report.ranking import rank
 from convscope.report.result import Part, Report, Subject
 from convscope.sight.picturing.album import Example, Gallery, Layer, Sprite, Unit
@@ -190,7 +190,7 @@ def make_run():
 
 @pytest.fixture(scope="module")
 def training():
-    return compare_runs(
+    return norm_effect(
         "batch", _run("with", (0.31, 0.62, 0.83, 0.9)), _run("without", (0.1, 0.2, 0.41, 0.47)), 500
     )
 

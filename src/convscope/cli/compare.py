@@ -1,29 +1,24 @@
 """``convscope compare``: a table of trainings with paired seeds."""
 
 import os
-import re
 import shlex
 import sys
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from convscope.cli.comparison_bar import ComparisonBar
+from convscope.cli.comparison_words import choices_of, options_of, pairs_of, seeds_of
 from convscope.cli.options import Json
 from convscope.cli.show import note, show
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
-    from convscope.train.comparing import ComparisonForecast, Standing
+    from convscope.train.comparing import Comparison
 
-_ASKS_FROM_SECONDS = 60
-_OF_PYTHON: dict[str, bool | str] = {"True": True, "False": False, "None": "none"}
-_BETWEEN_COMMAS = re.compile(r"""(?:\([^()]*\)|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^,])+""")
-"""One value; commas within brackets and quotes belong to it."""
 _Words = Annotated[list[str] | None, Parameter(negative="")]
 _Flag = Annotated[bool, Parameter(negative="")]
 
@@ -89,10 +84,10 @@ def compare(
             )
         show(experiments(), as_json=json)
         return
-    words = {"seeds": seeds and _seeds(seeds), "target": target, "baseline": baseline,
-             "image_size": image_size, "settings": set and _pairs("--set", set),
-             "network_options": _options(option, input)}  # fmt: skip
-    choices = _choices(choose) if choose else None
+    words: dict[str, Any] = {"seeds": seeds and seeds_of(seeds), "target": target, "baseline": baseline,
+             "image_size": image_size, "settings": set and pairs_of("--set", set),
+             "network_options": options_of(option, input)}  # fmt: skip
+    choices = choices_of(choose) if choose else None
     if data is None and (choices or any(word is not None for word in words.values())):
         raise ConvscopeError(
             f"{what!r} with choices and no --data",
@@ -104,136 +99,26 @@ def compare(
     execution = Execution(out=out, processes=processes, threads=threads, command=command)
     if list:
         show(request_of(what, data, choices, execution, given).experiment, as_json=json)
-        return
-    if forecast:
+    elif forecast:
         show(foretell(what, data, choices, execution=execution, **given), as_json=json)
-        return
-    bar = ComparisonBar(asks=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+    else:
+        run = partial(compared, what, data, choices, execution=execution, **given)
+        _run(run, asks=not yes and sys.stdin.isatty() and sys.stderr.isatty(), as_json=json)
+
+
+def _run(run: Callable[..., "Comparison"], *, asks: bool, as_json: bool) -> None:
     is_first = int(os.environ.get("RANK", "0")) == 0  # of a launcher's processes, the first tells
     try:
         with redirect_stdout(sys.stderr):  # what the user's code prints is no result
-            found = compared(what, data, choices, execution=execution, progress=bar, **given)
+            found = run(progress=ComparisonBar(asks=asks))
     except KeyboardInterrupt:
         if is_first:
             print("convscope: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     if is_first:
         note(f"page written to {found.folder}/index.html")
-        show(found, as_json=json)
-    if not any(run.has_ended for arm in found.arms for run in arm.runs):
+        show(found, as_json=as_json)
+    if not any(each.has_ended for arm in found.arms for each in arm.runs):
         raise ConvscopeError(
             "no run of the comparison could be trained", "at least one", "see the notes above"
         )
-
-
-def _seeds(text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConvscopeError(f"--seeds {text!r}", "a number, or numbers with commas", "--seeds 5") from error
-    return numbers if "," in text else numbers[0]
-
-
-def _options(option: Sequence[str] | None, shape: str | None) -> dict[str, Any] | None:
-    options = _pairs("--option", option) if option else {}
-    if shape is not None:
-        options["input_shape"] = shape
-    return options or None
-
-
-def _pairs(flag: str, words: Sequence[str]) -> dict[str, Any]:
-    return {name: _value(text) for name, text in _split(flag, words)}
-
-
-def _choices(words: Sequence[str]) -> dict[str, list[Any]]:
-    return {name: _values(text) for name, text in _split("--choose", words)}
-
-
-def _split(flag: str, words: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = [
-        (name.strip().replace("-", "_"), text) for name, _, text in (word.partition("=") for word in words)
-    ]
-    wrong = [word for word, (name, text) in zip(words, pairs, strict=True) if not name or not text]
-    if wrong:
-        raise ConvscopeError(f"{flag} {wrong[0]!r}", "NAME=VALUE", f"write {flag} epochs=10")
-    names = [name for name, _ in pairs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ConvscopeError(f"{flag} {twice[0]} twice", "each name once", "separate values by commas")
-    return pairs
-
-
-def _values(text: str) -> list[Any]:
-    """The values of a choice: a TOML list without its brackets, or words with commas between them."""
-    try:
-        values: list[Any] = tomllib.loads(f"value = [{text}]")["value"]
-    except tomllib.TOMLDecodeError:
-        values = [_value(part) for part in _BETWEEN_COMMAS.findall(text)]
-    return values
-
-
-def _value(text: str) -> Any:
-    """A number, a truth value or a list as TOML or Python writes it, else the word itself."""
-    word = text.strip()
-    if word in _OF_PYTHON:
-        return _OF_PYTHON[word]
-    if word.startswith("(") and word.endswith(")"):
-        word = f"[{word[1:-1]}]"
-    try:
-        return tomllib.loads(f"value = {word}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
-
-
-class ComparisonBar:
-    """Shows a comparison on standard error: a bar on a terminal, else a line for each run that ends.
-
-    Args:
-        asks: whether to ask before a long comparison begins.
-    """
-
-    def __init__(self, *, asks: bool) -> None:
-        self._asks = asks
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        rest = TextColumn("{task.fields[rest]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), rest)
-        hidden = not sys.stderr.isatty()
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=hidden)
-        self._lines, self._done = hidden, -1
-        self._task = self._bar.add_task("runs", total=None, rest="")
-
-    def forecast(self, forecast: "ComparisonForecast") -> None:
-        """Show what it will take; on a terminal, ask before a long one."""
-        note(forecast)
-        asks = self._asks and forecast.seconds > _ASKS_FROM_SECONDS
-        if asks and input("Go on? [Y/n] ").strip().lower() not in ("", "y", "yes"):
-            raise KeyboardInterrupt
-        self._bar.start()
-
-    def note(self, text: str) -> None:
-        """Leave a line."""
-        note(text)
-
-    def standing(self, standing: "Standing") -> None:
-        """Move the bar, or leave a line if a run has ended."""
-        left = "" if standing.seconds_left is None else f", {standing.seconds_left:,.0f} s left"
-        ended = f"{standing.done}/{standing.total} runs"
-        bad = "".join(
-            f", {number} {word}"
-            for number, word in ((standing.diverged, "diverged"), (standing.failed, "failed"))
-            if number
-        )
-        running = "; ".join(f"{name} {share:.0%}" for name, share in list(standing.running.items())[:2])
-        more = f" and {len(standing.running) - 2} more" if len(standing.running) > 2 else ""
-        if self._lines and standing.done != self._done:
-            self._console.print(f"{ended}{bad}{left}", markup=False)
-        self._done = standing.done
-        done = standing.done + sum(standing.running.values())
-        self._bar.update(
-            self._task, description=ended, total=standing.total, completed=done,
-            rest=f"{running}{more}{bad}{left}",
-        )  # fmt: skip
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()

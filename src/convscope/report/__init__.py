@@ -10,15 +10,15 @@ the results for programs.
 from convscope.core.callable_room import make_callable
 from convscope.report.checkup_page import check_page, write_checkup
 from convscope.report.collect import report
-from convscope.report.comparison import Comparison
 from convscope.report.gallery_comparison_page import write_gallery_comparison
+from convscope.report.norm_effect import NormEffect
 from convscope.report.page import page_html, write_page
 from convscope.report.ranking import RankedFinding, rank
 from convscope.report.request import ReportConfig, Stage, Watcher
 from convscope.report.result import Part, Report, Subject
 
 __all__ = [
-    "Comparison",
+    "NormEffect",
     "Part",
     "RankedFinding",
     "Report",

@@ -120,7 +120,7 @@ class _Collecting:
             readings = self._readings()
         report = Report(
             subject=self.met.subject(self.asked),
-            training=learned.comparison if learned else None,
+            training=learned.effect if learned else None,
             findings=(),
             missing=tuple(self.missing),
             page=str(self.folder / "index.html"),

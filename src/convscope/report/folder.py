@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convscope.core.files import check_replaceable
-from convscope.report.comparison import Comparison
+from convscope.report.norm_effect import NormEffect
 from convscope.report.page import write_page
 from convscope.report.result import Report
 from convscope.train import Run
@@ -60,7 +60,7 @@ def relocated(report: Report, written: Path, final: Path) -> Report:
     )
 
 
-def _relocated_runs(comparison: Comparison, old: str, new: str) -> Comparison:
+def _relocated_runs(effect: NormEffect, old: str, new: str) -> NormEffect:
     def path(text: str | None) -> str | None:
         return text.replace(old, new) if text is not None else None
 
@@ -72,8 +72,8 @@ def _relocated_runs(comparison: Comparison, old: str, new: str) -> Comparison:
             best_weights=path(run.best_weights),
         )
 
-    twin = comparison.twin
-    return replace(comparison, run=moved(comparison.run), twin=moved(twin) if twin else None)
+    twin = effect.twin
+    return replace(effect, run=moved(effect.run), twin=moved(twin) if twin else None)
 
 
 def _replace_text(path: Path, old: str, new: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from convscope.networks import Loaded
-from convscope.report.comparison import Comparison, compare_runs
+from convscope.report.norm_effect import NormEffect, norm_effect
 from convscope.report.request import Stages
 from convscope.report.subject import Asked, Met, build
 from convscope.train import EpochRecord, Forecast, Pulse, Run, TrainConfig, train
@@ -19,12 +19,12 @@ class Learned:
     """What came of the training.
 
     Attributes:
-        comparison: the runs side by side.
+        effect: the runs side by side.
         no_twin: why there is no second run; empty if there is one.
         diverged: why the trained network can't be looked at; empty if it can.
     """
 
-    comparison: Comparison
+    effect: NormEffect
     no_twin: str
     diverged: str
 
@@ -49,13 +49,13 @@ def learn(asked: Asked, met: Met, folder: Path, stages: Stages) -> Learned:
         stages.begin("training without it")
         plain = build(asked, met.images, "none")
         twin = _run(plain, asked, met, folder / "without-norm", stages)
-    comparison = compare_runs(norm, run, twin, len(met.images.validation))
+    effect = norm_effect(norm, run, twin, len(met.images.validation))
     diverged = ""
     if run.diverged is not None:
         diverged = (
             f"The training diverged at step {run.diverged.step}, so there is no trained network to look at."
         )
-    return Learned(comparison, no_twin, diverged)
+    return Learned(effect, no_twin, diverged)
 
 
 def _why_no_twin(asked: Asked, met: Met) -> str:

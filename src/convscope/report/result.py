@@ -9,7 +9,7 @@ from convscope.core.finding import Finding, Severity
 from convscope.core.result import Result
 from convscope.cost.table import Cost
 from convscope.fold.ledger import Folded
-from convscope.report.comparison import Comparison
+from convscope.report.norm_effect import NormEffect
 from convscope.report.ranking import RankedFinding
 from convscope.sight.picturing.album import Gallery
 from convscope.sight.stems.diagnosis import Stem
@@ -85,7 +85,7 @@ class Report(Result):
     subject: Subject
     cost: Cost
     published: Cost | None
-    training: Comparison | None
+    training: NormEffect | None
     checkup: Checkup | None
     folded: Folded | None
     stem: Stem | None

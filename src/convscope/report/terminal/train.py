@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
-from convscope.report.comparison import Comparison
 from convscope.report.formats import percent, seconds, write
+from convscope.report.norm_effect import NormEffect
 from convscope.report.terminal.tables import facts, findings, label, sections, table, title
 from convscope.train.measuring.confusion import Confusion
 from convscope.train.run import Divergence, EpochRecord, Run
@@ -54,17 +54,17 @@ def render_confusion(confusion: Confusion) -> RenderableType:
     return sections(title(f"Classes{after}"), table(columns, rows), _mixups(confusion))
 
 
-@renders(Comparison)
-def render_comparison(comparison: Comparison) -> RenderableType:
+@renders(NormEffect)
+def render_effect(effect: NormEffect) -> RenderableType:
     """Return two runs side by side."""
-    runs = [(f"with {comparison.norm} norm", comparison.accuracy, comparison.best_accuracy)]
-    if comparison.twin:
-        runs.append(("without", comparison.twin_accuracy, comparison.twin_best_accuracy))
+    runs = [(f"with {effect.norm} norm", effect.accuracy, effect.best_accuracy)]
+    if effect.twin:
+        runs.append(("without", effect.twin_accuracy, effect.twin_best_accuracy))
     rows = [(name, write("percent", last), write("percent", best)) for name, last, best in runs]
     return sections(
-        title(f"Training with {comparison.norm} norm" + (" and without" if comparison.twin else "")),
+        title(f"Training with {effect.norm} norm" + (" and without" if effect.twin else "")),
         table(("", "Validation accuracy at the end#", "at its best#"), rows),
-        findings(comparison.findings),
+        findings(effect.findings),
     )
 
 

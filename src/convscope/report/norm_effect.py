@@ -14,7 +14,7 @@ _SOURCE = "Ioffe & Szegedy, Batch Normalization (2015), section 4.2; measured he
 
 
 @dataclass(frozen=True)
-class Comparison(Result):
+class NormEffect(Result):
     """A run with a normalisation beside its twin without.
 
     Attributes:
@@ -41,7 +41,7 @@ class Comparison(Result):
     findings: tuple[Finding, ...]
 
 
-def compare_runs(norm: str, run: Run, twin: Run | None, num_validation: int) -> Comparison:
+def norm_effect(norm: str, run: Run, twin: Run | None, num_validation: int) -> NormEffect:
     """Return a run and its twin side by side.
 
     Args:
@@ -51,7 +51,7 @@ def compare_runs(norm: str, run: Run, twin: Run | None, num_validation: int) -> 
         num_validation: number of validation images.
     """
     twin_best = _best(twin) if twin else None
-    return Comparison(
+    return NormEffect(
         norm=norm,
         run=run,
         twin=twin,
