@@ -484,6 +484,7 @@ def report(cost, training, checkup, folded, stem, gallery):
             ("cat", HOSTILE),
             2000,
             500,
+            imbalance=f"cat has 3 times as many training images as {HOSTILE} (1,500 against 500)",
         ),
         cost=cost,
         published=replace(cost, batch_size=128),

@@ -134,6 +134,7 @@ def test_everything_that_is_not_counted_or_missing_is_said(walked):
     assert shown["checkup.unchecked.0.reason"] == "No training batch was given."
     assert shown["missing.0.reason"] == "No twin for <b>this</b> one."
     assert shown["gallery.left_out.0"] == "fc6: not maps over the image"
+    assert shown["subject.imbalance"].startswith("cat has 3 times as many training images as ")
 
 
 def test_hostile_names_make_no_elements(walked, hostile):

@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+import convscope as cs
+from train.toy import SETTINGS, ToyData, toy_model
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -9,3 +12,11 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def whole(tmp_path_factory):
+    """An uninterrupted run: the network, the run and its folder."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    model = toy_model()
+    return model, cs.train(model, ToyData(), out=out, **SETTINGS), out

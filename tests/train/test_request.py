@@ -1,10 +1,8 @@
+"""What a run of training does: numbers against a bare loop, what it tells, what it gives back."""
+
 import json
 import math
 import random
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,47 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import convscope as cs
-from convscope.core.errors import ConvscopeError
 from convscope.core.seeds import derived_seed
-from convscope.train import NoProgress, TrainConfig, read_log, read_run
+from convscope.train import NoProgress, TrainConfig, read_run
 from convscope.train.feeding.order import reseed
-from train.toy import RandomImages, ToyData, same_bits, toy_model
-
-TOY = Path(__file__).with_name("toy.py")
-SETTINGS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "checkpoint_every": 2, "log_every": 3}
-
-
-class _Stop(NoProgress):
-    """Raises after a step, as an interruption would."""
-
-    def __init__(self, at):
-        self.at, self.stopped = at, 0
-
-    def step(self, pulse):
-        if pulse.step == self.at:
-            raise KeyboardInterrupt
-
-    def stop(self):
-        self.stopped += 1
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run: the network, the run and its folder."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    model = toy_model()
-    return model, cs.train(model, ToyData(), out=out, **SETTINGS), out
-
-
-def _without_times(run):
-    told = json.loads(run.to_json())
-    for record in told["epochs"]:
-        del record["seconds"], record["images_per_second"]
-    kept = ("epochs", "steps", "diverged", "classes", "data", "network")
-    return {name: told[name] for name in kept}
-
-
-# --- the numbers ---
+from train.toy import SETTINGS, RandomImages, StopAt, ToyData, same_bits, toy_model, without_times
 
 
 @pytest.mark.parametrize(
@@ -162,132 +123,15 @@ def test_autocast_learns_and_keeps_float32_weights_and_the_models_forward(tmp_pa
     assert run.validation_accuracy > 0.8
 
 
-# --- the same again, and after interruptions ---
-
-
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_generators_say(tmp_path, whole):
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     model = toy_model()
     run = cs.train(model, ToyData(), out=tmp_path / "again", **SETTINGS)
     assert same_bits(model, whole[0])
-    assert _without_times(run) == _without_times(whole[1])
+    assert without_times(run) == without_times(whole[1])
     other = toy_model()
     cs.train(other, ToyData(), out=tmp_path / "other", **SETTINGS, seed=1)
     assert not same_bits(other, whole[0])
-
-
-@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 7, 11, 12, 17])
-def test_interrupted_and_resumed_it_ends_with_the_same_bits_and_the_same_log(tmp_path, whole, at):
-    out, progress = tmp_path / "run", _Stop(at)
-    with pytest.raises(KeyboardInterrupt):
-        cs.train(toy_model(), ToyData(), out=out, progress=progress, **SETTINGS)
-    assert progress.stopped == 1
-    leftover = out / ".checkpoint.safetensors.abc"
-    leftover.touch()
-    resumed = toy_model()
-    for parameter in resumed.parameters():
-        nn.init.zeros_(parameter) if at > 2 else None  # the checkpoint must bring every tensor
-    run = cs.train(resumed, ToyData(), out=out, resume=True, **SETTINGS)
-    assert same_bits(resumed, whole[0])
-    assert _without_times(run) == _without_times(whole[1])
-    assert read_run(out) == run
-    assert not leftover.exists()
-    assert [record.step for record in read_log(out / "log.jsonl").steps] == list(range(1, 19))
-    for name in ("best", "final"):
-        ours, theirs = (load_file(folder / f"{name}.safetensors") for folder in (out, whole[2]))
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-
-
-def test_interrupted_many_times_it_still_ends_with_the_same_bits(tmp_path, whole):
-    out = tmp_path / "run"
-    for at in (3, 4, 5, 9, 9, 14, 18):
-        with pytest.raises(KeyboardInterrupt):
-            cs.train(toy_model(), ToyData(), out=out, resume=True, progress=_Stop(at), **SETTINGS)
-    model = toy_model()
-    run = cs.train(model, ToyData(), out=out, resume=True, **SETTINGS)
-    assert same_bits(model, whole[0])
-    assert _without_times(run) == _without_times(whole[1])
-
-
-def test_adamw_and_augmentation_resume_with_the_same_bits_too(tmp_path):
-    settings = {**SETTINGS, "optimizer": "adamw", "learning_rate": 0.01, "clip_grad_norm": 1.0}
-    plain, one, other = toy_model(), toy_model(), toy_model()
-    cs.train(plain, ToyData(), out=tmp_path / "plain", **settings)
-    settings["augment"] = "shift"
-    cs.train(one, ToyData(), out=tmp_path / "one", **settings)
-    with pytest.raises(KeyboardInterrupt):
-        cs.train(toy_model(), ToyData(), out=tmp_path / "other", progress=_Stop(9), **settings)
-    cs.train(other, ToyData(), out=tmp_path / "other", resume=True, **settings)
-    assert same_bits(one, other)
-    assert not same_bits(one, plain)
-
-
-def _toy_process(**arguments):
-    command = [sys.executable, str(TOY), json.dumps(arguments)]
-    return subprocess.run(command, timeout=200, capture_output=True, text=True)
-
-
-@pytest.mark.slow
-def test_killed_at_a_random_step_and_resumed_it_ends_with_the_same_bits(tmp_path, whole):
-    step = random.SystemRandom().randrange(1, 19)
-    out = tmp_path / "run"
-    killed = _toy_process(out=str(out), kill_at=step, **SETTINGS)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    model = toy_model()
-    run = cs.train(model, ToyData(), out=out, resume=True, **SETTINGS)
-    assert same_bits(model, whole[0]), f"killed at step {step}"
-    assert _without_times(run) == _without_times(whole[1])
-    assert sorted(file.name for file in out.iterdir()) == sorted(file.name for file in whole[2].iterdir())
-
-
-def test_a_finished_run_resumes_to_itself_and_can_be_made_longer(tmp_path):
-    settings = {**SETTINGS, "schedule": "constant"}
-    long, resumed = toy_model(), toy_model()
-    cs.train(long, ToyData(), out=tmp_path / "long", **{**settings, "epochs": 4})
-    first = cs.train(toy_model(), ToyData(), out=tmp_path / "run", **settings)
-    again = cs.train(toy_model(), ToyData(), out=tmp_path / "run", resume=True, **settings)
-    assert again == first
-    run = cs.train(resumed, ToyData(), out=tmp_path / "run", resume=True, **{**settings, "epochs": 4})
-    assert same_bits(long, resumed)
-    assert len(run.epochs) == 4
-    assert read_run(tmp_path / "run") == run
-    with pytest.raises(ConvscopeError, match=r"after 24 steps; expected at most 12, .*epochs=2"):
-        cs.train(toy_model(), ToyData(), out=tmp_path / "run", resume=True, **{**settings, "epochs": 2})
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_when_nothing_depends_on_the_share(tmp_path):
-    """Group norm and no dropout: two halves have the whole batch's mean gradient, ragged tails too."""
-    script = (
-        "import sys, torch; torch.set_num_threads(1); import convscope as cs; from toy import *\n"
-        "model = toy_model(norm=False, dropout=0).double()\n"
-        "run = cs.train(model, ToyData(), out=sys.argv[1], epochs=2, batch_size=9, learning_rate=0.05)\n"
-        "assert len(run.epochs) == 2\n"
-    )
-    (tmp_path / "two.py").write_text(f"import sys; sys.path.insert(0, {str(TOY.parent)!r})\n" + script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    ended = subprocess.run(
-        [*command, str(tmp_path / "two.py"), str(tmp_path / "two")],
-        timeout=200,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
-    model = toy_model(norm=False, dropout=0).double()
-    one = cs.train(model, ToyData(), out=tmp_path / "one", epochs=2, batch_size=9, learning_rate=0.05)
-    two = read_run(tmp_path / "two")
-    assert read_log(tmp_path / "two" / "log.jsonl").start["processes"] == 2
-    assert [step.step for step in two.steps] == [step.step for step in one.steps] == list(range(1, 11))
-    for name, tensor in load_file(tmp_path / "two" / "final.safetensors").items():
-        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0, atol=1e-12)
-    for ours, theirs in zip(two.epochs, one.epochs, strict=True):
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
-        assert ours.train_accuracy == theirs.train_accuracy
-        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-9)
-        assert ours.validation_accuracy == theirs.validation_accuracy
-
-
-# --- what is given back, and what is refused ---
 
 
 def test_generators_modes_and_gradients_are_given_back(tmp_path):
@@ -304,7 +148,7 @@ def test_generators_modes_and_gradients_are_given_back(tmp_path):
     assert draws() == expected
     reseed(derived_seed(1))
     with pytest.raises(KeyboardInterrupt):
-        cs.train(model, ToyData(), out=tmp_path / "s", epochs=1, progress=_Stop(1))
+        cs.train(model, ToyData(), out=tmp_path / "s", epochs=1, progress=StopAt(1))
     assert draws() == expected
     assert [module.training for module in model.modules()] == modes
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -341,14 +185,6 @@ def test_a_diverged_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path):
     assert resumed.diverged.step == 12
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
-    cs.train(toy_model(), ToyData(), out=tmp_path / "r", epochs=1)
-    before = {file: file.read_bytes() for file in (tmp_path / "r").iterdir()}
-    with pytest.raises(ConvscopeError, match="holds a run already"):
-        cs.train(toy_model(), ToyData(), out=tmp_path / "r", epochs=1)
-    assert {file: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
-
-
 def test_without_a_folder_each_run_gets_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for expected in ("Sequential-toy", "Sequential-toy-2"):
@@ -372,98 +208,6 @@ def test_a_reference_is_built_for_the_data_and_its_weights_can_be_loaded_again(t
         cs.load("alexnet", num_classes=3, input_shape=(3, 67, 67)), data, out=tmp_path / "s", epochs=1
     )
     assert given.network == "alexnet"
-
-
-class _Broken(RandomImages):
-    def __getitem__(self, index):
-        raise ConvscopeError(f"image {index} is damaged", "a picture", "remove it")
-
-
-@pytest.mark.parametrize(
-    ("model", "data", "settings", "message"),
-    [
-        (toy_model(), ToyData(), {"epoch": 3}, "unknown training setting 'epoch'.*try epochs="),
-        (toy_model(), ToyData(), {"epochs": -3}, "epochs=-3"),
-        (toy_model(scores=2), ToyData(), {}, "Sequential gives 2 scores; expected at least 3"),
-        (nn.Conv2d(3, 4, 3), ToyData(), {}, r"Conv2d on images of shape \(2, 2, 6, 5\) fails"),
-        (nn.Conv2d(2, 4, 3), ToyData(), {}, "class scores"),
-        (toy_model().requires_grad_(False), ToyData(), {}, "without a trainable parameter"),
-        (toy_model(), ToyData(train=RandomImages(1)), {}, r"1 training image\(s\)"),
-        (toy_model(), ToyData(validation=RandomImages(0)), {}, "without validation images"),
-        (toy_model(), ToyData(classes=("a",)), {}, r"1 class\(es\)"),
-        (toy_model(), ToyData(validation=_Broken(3)), {}, "image 0 is damaged"),
-        ("alexnte", ToyData(), {}, "unknown network 'alexnte'"),
-        (toy_model(), ToyData(), {"resume": True, "out": None}, "resume=True without out"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, model, data, settings, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConvscopeError, match=message) as caught:
-        cs.train(model, data, **{"out": "r", **settings})
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unwritable_folder_is_refused_before_training(tmp_path):
-    (tmp_path / "file").write_text("")
-    data = ToyData()
-    for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ConvscopeError, match="can't be written"):
-            cs.train(toy_model(), data, out=out)
-    assert data.train.seen == []
-
-
-def test_one_image_with_batch_norm_on_a_single_pixel_is_explained(tmp_path):
-    model = nn.Sequential(nn.Conv2d(2, 4, (6, 5)), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
-    with pytest.raises(ConvscopeError, match="fails: Expected more than 1 value per channel"):
-        cs.train(model, ToyData(), out=tmp_path / "one", batch_size=1, epochs=1)
-    run = cs.train(model, ToyData(), out=tmp_path / "r", batch_size=41, epochs=1)  # 42 = 41 + 1
-    assert len(run.steps) == 1
-
-
-def test_another_networks_or_another_runs_checkpoint_is_refused(tmp_path):
-    cs.train(toy_model(), ToyData(), out=tmp_path / "r", **SETTINGS)
-    before = {file: file.read_bytes() for file in (tmp_path / "r").iterdir()}
-    for model, changes, message in (
-        (toy_model(scores=4), {}, r"checkpoint.safetensors.* doesn't fit .* 5.weight"),
-        (toy_model(), {"seed": 2}, "of another run: seed was 0; expected seed 2"),
-        (toy_model(), {"data": ToyData(train=RandomImages(43))}, "num_images was 42; expected num_images 43"),
-    ):
-        with pytest.raises(ConvscopeError, match=message):
-            cs.train(
-                model, changes.pop("data", ToyData()), out=tmp_path / "r", resume=True, **SETTINGS, **changes
-            )
-    assert {file: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
-
-
-def test_a_run_without_its_checkpoint_or_of_other_processes_is_refused(tmp_path):
-    out = tmp_path / "r"
-    cs.train(toy_model(), ToyData(), out=out, **SETTINGS)
-    log = (out / "log.jsonl").read_text()
-    (out / "log.jsonl").write_text(log.replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(
-        ConvscopeError, match=r"a run of 2 process.* resumed with 1, although 1 normalises by"
-    ):
-        cs.train(toy_model(), ToyData(), out=out, resume=True, **SETTINGS)
-    (out / "log.jsonl").write_text(log)
-    (out / "checkpoint.safetensors").unlink()
-    before = {file: file.read_bytes() for file in out.iterdir()}
-    for resume in (False, True):
-        with pytest.raises(
-            ConvscopeError, match="holds the log of a run but no checkpoint; expected checkpoint"
-        ):
-            cs.train(toy_model(), ToyData(), out=out, resume=resume, **SETTINGS)
-    assert {file: file.read_bytes() for file in out.iterdir()} == before
-
-
-def test_a_run_that_dies_in_its_first_step_goes_on_from_the_weights_that_it_began_with(tmp_path, whole):
-    with pytest.raises(KeyboardInterrupt):
-        cs.train(toy_model(), ToyData(), out=tmp_path / "r", progress=_Stop(1), **SETTINGS)
-    model = toy_model()
-    for parameter in model.parameters():
-        nn.init.zeros_(parameter)
-    cs.train(model, ToyData(), out=tmp_path / "r", resume=True, **SETTINGS)
-    assert same_bits(model, whole[0])
 
 
 def test_progress_is_told_the_whole_course(tmp_path):

@@ -11,6 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
+import convscope as cs
+from convscope.train import NoProgress, Run
+
+SETTINGS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "checkpoint_every": 2, "log_every": 3}
+
 
 class RandomImages:
     """Blobs whose class is their sign pattern, with noise from all three global generators."""
@@ -64,32 +69,41 @@ def same_bits(one: nn.Module, other: nn.Module) -> bool:
     )
 
 
-class _KillAt:
+class StopAt(NoProgress):
+    """Raises after a step, as an interruption would."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.stopped = at, 0
+
+    def step(self, pulse) -> None:
+        if pulse.step == self.at:
+            raise KeyboardInterrupt
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+def without_times(run: Run) -> dict[str, object]:
+    """Return what a run tells, but for its times."""
+    told = json.loads(run.to_json())
+    for record in told["epochs"]:
+        del record["seconds"], record["images_per_second"]
+    kept = ("epochs", "steps", "diverged", "classes", "data", "network")
+    return {name: told[name] for name in kept}
+
+
+class _KillAt(NoProgress):
     """Kills its own process, without any clean-up, once a step is done."""
 
     def __init__(self, step: int) -> None:
         self.at = step
 
-    def start(self, *_: int) -> None:
-        pass
-
-    def forecast(self, forecast) -> None:
-        pass
-
     def step(self, pulse) -> None:
         if pulse.step == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def epoch(self, record) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
 
 if __name__ == "__main__":
-    import convscope as cs
-
     torch.set_num_threads(1)
     arguments = json.loads(sys.argv[1])
     kill_at = arguments.pop("kill_at", None)

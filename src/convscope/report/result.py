@@ -31,6 +31,7 @@ class Subject:
         num_train, num_validation: images.
         num_left_out: damaged files and the like that the data was read without.
         left_out: each of them, with the reason.
+        imbalance: the largest and the smallest class in words; empty if they are about equal.
     """
 
     network: str
@@ -45,6 +46,7 @@ class Subject:
     num_validation: int
     num_left_out: int = 0
     left_out: tuple[str, ...] = ()
+    imbalance: str = ""
 
 
 @dataclass(frozen=True)

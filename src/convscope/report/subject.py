@@ -99,6 +99,7 @@ class Met:
             num_validation=len(self.images.validation),
             num_left_out=len(self.images.damaged),
             left_out=tuple(f"{damage.path} ({damage.reason})" for damage in self.images.damaged),
+            imbalance=str(self.images.imbalance or ""),
         )
 
 

@@ -71,7 +71,8 @@ class TrainConfig:
             network given by reference.
         evaluate_every: optimizer steps between two measurements on the validation images inside an epoch;
             0: only after each epoch.
-        keep_epochs: after which epochs (from 1) the weights are kept in ``epoch-N.safetensors``.
+        keep_epochs: after which epochs (from 1) the weights are kept in ``epoch-N.safetensors``; those behind
+            the last epoch count if the run is made longer.
         checkpoint_every: optimizer steps between two checkpoints inside an epoch; 0: only after each epoch.
         log_every: optimizer steps between two looks at the losses. Every step is logged, this often.
         num_workers: processes that load images; 0: the training process itself. Results don't depend on it.

@@ -7,8 +7,7 @@ from torch import nn
 
 import convscope as cs
 from convscope.core.errors import ConvscopeError
-from convscope.train import NoProgress
-from train.toy import RandomImages, ToyData, same_bits, toy_model
+from train.toy import RandomImages, StopAt, ToyData, same_bits, toy_model
 
 SETTINGS = {"epochs": 4, "batch_size": 12, "learning_rate": 0.05, "checkpoint_every": 2, "log_every": 3}
 STATES = {
@@ -28,15 +27,6 @@ STATES = {
         "clip_grad_norm": 0.5, "renormalise_radius": 0.15, "sync_batch_norm": True, "augment": "shift",
     },
 }  # fmt: skip
-
-
-class _Stop(NoProgress):
-    def __init__(self, at):
-        self.at = at
-
-    def step(self, pulse):
-        if pulse.step == self.at:
-            raise KeyboardInterrupt
 
 
 class _Overflow(nn.Module):
@@ -88,7 +78,7 @@ def test_interrupted_in_an_epoch_and_resumed_it_ends_with_the_same_bits(tmp_path
     run = cs.train(whole, ToyData(), out=tmp_path / "whole", **settings)
     for at in (3, 7):  # of 16; epochs have 4 steps
         with pytest.raises(KeyboardInterrupt):
-            cs.train(make(), ToyData(), out=tmp_path / "r", resume=True, progress=_Stop(at), **settings)
+            cs.train(make(), ToyData(), out=tmp_path / "r", resume=True, progress=StopAt(at), **settings)
     again = cs.train(resumed, ToyData(), out=tmp_path / "r", resume=True, **settings)
     assert same_bits(whole, resumed)
     assert _records(run) == _records(again)

@@ -1,6 +1,9 @@
 """Runs of two gloo processes against runs of one, and against themselves after an interruption."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from convscope.train import read_log, read_run
 from processes import in_processes
 from train.toy import ToyData, toy_model
 
+_TOY = Path(__file__).parent.with_name("toy.py")
 SYNCHRONISED = {
     "epochs": 9, "batch_size": 7, "learning_rate": 0.02, "sync_batch_norm": True, "schedule": "constant",
 }  # fmt: skip
@@ -190,3 +194,35 @@ def test_a_parameter_without_a_gradient_is_named_before_the_first_update(found):
     for _, _, _, message in found[0]:
         assert "the loss doesn't depend on head.weight, head.bias" in message
         assert "requires_grad_(False)" in message
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_when_nothing_depends_on_the_share(tmp_path):
+    """Group norm and no dropout: two halves have the whole batch's mean gradient, ragged tails too."""
+    script = (
+        "import sys, torch; torch.set_num_threads(1); import convscope as cs; from toy import *\n"
+        "model = toy_model(norm=False, dropout=0).double()\n"
+        "run = cs.train(model, ToyData(), out=sys.argv[1], epochs=2, batch_size=9, learning_rate=0.05)\n"
+        "assert len(run.epochs) == 2\n"
+    )
+    (tmp_path / "two.py").write_text(f"import sys; sys.path.insert(0, {str(_TOY.parent)!r})\n" + script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ended = subprocess.run(
+        [*command, str(tmp_path / "two.py"), str(tmp_path / "two")],
+        timeout=200,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    model = toy_model(norm=False, dropout=0).double()
+    one = cs.train(model, ToyData(), out=tmp_path / "one", epochs=2, batch_size=9, learning_rate=0.05)
+    two = read_run(tmp_path / "two")
+    assert read_log(tmp_path / "two" / "log.jsonl").start["processes"] == 2
+    assert [step.step for step in two.steps] == [step.step for step in one.steps] == list(range(1, 11))
+    for name, tensor in load_file(tmp_path / "two" / "final.safetensors").items():
+        torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0, atol=1e-12)
+    for ours, theirs in zip(two.epochs, one.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-5)
+        assert ours.train_accuracy == theirs.train_accuracy
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-9)
+        assert ours.validation_accuracy == theirs.validation_accuracy

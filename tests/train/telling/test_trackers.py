@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import convscope as cs
 from convscope.core.errors import ConvscopeError
-from convscope.train import NoProgress, read_log
+from convscope.train import read_log
 from convscope.train.telling.trackers import check_trackers
-from train.toy import ToyData, toy_model
+from train.toy import StopAt, ToyData, toy_model
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "log_every": 2, "checkpoint_every": 4, "trackers": ("tensorboard",)}
 
@@ -47,20 +47,11 @@ def test_tensorboard_shows_what_the_log_says(tmp_path):
     assert found["average/accuracy"] == _float32([(r.step, r.average_accuracy) for r in log.epochs])
 
 
-class _Stop(NoProgress):
-    def __init__(self, step):
-        self.at = step
-
-    def step(self, pulse):
-        if pulse.step == self.at:
-            raise KeyboardInterrupt
-
-
 def test_a_resumed_run_shows_no_step_twice(tmp_path):
     out = tmp_path / "run"
     for step in (3, 11, 16):
         with pytest.raises(KeyboardInterrupt):
-            cs.train(toy_model(), ToyData(), out=out, resume=True, progress=_Stop(step), **SETTINGS)
+            cs.train(toy_model(), ToyData(), out=out, resume=True, progress=StopAt(step), **SETTINGS)
     cs.train(toy_model(), ToyData(), out=out, resume=True, **SETTINGS)
     log = _check_equals_log(out)
     assert [record.step for record in log.steps] == list(range(1, 19))
