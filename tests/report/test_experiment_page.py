@@ -90,7 +90,7 @@ def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
 @pytest.mark.parametrize(
     ("value", "form", "text"),
     [(-0.0312, "points", "−3.12 points"), (0.0, "points", "0 points"), (14.2, "ratio", "14×"),
-     (0.5, "ratio", "0.5×"), (1.0148, "ratio", "1.015×"), (0.9306, "ratio", "0.9306×"), (1.0, "ratio", "1×"),
+     (0.5, "ratio", "0.5×"), (1.0148, "ratio", "1.015×"), (0.9306, "ratio", "0.931×"), (1.0, "ratio", "1.000×"),
      (2.5, "number", "+2.5")],
 )  # fmt: skip
 def test_means_are_written_with_sign_and_unit(value, form, text):
@@ -100,8 +100,8 @@ def test_means_are_written_with_sign_and_unit(value, form, text):
 def test_what_isnt_known_is_a_dash():
     single = Interval(1.0, None, None, 1, 1, 1)
     assert (written(None, "ratio"), span(single, "ratio"), bounded(None, "ratio", "open")) == (MISSING,) * 3
-    assert bounded(single, "ratio", "exact") == "1×"
-    assert bounded(single, "ratio", "at least") == "≥ 1×"
+    assert bounded(single, "ratio", "exact") == "1.000×"
+    assert bounded(single, "ratio", "at least") == "≥ 1.000×"
 
 
 def test_many_arms_with_long_names_can_be_told_apart():

@@ -133,7 +133,7 @@ def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
     Args:
         arms: path of each run in the page's data, its name and its colour.
     """
-    y = {"field": "validation_accuracy", "type": "quantitative", "title": None, "axis": {"format": ".0%"},
+    y = {"field": "validation_accuracy", "type": "quantitative", "title": None, "axis": {"format": ".3~%"},
          "scale": {"domain": [0, 1]}}  # fmt: skip
     chance = {
         "data": field("subject.classes"),

@@ -32,7 +32,7 @@ def experiment_charts(found: Mapping[str, Any]) -> dict[str, Spec]:
     quantities = {curve["quantity"] for curve in found["curves"]}
     specs = {}
     if "validation_error" in quantities:
-        specs["validation-error"] = curves_chart("validation_error", arms, {"format": ".0%"}, found["target"])
+        specs["validation-error"] = curves_chart("validation_error", arms, {"format": ".3~%"}, found["target"])
     if "training_loss" in quantities:
         specs["training-loss"] = curves_chart("training_loss", arms, _losses(found["curves"]), None)
     if any(arm["final_error"] for arm in found["arms"]):
@@ -121,7 +121,7 @@ def errors_chart(arms: Sequence[str]) -> Spec:
     """Return the chart of final errors: every seed a dot, the mean a stroke, its interval a line."""
     data, y, colour = field("comparison.arms"), _rows(arms), _colour(arms, legend=False)
     x = {"type": "quantitative", "title": "validation images wrong after the last epoch",
-         "axis": {"format": ".0%"}, "scale": {"zero": False, "nice": True}}  # fmt: skip
+         "axis": {"format": ".3~%"}, "scale": {"zero": False, "nice": True}}  # fmt: skip
     seeds: list[Spec] = [
         {"flatten": ["runs"], "as": ["run"]},
         {"filter": "isValid(datum.run.final_error)"},

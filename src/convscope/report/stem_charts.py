@@ -15,7 +15,7 @@ _SHARES = {
     "blurred": ("with a blur before it", QUIET),
 }
 _ROW = 30
-_SHARE_AXIS = {"format": ".0%"}
+_SHARE_AXIS = {"format": ".3~%"}
 
 
 def stem_charts(stem: Mapping[str, Any]) -> dict[str, Spec]:

@@ -76,8 +76,10 @@ def written_verdict(verdict: Verdict) -> str:
 
 def _value(value: float, form: str) -> str:
     if form == "ratio":
-        digits = 4 if 0.8 < value < 1.25 else 2  # around 1, where 5 % are a finding
-        return f"{value:.{digits}g}×" if value < 10 else f"{value:.0f}×"
+        if value >= 10:
+            return f"{value:.0f}×"
+        form_of_ratio = ".3f" if 0.8 < value < 1.25 else ".2g"  # around 1 some percent are a finding
+        return f"{value:{form_of_ratio}}×"
     text = f"{abs(100 * value):.3g}" if form == "points" else number(abs(value))
     if not any(digit in text for digit in "123456789"):
         return "0"
