@@ -5,9 +5,9 @@ import convscope as cs
 from train.toy import SETTINGS, ToyData, toy_model
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread():
-    """Tiny networks gain nothing from threads, and sums over threads depend on how many there are."""
+    """Tiny networks gain nothing from threads, and last bits depend on how many there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -15,7 +15,7 @@ def _one_thread():
 
 
 @pytest.fixture(scope="package")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, _one_thread):
     """An uninterrupted run: the network, the run and its folder."""
     out = tmp_path_factory.mktemp("whole") / "run"
     model = toy_model()

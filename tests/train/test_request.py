@@ -38,9 +38,9 @@ def test_the_weights_equal_those_of_a_bare_pytorch_loop_bit_for_bit(tmp_path, se
     others = [bare[0].bias, bare[1].weight, bare[1].bias, bare[5].bias]
     groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0}]
     if config.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=1)
+        optimizer = torch.optim.AdamW(groups, lr=1, fused=True)
     else:
-        optimizer = torch.optim.SGD(groups, lr=1, momentum=config.momentum)
+        optimizer = torch.optim.SGD(groups, lr=1, momentum=config.momentum, fused=True)
     order, losses = list(data.train.seen), []
     for step in range(12):  # 42 images: five batches of 8 and one of 2, twice
         start = 42 * (step // 6) + 8 * (step % 6)

@@ -32,7 +32,9 @@ def experiment_charts(found: Mapping[str, Any]) -> dict[str, Spec]:
     quantities = {curve["quantity"] for curve in found["curves"]}
     specs = {}
     if "validation_error" in quantities:
-        specs["validation-error"] = curves_chart("validation_error", arms, {"format": ".3~%"}, found["target"])
+        specs["validation-error"] = curves_chart(
+            "validation_error", arms, {"format": ".3~%"}, found["target"]
+        )
     if "training_loss" in quantities:
         specs["training-loss"] = curves_chart("training_loss", arms, _losses(found["curves"]), None)
     if any(arm["final_error"] for arm in found["arms"]):

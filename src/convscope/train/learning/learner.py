@@ -44,8 +44,7 @@ class Learner:
     ) -> None:
         self.model, self.prepared, self.config = model, prepared, config
         self.scaling = Scaling(device) if config.precision == "amp-fp16" else None
-        # A fused optimizer skips a step on the device; others wait for it at every step to know.
-        self.optimizer = build_optimizer(model, config, fused=self.scaling is not None)
+        self.optimizer = build_optimizer(model, config)
         self.average = Average(model, config.ema_decay) if config.ema_decay is not None else None
         radius = config.renormalise_radius
         self._renormalisation = Renormalisation(model, radius) if radius is not None else None

@@ -7,6 +7,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.train.config import TrainConfig
+from convscope.train.learning.fused import can_fuse, keep_layouts
 from convscope.train.setting_rules import OptimizerName
 
 
@@ -40,13 +41,14 @@ def decay_groups(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, n
     return decayed, free
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig, *, fused: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimizer for a model's trainable parameters, in two groups: with decay and without.
 
+    It is PyTorch's fused one where there is one that is right for these parameters.
+
     Args:
-        model: the network.
+        model: the network, on the training device.
         config: says which; what it doesn't say is PyTorch's default.
-        fused: take PyTorch's fused implementation, where there is one for these parameters.
 
     Raises:
         ConvscopeError: the model has no trainable parameter.
@@ -60,9 +62,12 @@ def build_optimizer(model: nn.Module, config: TrainConfig, *, fused: bool = Fals
     require_trainable(model)
     kind, own = _OPTIMIZERS[config.optimizer]
     settings = {name: getattr(config, name) for name in own}
-    if fused and config.optimizer != "rmsprop" and _can_fuse(decayed | free):
+    fused = config.optimizer != "rmsprop" and can_fuse((decayed | free).values())
+    if fused:
         settings["fused"] = True
     optimizer: torch.optim.Optimizer = kind(groups, lr=config.learning_rate, **settings)
+    if fused:
+        keep_layouts(optimizer)
     return optimizer
 
 
@@ -88,15 +93,6 @@ def parameter_names(optimizer: torch.optim.Optimizer) -> list[str]:
 def _is_layer_norm(module: nn.Module) -> bool:
     # Other families keep ``normalized_shape`` too, so the attribute says more than the class.
     return hasattr(module, "normalized_shape")
-
-
-def _can_fuse(parameters: dict[str, nn.Parameter]) -> bool:
-    # On the CPU PyTorch 2.13's fused SGD is wrong by several percent in bfloat16, from 16 elements on.
-    exact = (torch.float32, torch.float64)
-    return all(
-        (p.device.type == "cuda" and p.is_floating_point()) or (p.device.type == "cpu" and p.dtype in exact)
-        for p in parameters.values()
-    )
 
 
 _OPTIMIZERS: dict[OptimizerName, tuple[type[Any], tuple[str, ...]]] = {
