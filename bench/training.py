@@ -7,8 +7,9 @@ median and range of seven runs.
 
 The images lie in memory as tensors, or are ``photos`` that are opened, mirrored and shifted by the same code.
 The bare loop is forward, cross-entropy, backward and step (fused, as ours is), with PyTorch's DataLoader in
-front of it for photos. Ours also logs every step, seeds every image and step, checks every image and loss, and watches the
-percentiles of all layers in the first ten steps and every tenth one; a long run watches about sixty.
+front of it for photos. Ours also logs every step, seeds every image and step, checks every image and loss,
+and watches the percentiles of all layers in the first ten steps and every tenth one; a long run watches about
+sixty.
 """
 
 import tempfile

@@ -9,8 +9,8 @@ Each logs and saves as it does by default. Ours: a log line for each step, a che
 after each epoch, the best and the final weights, percentiles of the layers. The accelerate script: it prints
 the loss of every tenth step and saves its state after each epoch. Lightning: CSV every fifty steps, two
 batches of validation first, a checkpoint after each epoch that replaces the last; its progress bar is off.
-Theirs take ``torch.optim.SGD`` as it comes, ours PyTorch's fused one, which saves most of the optimizer's time
-on a CPU; so accelerate's script runs with it, too.
+Theirs take ``torch.optim.SGD`` as it comes, ours PyTorch's fused one, which saves most of the optimizer's
+time on a CPU; so accelerate's script runs with it, too.
 """
 
 import contextlib
