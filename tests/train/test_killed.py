@@ -133,6 +133,7 @@ def whole_of_two(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_ends_with_the_same_bits(tmp_path, whole, start, finish):
     out = tmp_path / "run"
     for moment in ("checkpoint 3", "before checkpoint 4", "log 3"):
@@ -208,13 +209,14 @@ def _wait_for_steps(out, process):
     raise AssertionError("the session didn't begin")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "workers"),
     [
         (signal.SIGTERM, 143, 0),
-        pytest.param(signal.SIGINT, -signal.SIGINT, 0, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 143, 2, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, -signal.SIGINT, 2, marks=pytest.mark.slow),
+        (signal.SIGINT, -signal.SIGINT, 0),
+        (signal.SIGTERM, 143, 2),
+        (signal.SIGINT, -signal.SIGINT, 2),
     ],
 )
 def test_a_signal_ends_a_run_with_a_checkpoint_and_one_line(tmp_path, start, number, code, workers):

@@ -17,6 +17,7 @@ from convscope.train.comparing.machine import Layout, Place, default_threads, la
 from train.comparing.small import SETTINGS
 
 CHOICES = {"norm": ["none", "batch"]}
+LONG = 60  # epochs: time enough to be killed in
 SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -62,15 +63,21 @@ def test_processes_change_no_bit_and_a_process_that_dies_ends_no_other(reference
     assert "code 7" in mixed.arms[1].runs[0].failure
 
 
+@pytest.fixture(scope="module")
+def whole(references, tmp_path_factory):
+    """The weights of a comparison that nobody interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    settings = {**SETTINGS, "epochs": LONG}
+    compare(*references, CHOICES, seeds=2, settings=settings, out=out, processes=0, threads=1)
+    return weights(out)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_ended_with_all_its_processes_and_started_again_it_ends_with_the_same_weights(
-    references, tmp_path, how
+    references, tmp_path, whole, how
 ):
-    epochs = 60
-    whole = started(references, tmp_path / "whole", "1", epochs)
-    assert "COMPLETE True" in whole.communicate(timeout=240)[0]
-    killed = started(references, tmp_path / "killed", "2", epochs)
+    killed = started(references, tmp_path / "killed", "2", LONG)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -83,9 +90,9 @@ def test_ended_with_all_its_processes_and_started_again_it_ends_with_the_same_we
         time.sleep(0.05)
     assert not any(map(_is_alive, children)), "a process went on after its parent was killed"
     assert len(weights(tmp_path / "killed")) < 4
-    again = started(references, tmp_path / "killed", "2", epochs)
+    again = started(references, tmp_path / "killed", "2", LONG)
     assert "COMPLETE True" in again.communicate(timeout=240)[0]
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == whole
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def test_a_second_session_is_refused_and_changes_nothing(session, tmp_path):
     assert not (tmp_path / "run" / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_session_holds_nothing(session, tmp_path):
     process, _ = session
     os.kill(process.pid, signal.SIGKILL)
