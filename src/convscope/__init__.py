@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from convscope.cost import cost as cost
     from convscope.cost.batch.largest import largest_batch as largest_batch
     from convscope.fold import fold as fold
+    from convscope.gate import gate as gate
     from convscope.networks import load as load
     from convscope.report import report as report
     from convscope.sight import gallery as gallery
@@ -51,7 +52,7 @@ _HOMES = {
     "watch": "checkup",
 }
 # Rooms whose module can itself be called: ``cs.cost(model, inputs)`` and ``cs.cost.Cost`` both work.
-_ROOMS = ("checkup", "cost", "data", "fold", "networks", "norm", "report", "sight", "tape", "train")
+_ROOMS = ("checkup", "cost", "data", "fold", "gate", "networks", "norm", "report", "sight", "tape", "train")
 
 __all__ = [
     "ConvscopeError",
@@ -62,6 +63,7 @@ __all__ = [
     "expected",
     "fold",
     "gallery",
+    "gate",
     "largest_batch",
     "load",
     "norm",

@@ -97,6 +97,13 @@ COMMANDS = {
         "The whole anatomy on one page that opens offline.",
         "report zfnet --data photos --norm batch --out report",
     ),
+    "gate": (
+        "Whether a network keeps to limits of memory, work and faults; for CI.",
+        "gate zfnet --max-params 65M --max-flops 3G",
+        "gate net.py:build --batch 32 --max-memory 24GiB --optimizer adamw --junit gate.xml",
+        "gate timm:resnet50 --no-fault error --max-unfolded 0 --json",
+        "gate net.py:build --weights best.pth --data photos --no-fault warning --allow small-batch",
+    ),
     "networks": (
         "List the networks that can be loaded by name.",
         "networks resnet50",
@@ -111,7 +118,7 @@ app = App(
     "healthy, how to run it without batch norm, and what each unit looks for.",
     help_format="plaintext",  # Markdown would cost 40 ms
     suppress_keyboard_interrupt=False,  # main says a word about it
-    help_epilogue="Exit codes: 0 fine, 1 no batch fits, 2 bad usage or input.",
+    help_epilogue="Exit codes: 0 fine, 1 the gate failed or no batch fits, 2 bad usage or input.",
 )
 for _name, (_help, *_examples) in COMMANDS.items():
     _shown = "Examples:\n" + "\n".join(f"  convscope {example}" for example in _examples)

@@ -5,6 +5,7 @@ binary units (1 MiB = 2**20 B), counts in decimal ones (1 G = 10**9).
 """
 
 import re
+from decimal import Decimal
 
 from convscope.core.errors import ConvscopeError
 
@@ -15,6 +16,7 @@ _BYTE_UNITS = {
     "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB,
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
 }  # fmt: skip
+_PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def format_count(count: float) -> str:
@@ -70,6 +72,22 @@ def parse_bytes(text: str) -> int:
             f"memory size {text!r}", "a positive number and a unit", "write it as 24GiB, 512MiB or 16GB"
         )
     return round(float(match[1]) * unit)
+
+
+def parse_count(text: str) -> int:
+    """Return the count that a text such as ``"5G"`` or ``"25.6M"`` names, with decimal prefixes.
+
+    Raises:
+        ConvscopeError: the text isn't a positive number, with or without a prefix.
+
+    Example:
+        >>> parse_count("5G"), parse_count("25.6 M"), parse_count("30000")
+        (5000000000, 25600000, 30000)
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise ConvscopeError(f"count {text!r}", "a positive number", "write it as 5G, 25.6M, 300k or 30000")
+    return round(Decimal(match[1]) * _PREFIXES[match[2].lower()])
 
 
 def _three_figures(value: float) -> str:

@@ -97,6 +97,26 @@ class BatchStep:
         return Replay(peak, peak, call, highs, peak, peak, full)
 
 
+def step_of(
+    tape: Tape,
+    figures: GpuFigures | None,
+    schedule: Schedule | None = None,
+    find_tape: Callable[[], Tape] | None = None,
+) -> BatchStep:
+    """Return a recorded step, ready for a replay.
+
+    Args:
+        tape: the recording.
+        figures: of the GPU; None on CPU.
+        schedule: of the tape, where it is known.
+        find_tape: returns the tape when it is needed again, where it isn't to be held.
+    """
+    low, high = (Workspace(), Workspace()) if figures is None else workspaces(tape, figures)
+    kept = tuple(s.index for s in tape.storages if s.birth < 0 and s.role in _NETWORK)
+    held = find_tape or (lambda: tape)
+    return BatchStep(figures is not None, schedule or schedule_of(tape), low, high, kept, held)
+
+
 class BatchSteps:
     """One network's step at any batch.
 
@@ -209,11 +229,7 @@ class BatchSteps:
 
     def _prepared(self, batch: int) -> BatchStep:
         tape = self._tape(batch)
-        low, high = (Workspace(), Workspace()) if self._figures is None else workspaces(tape, self._figures)
-        kept = tuple(s.index for s in tape.storages if s.birth < 0 and s.role in _NETWORK)
-        return BatchStep(
-            self.on_cuda, self._scheduled(tape, batch), low, high, kept, lambda: self._tape(batch)
-        )
+        return step_of(tape, self._figures, self._scheduled(tape, batch), lambda: self._tape(batch))
 
     def _scheduled(self, tape: Tape, batch: int) -> Schedule:
         """The schedule of a tape, which shares all but its sizes with that of other batches where it can."""

@@ -1,0 +1,43 @@
+"""Whether a network keeps to its limits, in the terminal."""
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+
+from convscope.core.result import renders
+from convscope.core.units import format_bytes, format_count
+from convscope.gate import Check, Gate
+from convscope.report.formats import counted, exact, seconds, shape
+from convscope.report.terminal.tables import UNITS_NOTE, label, sections, table, title
+
+_COLUMNS = ("Limit", "At most#", "Found#", "", "Of", "Time#")
+
+
+@renders(Gate)
+def render_gate(found: Gate) -> RenderableType:
+    """Return a row for each limit, and what those that aren't kept consist of."""
+    inputs = ", ".join(shape(each) for each in found.input_shapes)
+    verdict = "passed" if found.passed else f"{counted(len(found.failed), 'limits')} not kept"
+    return sections(
+        title(f"{found.network}, input {inputs}: {verdict}"),
+        table(_COLUMNS, map(_row, found.checks), note=UNITS_NOTE),
+        *(_failure(check) for check in found.failed),
+    )
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    verdict = "passed" if check.passed else "FAILED"
+    limit, there = (_written(value, check.unit) for value in (check.limit, check.found))
+    return check.name, limit, there, verdict, check.method, seconds(check.seconds)
+
+
+def _failure(check: Check) -> RenderableType:
+    return Group(
+        label(f"{check.name}: {_written(check.found, check.unit)}", "bold red"),
+        *(Padding(label(line), (0, 0, 0, 2)) for line in check.details),
+    )
+
+
+def _written(value: int, unit: str) -> str:
+    if unit == "B":
+        return format_bytes(value)
+    return format_count(value) if value >= 1000 else exact(value)
