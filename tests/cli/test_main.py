@@ -46,7 +46,40 @@ def test_every_command_has_help_with_an_example(capsys, command):
     assert code == 0
     assert f"convscope {command}" in out
     assert "Examples" in out
-    assert "--json" in out
+    assert "--quiet" in out
+    assert ("--json" in out) is (command != "completion")
+
+
+def test_quiet_leaves_the_result_and_the_errors(in_tmp_path, capsys):
+    for label in "ab":
+        for index in range(8):
+            picture = in_tmp_path / "pictures" / label / f"{index}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((67, 67), 10 + 70 * (label == "b")).save(picture)
+    words = f"train zfnet {TINY} --norm batch --data pictures --epochs 1 --batch-size 4 --out"
+    code, out, err = run(capsys, f"{words} loud")
+    assert (code, "epoch 1/1" in err) == (0, True)
+    code, out, err = run(capsys, f"{words} quiet --quiet")
+    assert (code, err) == (0, "")
+    assert "Training of zfnet" in out
+    assert "unknown network" in run(capsys, "-q cost zfnett")[2]
+    assert "epoch 1/1" in run(capsys, f"{words} again")[2]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_flag(capsys, shell):
+    code, out, _ = run(capsys, f"completion {shell}")
+    assert code == 0
+    assert all(word in out for word in (*COMMANDS, "max-memory", "learning-rate", "clip-grad-norm"))
+
+
+def test_bash_completes():
+    script = subprocess.run(
+        [sys.executable, "-m", "convscope", "completion", "bash"], capture_output=True, text=True, check=True
+    ).stdout
+    asked = 'COMP_WORDS=(convscope ga); COMP_CWORD=1; _convscope; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True)
+    assert done.stdout.split() == ["gallery", "gallery-compare", "gate"], done.stderr
 
 
 def test_an_interruption_is_one_line_and_exit_code_130(in_tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from convscope import __version__
+from convscope.cli.quiet import without_quiet
 from convscope.core.errors import ConvscopeError
 
 COMMANDS = {
@@ -104,12 +105,19 @@ COMMANDS = {
         "gate timm:resnet50 --no-fault error --max-unfolded 0 --json",
         "gate net.py:build --weights best.pth --data photos --no-fault warning --allow small-batch",
     ),
+    "completion": (
+        "Print the script with which bash, zsh or fish completes commands and flags.",
+        "completion bash > ~/.local/share/bash-completion/completions/convscope",
+        "completion fish > ~/.config/fish/completions/convscope.fish",
+    ),
     "networks": (
         "List the networks that can be loaded by name.",
         "networks resnet50",
     ),
 }
 """Each command's help and examples, here so that none of their files is imported for ``--help``."""
+
+_ALWAYS = "--quiet (-q) with any command: only results and errors, no progress or notes."
 
 app = App(
     name="convscope",
@@ -118,12 +126,12 @@ app = App(
     "healthy, how to run it without batch norm, and what each unit looks for.",
     help_format="plaintext",  # Markdown would cost 40 ms
     suppress_keyboard_interrupt=False,  # main says a word about it
-    help_epilogue="Exit codes: 0 fine, 1 the gate failed or no batch fits, 2 bad usage or input.",
+    help_epilogue=f"Exit codes: 0 fine, 1 the gate failed or no batch fits, 2 bad usage or input.\n{_ALWAYS}",
 )
 for _name, (_help, *_examples) in COMMANDS.items():
-    _shown = "Examples:\n" + "\n".join(f"  convscope {example}" for example in _examples)
-    _home = _name.replace("-", "_")
-    app.command(f"convscope.cli.{_home}:{_home}", name=_name, help=_help, help_epilogue=_shown)
+    _shown = "\n".join(f"  convscope {example}" for example in _examples)
+    _home = f"convscope.cli.{_name.replace('-', '_')}:{_name.replace('-', '_')}"
+    app.command(_home, name=_name, help=_help, help_epilogue=f"Examples:\n{_shown}\n\n{_ALWAYS}")
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -133,7 +141,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
         tokens: the words after ``convscope``; None takes them from ``sys.argv``.
     """
     try:
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        with without_quiet(sys.argv[1:] if tokens is None else tokens) as words:
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (ConvscopeError, CycloptsError) as error:
         print("convscope: " + " ".join(str(error).split()), file=sys.stderr)

@@ -5,8 +5,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from convscope.cli.show import aside
 
 if TYPE_CHECKING:
     from convscope.checkup import Progress as Course
@@ -22,10 +23,11 @@ class TrainingBar:
     """Shows a training run on standard error: a bar on a terminal, else one line for each epoch."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console = aside()
         # The bar has what the figures leave of the line.
         columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[rest]}"))
-        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES, expand=True)
+        hidden = _LINES or console.quiet
+        self._bar = Progress(*columns, console=console, transient=True, disable=hidden, expand=True)
         self._console = console
         self._epochs = 0
 
@@ -70,9 +72,9 @@ class StageLines:
     """Shows the stages of a report on standard error: a bar on a terminal, else one line for each stage."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console = aside()
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
+        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES or console.quiet)
         self._console = console
         self._stage, self._detail = 0, ""
 
@@ -100,10 +102,10 @@ class CheckupBar:
     """Shows where a check-up is on standard error: a bar on a terminal, else nothing."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console = aside()
         count = TextColumn("{task.fields[count]}")
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), count)
-        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES)
+        self._bar = Progress(*columns, console=console, transient=True, disable=_LINES or console.quiet)
 
     def __enter__(self) -> "CheckupBar":
         self._bar.start()
@@ -134,14 +136,15 @@ class LookBar:
     """
 
     def __init__(self, *, shown: bool) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not shown)
+        self._console = aside(shown=shown)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[rest]}"),
         )
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=_LINES or not shown)
+        hidden = _LINES or self._console.quiet
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=hidden)
         self._stage = ""
         self._begun, self._before = 0.0, 0
 

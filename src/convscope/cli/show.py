@@ -4,10 +4,16 @@ import sys
 
 from rich.console import Console, RenderableType
 
+from convscope.cli.quiet import is_quiet
 from convscope.core.result import Result
 
 # Wide enough for every table when the output isn't a terminal (a file, a pipe).
 _FILE_WIDTH = 160
+
+
+def aside(*, shown: bool = True) -> Console:
+    """Return the console of what is said about the work: standard error, or nothing if it is to be quiet."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=is_quiet() or not shown)
 
 
 def show(result: Result, *, as_json: bool) -> None:
@@ -26,4 +32,4 @@ def draw(rendering: RenderableType, file_width: int = _FILE_WIDTH) -> None:
 
 def note(said: str | Result) -> None:
     """Say something about the work on standard error, so that standard output holds the result alone."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(said, markup=False)
+    aside().print(said, markup=False)
