@@ -229,3 +229,23 @@ def test_windows_have_as_many_channels_as_the_network(capsys, in_tmp_path):
     code, out, err = run(capsys, "train grey.py:make --data digits --epochs 1 --crop 14 --json")
     assert code == 0, err
     assert json.loads(out)["config"]["crop"] == 14
+
+
+def test_batch_means_batch_size_and_a_batch_that_is_too_large_is_told(capsys, in_tmp_path):
+    words = f"train zfnet {TINY.replace('--batch-size 16', '--batch 100')}"
+    code, out, err = run(capsys, f"{words} --out r")
+    assert code == 0
+    assert "fewer images than a batch of 100: each step takes all 32" in err
+    assert "32 to train on, 8 for validation" in out
+    log = (in_tmp_path / "r" / "log.jsonl").read_text()
+    assert json.loads(log.split("\n")[0])["config"]["batch_size"] == 100
+    assert "one of them: they mean the same" in run(capsys, f"{words} --batch-size 16 --out s")[2]
+
+
+def test_resuming_says_where_there_is_nothing_to_resume_or_left_to_do(capsys, in_tmp_path):
+    assert "no run in r to resume: it begins there" in run(capsys, f"train zfnet {TINY} --out r --resume")[2]
+    code, _, err = run(capsys, f"train zfnet {TINY} --out r --resume")
+    assert code == 0
+    assert "the run in r had ended before: nothing was trained" in err
+    said = run(capsys, "checkup zfnet --weights r/checkpoint.safetensors")[2]
+    assert "give 'r/best.safetensors', which also says how its network was built" in said

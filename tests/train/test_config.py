@@ -33,6 +33,14 @@ def test_a_value_out_of_range_is_named(name, value):
         TrainConfig(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "near"), [("schedule", "cosin", "cosine"), ("precision", "bf16", "amp-bf16")]
+)
+def test_a_misspelt_name_is_told_the_nearest(name, value, near):
+    with pytest.raises(ConvscopeError, match=f"^{name}='{value}'; .*did you mean '{near}'"):
+        TrainConfig(**{name: value})
+
+
 def test_settings_replace_and_an_unknown_one_names_the_nearest():
     assert with_settings(TrainConfig(epochs=5), {"batch_size": 8}) == TrainConfig(epochs=5, batch_size=8)
     with pytest.raises(ConvscopeError, match=r"'learningrate'.*try learning_rate="):

@@ -7,15 +7,19 @@ from convscope.train.config import TrainConfig
 from convscope.train.run import EpochRecord, Run, StepRecord, thinned
 
 
-def _run(accuracies, steps=()):
-    epochs = [EpochRecord(i, i, 1.0, 0.5, 1.0, a, None, 0.1, 10.0, 1.0) for i, a in enumerate(accuracies, 1)]
+def _run(accuracies, steps=(), losses=None):
+    pairs = zip(accuracies, losses or [1.0] * len(accuracies), strict=True)
+    epochs = [
+        EpochRecord(i, i, 1.0, 0.5, loss, a, None, 0.1, 10.0, 1.0) for i, (a, loss) in enumerate(pairs, 1)
+    ]
     last = accuracies[-1] if accuracies else None
     told = ("r", "Net", "toy", ("a", "b"), TrainConfig(), tuple(epochs), tuple(steps), 2.0, 10.0, last)
     return Run(*told, None, None, None)
 
 
-def test_the_best_epoch_is_the_earliest_of_the_highest():
+def test_the_best_epoch_is_the_earliest_of_the_highest_with_the_lowest_loss():
     assert _run([0.2, 0.7, 0.7, 0.3]).best_epoch.epoch == 2
+    assert _run([0.2, 0.7, 0.7, 0.7], losses=[0.1, 0.5, 0.4, 0.4]).best_epoch.epoch == 3
     assert _run([]).best_epoch is None
 
 

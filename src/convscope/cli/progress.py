@@ -20,7 +20,11 @@ _LINES = not sys.stderr.isatty()
 
 
 class TrainingBar:
-    """Shows a training run on standard error: a bar on a terminal, else one line for each epoch."""
+    """Shows a training run on standard error: a bar on a terminal, else one line for each epoch.
+
+    Attributes:
+        num_steps: that it was told of.
+    """
 
     def __init__(self) -> None:
         console = aside()
@@ -30,6 +34,7 @@ class TrainingBar:
         self._bar = Progress(*columns, console=console, transient=True, disable=hidden, expand=True)
         self._console = console
         self._epochs = 0
+        self.num_steps = 0
 
     def start(self, total_steps: int, first_step: int, epochs: int) -> None:
         """Show an empty bar, or one filled as far as the run that is resumed."""
@@ -48,6 +53,7 @@ class TrainingBar:
 
     def step(self, pulse: "Pulse") -> None:
         """Move the bar."""
+        self.num_steps += 1
         loss = "" if pulse.loss is None else f"loss {pulse.loss:.3f}, "
         left = timedelta(seconds=round(pulse.seconds_left))
         speed = f"{pulse.images_per_second:,.0f} images/s"

@@ -14,7 +14,14 @@ from cyclopts import Parameter
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.progress import TrainingBar
 from convscope.cli.show import note, show
-from convscope.cli.train_flags import ImageOptions, LearningOptions, RunningOptions, config_of
+from convscope.cli.train_flags import (
+    FreshOptions,
+    ImageOptions,
+    LearningOptions,
+    RunningOptions,
+    config_of,
+    with_batch,
+)
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -30,7 +37,7 @@ def train(
     *,
     data: str,
     recipe: str | None = None,
-    options: NetworkOptions = NetworkOptions(),
+    options: FreshOptions = FreshOptions(),
     new_head: Annotated[bool, Parameter(negative="")] = False,
     learning: LearningOptions = LearningOptions(),
     images: ImageOptions = ImageOptions(),
@@ -55,14 +62,28 @@ def train(
     """
     from convscope.train import train as reading
 
-    wish = _Wish(network, data, options, new_head, recipe)
+    learning = with_batch(learning, options.batch)
+    wish = _Wish(network, data, replace(options, batch=None), new_head, recipe)
     loaded, sets, config = wish.prepared(learning, images, running)
     told: dict[str, Any] = {"trackers": tuple(trackers.split(","))} if trackers else {}
+    if _is_first():
+        _tell(out, len(sets.train), config, resume=resume)
+    bar = TrainingBar()
     with _interruptible(out):
-        run = reading(loaded, sets, out=out, config=config, resume=resume, progress=TrainingBar(), **told)
+        run = reading(loaded, sets, out=out, config=config, resume=resume, progress=bar, **told)
     _leave_processes()
     if _is_first():
+        if bar.num_steps == 0 and run.diverged is None:
+            note(f"the run in {out} had ended before: nothing was trained")
         show(run, as_json=json)
+
+
+def _tell(out: str, num_images: int, config: "TrainConfig", *, resume: bool) -> None:
+    """Say what a wish comes to that isn't what its words seem to say."""
+    if resume and not (Path(out) / "log.jsonl").exists():
+        note(f"no run in {out} to resume: it begins there")
+    if num_images < config.batch_size:
+        note(f"fewer images than a batch of {config.batch_size:,}: each step takes all {num_images:,}")
 
 
 @dataclass(frozen=True)

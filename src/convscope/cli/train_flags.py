@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from convscope.cli.options import NetworkOptions
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 _LEARNING = Group("Learning", sort_key=10)
 _IMAGES = Group("Images", sort_key=11)
 _RUNNING = Group("Running", sort_key=12)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FreshOptions(NetworkOptions):
+    """How the network is built. --batch means what --batch-size does."""
+
+    batch: Annotated[int | None, Parameter(show=False)] = None
 
 
 @Parameter(name="*", group=_LEARNING)
@@ -110,6 +119,23 @@ class RunningOptions:
     num_workers: int | None = None
     check_memory: bool | None = None
     device: str | None = None
+
+
+def with_batch(learning: LearningOptions, batch: int | None) -> LearningOptions:
+    """Return the flags with ``--batch``, which other commands have, as ``--batch-size``.
+
+    Raises:
+        ConvscopeError: both were given, and differ.
+    """
+    if batch is None:
+        return learning
+    if learning.batch_size not in (None, batch):
+        raise ConvscopeError(
+            f"--batch {batch} with --batch-size {learning.batch_size}",
+            "one of them: they mean the same",
+            "leave one out",
+        )
+    return replace(learning, batch_size=batch)
 
 
 def config_of(

@@ -200,6 +200,9 @@ def _refuse_mismatches(path: Path, model: nn.Module, names: list[str], tensors: 
         return
     first, others = wrong[0], f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     action = "build the network with the options that it was trained with"
+    best = path.with_name("best.safetensors")
+    if path.name == "checkpoint.safetensors" and best.exists():  # a run's, to resume from
+        action = f"give {str(best)!r}, which also says how its network was built"
     last = names[-1].rpartition(".")[0]
     if all(mismatch.name.rpartition(".")[0] == last for mismatch in wrong) and first.in_file:
         action = (

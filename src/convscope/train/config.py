@@ -15,6 +15,7 @@ from convscope.train.setting_rules import (
     OptimizerName,
     PrecisionName,
     ScheduleName,
+    near_choice,
 )
 
 
@@ -133,7 +134,9 @@ class TrainConfig:
         for name, (expected, is_right) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
-                raise ConvscopeError(f"{name}={value!r}", expected, "change that setting")
+                near = near_choice(name, value)
+                action = f"did you mean {near!r}?" if near else "change that setting"
+                raise ConvscopeError(f"{name}={value!r}", expected, action)
         if self.nesterov and (self.optimizer != "sgd-momentum" or self.momentum == 0):
             raise ConvscopeError(
                 f"nesterov=True with optimizer={self.optimizer!r}, momentum={self.momentum}",

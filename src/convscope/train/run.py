@@ -144,7 +144,7 @@ class Run(Result):
         validation_accuracy: after the last finished epoch; None if there is none.
         checkpoint: file to resume from; None if the run ended before the first one.
         weights: file with the final weights under their plain names; None if the run diverged.
-        best_weights: file with the weights of the epoch with the highest validation accuracy.
+        best_weights: file with the weights of :attr:`best_epoch`.
         diverged: where and how the run diverged, or None.
         percentiles: of what each layer's non-linearity reads, over the steps of finished epochs; empty if
             the network can't be watched.
@@ -153,6 +153,7 @@ class Run(Result):
         confusion: which classes the network of the best epoch took for which, on the validation images;
             None before the first epoch.
         measurements: inside epochs, where ``evaluate_every`` asks for them.
+        num_train, num_validation: images; None in runs that don't say.
     """
 
     name: str
@@ -173,6 +174,8 @@ class Run(Result):
     average_weights: str | None = None
     confusion: Confusion | None = None
     measurements: tuple[Measurement, ...] = ()
+    num_train: int | None = None
+    num_validation: int | None = None
 
     @property
     def errors(self) -> tuple[tuple[int, float], ...]:
@@ -182,8 +185,12 @@ class Run(Result):
 
     @property
     def best_epoch(self) -> EpochRecord | None:
-        """The epoch with the highest validation accuracy, the earliest of several; None if there is none."""
-        return max(self.epochs, key=lambda record: record.validation_accuracy, default=None)
+        """The epoch with the highest validation accuracy, of several that with the lowest loss, or None."""
+        return max(
+            self.epochs,
+            key=lambda record: (record.validation_accuracy, -record.validation_loss),
+            default=None,
+        )
 
 
 def thinned(steps: list[StepRecord], most: int = MAX_STEP_RECORDS) -> tuple[StepRecord, ...]:

@@ -1,5 +1,6 @@
 """What each setting of a training run may be: its expected values in words, and a test for them."""
 
+import difflib
 import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -50,16 +51,24 @@ def _tuple_of(expected: str, rule: Rule) -> Rule:
 
 _FLAG: Rule = ("True or False", lambda value: isinstance(value, bool))
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(OptimizerName),
+    "schedule": get_args(ScheduleName),
+    "precision": get_args(PrecisionName),
+    "augment": get_args(AugmentName),
+    "evaluation": get_args(EvaluationName),
+    "device": get_args(DeviceName),
+}
+"""Settings that are names, and which."""
+
 RULES: dict[str, Rule] = {
     "epochs": _whole(1),
     "batch_size": _whole(1),
     "learning_rate": _number("a finite number above 0", lambda x: x > 0),
     "accumulation": _whole(1),
-    "optimizer": _choice(*get_args(OptimizerName)),
     "momentum": _number("a number from 0 to below 1", lambda x: 0 <= x < 1),
     "nesterov": _FLAG,
     "weight_decay": _number("a finite number from 0", lambda x: x >= 0),
-    "schedule": _choice(*get_args(ScheduleName)),
     "warmup_epochs": _number("a finite number of epochs from 0", lambda x: x >= 0),
     "step_epochs": _whole(1),
     "step_factor": _number("a number above 0, at most 1", lambda x: 0 < x <= 1),
@@ -69,10 +78,7 @@ RULES: dict[str, Rule] = {
     "renormalise_radius": _optional(_number("a finite number above 0", lambda x: x > 0)),
     "ema_decay": _optional(_number("a number above 0, below 1", lambda x: 0 < x < 1)),
     "sync_batch_norm": _FLAG,
-    "precision": _choice(*get_args(PrecisionName)),
-    "augment": _choice(*get_args(AugmentName)),
     "crop": _optional(_whole(1)),
-    "evaluation": _choice(*get_args(EvaluationName)),
     "seed": _whole(0),
     "evaluate_every": _whole(0),
     "keep_epochs": _tuple_of("whole numbers from 1, in a tuple", _whole(1)),
@@ -80,5 +86,18 @@ RULES: dict[str, Rule] = {
     "log_every": _whole(1),
     "num_workers": _whole(0),
     "check_memory": _FLAG,
-    "device": _choice(*get_args(DeviceName)),
+    **{name: _choice(*names) for name, names in CHOICES.items()},
 }
+
+
+def near_choice(setting: str, value: Any) -> str | None:
+    """Return the name that a misspelt value of a setting may mean.
+
+    Example:
+        >>> near_choice("schedule", "cosin"), near_choice("precision", "bf16"), near_choice("epochs", 0)
+        ('cosine', 'amp-bf16', None)
+    """
+    names = CHOICES.get(setting, ())
+    within = [name for name in names if value and str(value).lower() in name]
+    near = within or difflib.get_close_matches(str(value), names, n=1)
+    return near[0] if near else None

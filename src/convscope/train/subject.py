@@ -61,7 +61,8 @@ def image_sets(data: Images, network: Network, crop: int | None = None) -> Image
         raise ConvscopeError(
             f"data {given} for a {type(network).__name__} that doesn't say its input size",
             "images of a known size",
-            "load them with convscope.data.load_data(..., size=...), or give what convscope.load returned",
+            "load them with convscope.data.load_data(data, size=..., channels=...), or give what "
+            "convscope.load returned",
         )
     return load_data(data, size=shape[1:], channels=shape[0])
 

@@ -49,7 +49,9 @@ def test_workers_give_the_same_batches_and_hand_on_errors():
     for (here, _), (there, _) in zip(_load(images, batches), _load(images, batches, workers=2)):
         assert torch.equal(here, there)
     images.labels[3] = 7
-    with pytest.raises(ConvscopeError, match="train image 3 has the label 7; expected a label from 0 to 2"):
+    with pytest.raises(
+        ConvscopeError, match="train image 3 has the label 7; expected a whole number from 0 to 2"
+    ):
         _load(images, batches, workers=2)
 
 
@@ -74,7 +76,9 @@ def test_a_label_is_a_whole_number_of_any_type():
     assert labels.tolist() == [2, 1, 2, 1]
     for label in (0.5, "1", None, float("nan"), float("inf"), torch.eye(3)[1], torch.tensor(1.5)):
         images.labels[5] = label
-        with pytest.raises(ConvscopeError, match=r"train image 5 has the label .*; expected a label from 0"):
+        with pytest.raises(
+            ConvscopeError, match=r"train image 5 has the label .*; expected a whole number from 0"
+        ):
             _load(images, [[5]])
 
 

@@ -27,6 +27,7 @@ def test_a_run_is_told_from_its_log(tmp_path):
     assert run.images_per_second == pytest.approx(40.0)
     assert (run.name, run.seconds, run.validation_accuracy) == ("name", 5.0, 0.4)
     assert run.config == TrainConfig()
+    assert (run.num_train, run.num_validation) == (None, None)  # of a log that doesn't say
     assert (run.checkpoint, run.weights, run.best_weights, run.diverged) == (None, None, None, None)
 
 

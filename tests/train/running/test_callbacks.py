@@ -63,6 +63,8 @@ def test_an_object_without_either_method_is_refused(tmp_path):
     message = r"callback of type object; .*after_step\(model, step\) or after_epoch"
     with pytest.raises(ConvscopeError, match=message):
         cs.train(toy_model(), ToyData(), out=tmp_path / "r", callbacks=[object()])
+    with pytest.raises(ConvscopeError, match=r"callbacks of type function; expected a list of objects with"):
+        cs.train(toy_model(), ToyData(), out=tmp_path / "r", callbacks=lambda model, step: None)
     assert not (tmp_path / "r").exists()
 
 

@@ -35,6 +35,8 @@ def test_data_without_classes_or_validation_is_named():
         check_data(ToyData(classes=("only",)))
     with pytest.raises(ConvscopeError, match="'toy' without validation images"):
         check_data(ToyData(validation=RandomImages(0)))
+    with pytest.raises(ConvscopeError, match="'toy' whose validation is of type NoneType; expected images"):
+        check_data(ToyData(validation=None))
 
 
 def test_a_networks_failure_is_one_line_with_its_cause():
@@ -48,6 +50,11 @@ def test_a_networks_failure_is_one_line_with_its_cause():
         fail(RuntimeError("first\nsecond"))
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, RuntimeError)
+    with (
+        pytest.raises(ConvscopeError, match="check crop=8: the side of the windows"),
+        readable_failure(nn.Linear(2, 2), torch.zeros(1, 3, 8, 8), crop=8),
+    ):
+        raise RuntimeError
     with pytest.raises(ConvscopeError, match="runs out of memory; expected a step that fits; take a smaller"):
         fail(torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(ConvscopeError, match="another process of the run is gone"):

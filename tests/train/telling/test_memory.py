@@ -45,28 +45,28 @@ def test_the_plan_counts_the_states_that_the_runs_optimizer_keeps(optimizer):
     model(torch.ones(1, 3)).sum().backward()
     built.step()
     states = [t for t in built.state[model.weight].values() if torch.is_tensor(t) and t.shape == (2, 3)]
-    assert plan_of(config, "cpu").state_values_per_parameter == len(states)
+    assert plan_of(config, "cpu", fused=False).state_values_per_parameter == len(states)
 
 
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("fp32", None), ("amp-bf16", torch.bfloat16), ("amp-fp16", torch.float16)]
 )
 def test_the_plan_computes_in_the_runs_precision(precision, dtype):
-    plan = plan_of(TrainConfig(precision=precision, clip_grad_norm=2.0), "cuda")
+    plan = plan_of(TrainConfig(precision=precision, clip_grad_norm=2.0), "cuda", fused=True)
     assert (plan.autocast_dtype, plan.clip_grad_norm) == (dtype, 2.0)
 
 
 def test_the_plan_joins_tensors_as_pytorchs_optimizers_do_and_keeps_gradients_when_it_accumulates():
     plain, many = TrainConfig(), TrainConfig(accumulation=4)
-    assert [plan_of(plain, device).foreach for device in ("cpu", "cuda")] == [False, True]
-    assert [plan_of(c, "cpu").zero_grad_set_to_none for c in (plain, many)] == [True, False]
+    assert [plan_of(plain, device, fused=False).foreach for device in ("cpu", "cuda")] == [False, True]
+    assert [plan_of(c, "cpu", fused=False).zero_grad_set_to_none for c in (plain, many)] == [True, False]
 
 
 def test_the_plans_loss_is_that_of_the_first_output_with_smoothing():
     scores, other = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3)
     log_p = torch.log(scores.exp() / scores.exp().sum(1, keepdim=True))
     expected = (-0.9 * log_p[:, 0] - 0.1 * log_p.mean(1)).mean()
-    found = plan_of(TrainConfig(label_smoothing=0.1), "cpu").loss((scores, other))
+    found = plan_of(TrainConfig(label_smoothing=0.1), "cpu", fused=False).loss((scores, other))
     torch.testing.assert_close(found, expected)
 
 

@@ -16,7 +16,10 @@ from convscope.train.telling.diverged import advice
 
 _COLUMNS = ("Epoch#", "Train loss#", "Right#", "Val. loss#", "Right#", "Top-5#", "Rate#", "Time#")
 _AVERAGE = "Averaged#"
-_NOTE = "losses: cross-entropy in nats; right: share of images whose class has the highest score"
+_NOTE = (
+    "losses: cross-entropy in nats; right: share of images whose class has the highest score; "
+    "time: of training and the evaluations after it"
+)
 _MOST_EPOCHS = 30
 _MOST_MIXUPS = 5
 
@@ -102,13 +105,16 @@ def _row(record: EpochRecord, averaged: bool) -> tuple[object, ...]:
 
 def _figures(run: Run) -> Iterator[tuple[str, str]]:
     best = run.best_epoch
+    if run.num_train is not None and run.num_validation is not None:
+        yield "images", f"{run.num_train:,} to train on, {run.num_validation:,} for validation"
     if best is not None:
         top5 = (
             ""
             if best.validation_top5 is None
             else f" (among the first five: {percent(best.validation_top5)})"
         )
-        right = f"{percent(best.validation_accuracy)} of validation images right{top5}"
+        of = "" if run.num_validation is None else f"{run.num_validation:,} "
+        right = f"{percent(best.validation_accuracy)} of {of}validation images right{top5}"
         yield "best", f"{right}, after epoch {best.epoch}"
         last = run.epochs[-1]
         if last.average_accuracy is not None:
@@ -118,9 +124,9 @@ def _figures(run: Run) -> Iterator[tuple[str, str]]:
                 "skipped",
                 f"{last.skipped_steps:,} of {last.step:,} steps, whose gradients overflowed float16",
             )
-    yield "time", seconds(run.seconds)
+    yield "time", f"{seconds(run.seconds)} of training and evaluation"
     if run.epochs:
-        yield "speed", f"{run.images_per_second:,.0f} training images per second"
+        yield "speed", f"{run.images_per_second:,.0f} training images per second of training alone"
 
 
 def _divergence(diverged: Divergence) -> Iterator[tuple[str, str]]:

@@ -123,7 +123,9 @@ class SeededImages(Dataset[Batch]):
         number = _whole(label)
         if number is None or not 0 <= number < self.num_classes:
             shown = " ".join(str(label).split())[:60]
-            raise self._error(index, f"has the label {shown}", f"a label from 0 to {self.num_classes - 1}")
+            raise self._error(
+                index, f"has the label {shown}", f"a whole number from 0 to {self.num_classes - 1}"
+            )
         if self.augment is not None:
             self._check_large_enough(index, image)
             image = self.augment(image[None], torch.Generator().manual_seed(seed))[0]

@@ -8,6 +8,9 @@ from torch import Tensor
 from convscope.core.errors import ConvscopeError
 from convscope.train.keeping.position import Identity
 
+_NAMED = 3
+"""Differences that a message names."""
+
 
 def check_identity(path: Path, stored: Identity, wanted: Identity) -> None:
     """Check that a checkpoint is of the run that is to go on.
@@ -46,24 +49,25 @@ def check_fits(path: Path, stored: dict[str, Tensor], own: dict[str, Tensor], pa
     Raises:
         ConvscopeError: they don't fit; the first differences are named.
     """
-    problems = [f"lacks {name}" for name in own if name not in stored]
-    problems += [f"has {name} too many" for name in stored if name not in own]
+    problems = [f"it lacks {name}" for name in own if name not in stored]
+    problems += [f"it has {name} too many" for name in stored if name not in own]
     problems += [
-        f"{name} is {_form(stored[name])}, not {_form(own[name])}"
+        f"{name} in it is {_form(stored[name])}, not {_form(own[name])}"
         for name in own
         if name in stored and _form(stored[name]) != _form(own[name])
     ]
     if problems:
-        shown = ", ".join(problems[:4]) + (f" and {len(problems) - 4} more" if len(problems) > 4 else "")
+        more = len(problems) - _NAMED
+        shown = ", ".join(problems[:_NAMED]) + (f" and {more} more differences" if more > 0 else "")
         raise ConvscopeError(
-            f"checkpoint {str(path)!r} doesn't fit the network{part and f' in its {part}'}: it {shown}",
+            f"checkpoint {str(path)!r} doesn't fit the network{part and f' in its {part}'}: {shown}",
             "the network that the run trained",
             "give that network, or choose another output folder",
         )
 
 
 def _form(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {tuple(tensor.shape)}"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {'×'.join(map(str, tensor.shape)) or 'scalar'}"
 
 
 def _short(value: Any) -> str:

@@ -112,6 +112,8 @@ def run_from_log(folder: RunFolder, log: Log) -> Run:
         percentiles=joined(log.percentiles.values()),
         average_weights=_existing(folder.average),
         confusion=load_confusion(folder.confusion) if folder.confusion.exists() else None,
+        num_train=start.get("num_train"),
+        num_validation=start.get("num_validation"),
     )
 
 

@@ -17,6 +17,7 @@ class Position:
         epoch_images: images of the running epoch so far.
         epoch_seconds: time spent on the running epoch's training steps.
         best_accuracy: highest validation accuracy so far; -1 before the first epoch.
+        best_loss: lowest validation loss of the epochs with that accuracy; None before the first.
         waited: of the ``"plateau"`` schedule: epochs without a lower validation error.
         falls: of the ``"plateau"`` schedule: how often the learning rate has been lowered.
     """
@@ -29,8 +30,15 @@ class Position:
     epoch_images: int = 0
     epoch_seconds: float = 0.0
     best_accuracy: float = -1.0
+    best_loss: float | None = None
     waited: int = 0
     falls: int = 0
+
+    def is_best(self, accuracy: float, loss: float) -> bool:
+        """Whether an epoch is the best so far: more images right, or as many at a lower loss."""
+        if accuracy == self.best_accuracy:
+            return self.best_loss is not None and loss < self.best_loss
+        return accuracy > self.best_accuracy
 
 
 @dataclass(frozen=True)

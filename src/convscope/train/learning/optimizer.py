@@ -62,13 +62,18 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     require_trainable(model)
     kind, own = _OPTIMIZERS[config.optimizer]
     settings = {name: getattr(config, name) for name in own}
-    fused = config.optimizer != "rmsprop" and can_fuse((decayed | free).values())
+    fused = takes_fused(model, config)
     if fused:
         settings["fused"] = True
     optimizer: torch.optim.Optimizer = kind(groups, lr=config.learning_rate, **settings)
     if fused:
         keep_layouts(optimizer)
     return optimizer
+
+
+def takes_fused(model: nn.Module, config: TrainConfig) -> bool:
+    """Return whether a model's optimizer is PyTorch's fused one."""
+    return config.optimizer != "rmsprop" and can_fuse(p for p in model.parameters() if p.requires_grad)
 
 
 def require_trainable(model: nn.Module) -> None:

@@ -24,16 +24,14 @@ class Callbacks:
     """
 
     def __init__(self, callbacks: Iterable[Any] = ()) -> None:
+        if not isinstance(callbacks, Iterable):
+            raise _not_callbacks(f"callbacks of type {type(callbacks).__name__}", "a list of objects")
         callbacks = list(callbacks)
         self._step = [each.after_step for each in callbacks if hasattr(each, "after_step")]
         self._epoch = [each.after_epoch for each in callbacks if hasattr(each, "after_epoch")]
         for each in callbacks:
             if not hasattr(each, "after_step") and not hasattr(each, "after_epoch"):
-                raise ConvscopeError(
-                    f"callback of type {type(each).__name__}",
-                    "an object with after_step(model, step) or after_epoch(model, epoch)",
-                    "give it one of these methods",
-                )
+                raise _not_callbacks(f"callback of type {type(each).__name__}", "an object")
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """Tell those who want to know of steps; afterwards the network is in training mode."""
@@ -46,3 +44,11 @@ class Callbacks:
         """Tell those who want to know of epochs."""
         for call in self._epoch:
             call(model, epoch)
+
+
+def _not_callbacks(given: str, expected: str) -> ConvscopeError:
+    return ConvscopeError(
+        given,
+        f"{expected} with after_step(model, step) or after_epoch(model, epoch)",
+        "write a class with one of these methods, and give callbacks=[it]",
+    )

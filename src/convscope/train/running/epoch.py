@@ -26,7 +26,7 @@ def measured_epoch(training: "Training", started: float) -> EpochRecord:
     position, folder = training.position, training.folder
     validation = training.images("validation", 0)
     result = evaluate(training.model, validation, training.config, training.accelerator)
-    if training.accelerator.is_main_process and result.accuracy > position.best_accuracy:
+    if training.accelerator.is_main_process and position.is_best(result.accuracy, result.loss):
         confusion = result.confusion(tuple(training.data.classes), position.epoch + 1)
         save_confusion(folder.path / FILE_NAME, confusion)
     average = _average(training)

@@ -228,13 +228,18 @@ class Training:
 
     def _finish_epoch(self, record: EpochRecord, journal: Journal) -> None:
         before, config = self.position, self.config
-        is_best = record.validation_accuracy > before.best_accuracy
+        is_better = record.validation_accuracy > before.best_accuracy
+        is_best = before.is_best(record.validation_accuracy, record.validation_loss)
         waited, falls = before.waited, before.falls
         if config.schedule == "plateau" and record.step > warmup_steps(config, self.order.steps_per_epoch):
-            waited, falls = plateau(config.patience_epochs, waited, falls, is_better=is_best)
-        best_accuracy = max(record.validation_accuracy, before.best_accuracy)
+            waited, falls = plateau(config.patience_epochs, waited, falls, is_better=is_better)
         self.position = Position(
-            record.epoch, step=record.step, best_accuracy=best_accuracy, waited=waited, falls=falls
+            record.epoch,
+            step=record.step,
+            best_accuracy=record.validation_accuracy if is_best else before.best_accuracy,
+            best_loss=record.validation_loss if is_best else before.best_loss,
+            waited=waited,
+            falls=falls,
         )
         journal.epoch(record)
         # If the process dies between these two, the epoch is repeated, with the same result.

@@ -37,6 +37,14 @@ def check_data(data: ImageSets) -> None:
         raise ConvscopeError(
             f"data {data.name!r} with {len(data.classes)} class(es)", "at least two", "add a folder per class"
         )
+    for split in ("train", "validation"):
+        images = getattr(data, split)
+        if not hasattr(images, "__len__"):
+            raise ConvscopeError(
+                f"data {data.name!r} whose {split} is of type {type(images).__name__}",
+                "images with a length, by number",
+                "give a data set of (image, label)",
+            )
     if len(data.validation) == 0:
         raise ConvscopeError(
             f"data {data.name!r} without validation images", "at least one", "set some images apart"
@@ -80,7 +88,8 @@ def check_forward(
         for loaded, _ in load_batches(validation, first, 0, accelerator.device):
             # Ten-crop evaluation gets whole images, and cuts them itself.
             pixels = loaded if config.crop is None else centre_crop(loaded, config.crop)
-            with torch.no_grad(), autocast(config, accelerator.device), readable_failure(model, pixels):
+            readable = readable_failure(model, pixels, config.crop)
+            with torch.no_grad(), autocast(config, accelerator.device), readable:
                 scores = scores_of(model(pixels.to(input_dtype(model))))
     if scores.shape[1] < validation.num_classes:
         raise ConvscopeError(
@@ -123,8 +132,13 @@ def _depends_on_share(module: nn.Module, config: TrainConfig) -> str | None:
 
 
 @contextmanager
-def readable_failure(model: nn.Module, pixels: torch.Tensor) -> Iterator[None]:
+def readable_failure(model: nn.Module, pixels: torch.Tensor, crop: int | None = None) -> Iterator[None]:
     """Turn a network's own failure on a batch into one readable line.
+
+    Args:
+        model: the network.
+        pixels: the batch.
+        crop: the setting that made the images as large as they are, if it did.
 
     Raises:
         ConvscopeError: PyTorch or the network raised an error in the block.
@@ -144,6 +158,8 @@ def readable_failure(model: nn.Module, pixels: torch.Tensor) -> Iterator[None]:
                 "see the message of the one that ended first, and resume",
             ) from error
         action = "check the size of the images and of the network's input"
+        if crop is not None:
+            action = f"check crop={crop}: the side of the windows that the network sees"
         raise ConvscopeError(
             f"{given} fails: {reason}", "a network that takes these images", action
         ) from error

@@ -23,6 +23,7 @@ from convscope.tape import TrainingPlan
 from convscope.tape.device import Device
 from convscope.train.config import TrainConfig
 from convscope.train.feeding.batches import SeededImages
+from convscope.train.learning.optimizer import takes_fused
 from convscope.train.measuring.scores import at_least_float32, scores_of
 from convscope.train.running.averaged import MOST_IMAGES
 from convscope.train.telling.forecast import Fits, Forecast
@@ -89,15 +90,16 @@ def image_shape(images: SeededImages, config: TrainConfig) -> tuple[int, ...]:
     return (channels, height, width) if config.crop is None else (channels, config.crop, config.crop)
 
 
-def plan_of(config: TrainConfig, device: str) -> TrainingPlan:
+def plan_of(config: TrainConfig, device: str, *, fused: bool) -> TrainingPlan:
     """Return the plan of a run's step, as :func:`convscope.cost.cost` takes it.
 
-    PyTorch's optimizers join tensors (``foreach``) on GPUs only; with fp16 they are fused. With accumulation,
-    gradients stay in memory from one micro-batch to the next.
+    Optimizers that aren't fused join tensors (``foreach``) on GPUs only. With accumulation, gradients stay in
+    memory from one micro-batch to the next.
 
     Args:
         config: the run's settings.
         device: ``"cpu"`` or ``"cuda"``.
+        fused: whether the optimizer is PyTorch's fused one.
     """
 
     def cross_entropy(outputs: Any) -> Tensor:
@@ -105,7 +107,6 @@ def plan_of(config: TrainConfig, device: str) -> TrainingPlan:
         labels = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
         return F.cross_entropy(scores, labels, label_smoothing=config.label_smoothing)
 
-    fused = config.precision == "amp-fp16" and config.optimizer != "rmsprop"
     return TrainingPlan(
         optimizer=config.optimizer,
         precision=config.precision,
@@ -163,7 +164,7 @@ def _memory(
 def _held(model: nn.Module, config: TrainConfig, place: Place) -> _Held:
     trainable = num_bytes(p for p in model.parameters() if p.requires_grad)
     state = num_bytes((*model.parameters(), *model.buffers()))
-    states = trainable * plan_of(config, place.device.type).state_values_per_parameter
+    states = trainable * plan_of(config, place.device.type, fused=False).state_values_per_parameter
     # The average is kept in float32 or wider.
     average = sum(p.numel() * max(4, p.itemsize) for p in model.parameters()) if config.ema_decay else 0
     buckets = trainable if place.num_processes > 1 else 0  # DistributedDataParallel's copy of the gradients
@@ -187,7 +188,8 @@ def _is_negligible(model: nn.Module, images: int, work: Workload, available: int
 
 def _simulated(model: nn.Module, images: int, work: Workload, config: TrainConfig, place: Place) -> Cost:
     device: Device = "cuda" if place.device.type == "cuda" else "cpu"
-    return cost(model, (images, *work.image_shape), plan_of(config, device), device)
+    plan = plan_of(config, device, fused=takes_fused(model, config))
+    return cost(model, (images, *work.image_shape), plan, device)
 
 
 def _peaks(found: Cost, held: _Held) -> tuple[int, int]:
