@@ -98,31 +98,39 @@ class LayerCall:
 
 
 class Listener(Protocol):
-    """Is told what happens, in order."""
+    """Is told what happens, in order; what a listener has no method for passes it by."""
 
     def begins(self, run: ForwardPass) -> None:
         """A forward pass begins, or the next part of one."""
+        return
 
     def layer_begins(self, call: LayerCall) -> None:
         """A layer is about to run."""
+        return
 
     def layer_ends(self, call: LayerCall, output: Any) -> None:
         """A layer has run; its output may be changed in place later on."""
+        return
 
     def ends(self, run: ForwardPass) -> None:
         """A forward pass is over, also by an exception; the call of another part may still go on with it."""
+        return
 
     def reached(self, run: ForwardPass, gradient: Tensor, backward: int) -> None:
         """A backward pass, known by its number, has come to an output of a forward pass, or to a layer's."""
+        return
 
     def differentiated(self, run: ForwardPass) -> None:
         """A backward pass has come to an input of a forward pass, and its gradient has a graph of its own."""
+        return
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step: gradients are final."""
+        return
 
     def step_ends(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
+        return
 
 
 @dataclass(eq=False)

@@ -6,27 +6,33 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.train.running.watched import joined, watched
+from convscope.train.running.watched import Watched, joined
 
 
 def _net():
     return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
 
 
+def _global_hooks():
+    return torch.nn.modules.module._global_forward_hooks
+
+
 def _trained(net, steps, first=0, known=()):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     outputs = []
-    with watched(net, optimizer, range(first, first + steps), known) as curves:
-        for _ in range(steps):
-            x = torch.randn(8, 3, 6, 6)
-            with torch.no_grad():
-                mean_C, variance_C = net[0](x).mean((0, 2, 3)), net[0](x).var((0, 2, 3), correction=0)
-                normed = (net[0](x) - mean_C[:, None, None]) / (variance_C[:, None, None] + 1e-5).sqrt()
-                outputs.append(normed * net[1].weight[:, None, None] + net[1].bias[:, None, None])
-            optimizer.zero_grad()
+    curves = Watched(net, first + steps, known, first)
+    for step in range(first, first + steps):
+        x = torch.randn(8, 3, 6, 6)
+        with torch.no_grad():
+            mean_C, variance_C = net[0](x).mean((0, 2, 3)), net[0](x).var((0, 2, 3), correction=0)
+            normed = (net[0](x) - mean_C[:, None, None]) / (variance_C[:, None, None] + 1e-5).sqrt()
+            outputs.append(normed * net[1].weight[:, None, None] + net[1].bias[:, None, None])
+        optimizer.zero_grad()
+        with curves.step(step):
             net(x).square().sum().backward()
             optimizer.step()
-        first_news, second_news = curves.news(), curves.news()
+        assert not _global_hooks()
+    first_news, second_news = curves.news(), curves.news()
     assert second_news == []
     return first_news, outputs
 
@@ -54,5 +60,31 @@ def test_a_run_that_goes_on_looks_at_the_same_channel():
 def test_a_network_that_cannot_be_watched_has_none():
     net = _net()
     net._compiled_call_impl = net._call_impl  # as net.compile() leaves it
-    with watched(net, torch.optim.SGD(net.parameters(), lr=0.1), range(3), ()) as curves:
-        assert curves.news() == []
+    curves = Watched(net, 3, (), 0)
+    with curves.step(0):
+        assert not _global_hooks()
+    assert curves.news() == []
+
+
+def test_the_first_ten_steps_are_looked_at_then_every_tenth_or_sixtieth_of_the_run():
+    def looked_at(total, start=0):
+        net, seen = _net(), []
+        curves = Watched(net, total, (), start)
+        for step in range(start, total):
+            with curves.step(step):
+                seen += [step] * bool(_global_hooks())
+        return seen
+
+    assert looked_at(35) == [*range(10), 10, 20, 30]
+    assert looked_at(1300)[10:13] == [21, 42, 63]
+    assert looked_at(35, start=5) == [*range(5, 10), 10, 20, 30]
+
+
+def test_a_pass_that_isnt_training_isnt_looked_at():
+    net = _net()
+    curves = Watched(net, 1, (), 0)
+    with curves.step(0):
+        with torch.no_grad():
+            net(torch.randn(2, 3, 6, 6))
+        net.eval()(torch.randn(2, 3, 6, 6)).sum().backward()
+    assert curves.news() == []

@@ -34,7 +34,7 @@ from convscope.train.running.epoch import measured_epoch, measured_within
 from convscope.train.running.preflight import readable_failure
 from convscope.train.running.step import take_step
 from convscope.train.running.stopping import Stopping
-from convscope.train.running.watched import watched
+from convscope.train.running.watched import Watched
 from convscope.train.subject import Subject
 from convscope.train.telling.progress import Progress
 
@@ -106,14 +106,11 @@ class Training:
 
     def run(self, journal: Journal, progress: Progress, callbacks: Callbacks) -> Divergence | None:
         """Train to the end, from the present position; return where the run diverged, if it did."""
-        steps = range(self.position.step, self.total_steps)
         clock = Clock(self.config, self.total_steps, self.position.step)
-        known = journal.log.percentiles.values()
-        with (
-            self.learner.attached(),
-            watched(self.model, self.learner.optimizer, steps, known) as curves,
-            self.stopping.listening(self),
-        ):
+        self.watched = Watched(
+            self.model, self.total_steps, journal.log.percentiles.values(), self.position.step
+        )
+        with self.learner.attached(), self.stopping.listening(self):
             while self.position.epoch < self.config.epochs:
                 diverged = self._train_epoch(journal, progress, callbacks, clock)
                 if diverged is not None:
@@ -122,7 +119,7 @@ class Training:
                 share_buffers(self.model, self.accelerator)
                 if (diverged := unsound(self, journal.loss)) is not None:
                     return diverged
-                journal.percentiles(curves.news(), self.position.epoch + 1)
+                journal.percentiles(self.watched.news(), self.position.epoch + 1)
                 record = measured_epoch(self, started)
                 callbacks.after_epoch(self.model, record.epoch)
                 self._finish_epoch(record, journal)
@@ -159,7 +156,8 @@ class Training:
         loaded = load_batches(images, shares, config.num_workers, device)
         for batch, pixels_labels in zip(batches, self.stopping.fetched(loaded, self.accelerator)):
             try:
-                values, rate = self.take(len(batch), pixels_labels)
+                with self.watched.step(position.step):
+                    values, rate = self.take(len(batch), pixels_labels)
             except Diverging as found:
                 return journal.look(position) or found.located(self, pixels_labels)
             journal.note(values, position.step, len(batch), rate)

@@ -4,49 +4,97 @@ The notes' internal covariate shift, on a run's own page: with and without batch
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from convscope.checkup.observed.run import Percentiles
-from convscope.checkup.watching.log import TrainingLog
-from convscope.checkup.watching.watch import watch
+from convscope.checkup.watching.percentiles import PercentileLog
 from convscope.core.errors import ConvscopeError
+from convscope.probe.events import listening
+from convscope.probe.passes import LayerCall, Listener
+from convscope.probe.surroundings import is_compiled
+from convscope.tape.accepted import require_eager
 
-_SAMPLES, _LEAST_EVERY = 60, 10
+_SAMPLES, _LEAST_EVERY, _CLOSELY = 60, 10, 10
+_NORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
+_PRODUCTS: tuple[type[nn.Module], ...] = (_ConvNd, nn.Linear)
 
 
 class Watched:
-    """The percentiles of a run in progress, epoch by epoch.
+    """The percentiles of a run in progress, at about sixty of its steps and its first ten.
+
+    A step that is looked at takes some percent longer; so in short runs it is every tenth one at most. The
+    others carry no hook at all. Which steps are looked at follows from the run, not from its interruptions.
 
     Args:
-        log: of this session; None if the network can't be watched.
-        known: those of earlier sessions, epoch by epoch.
+        model: the network that trains. Of one with batch norms, what these put out is looked at, of another
+            one what convolutions and linear layers do; of a compiled one nothing.
+        total_steps: of the whole run.
+        known: percentiles of the run's earlier sessions, epoch by epoch.
         first_step: optimizer steps before this session.
     """
 
     def __init__(
-        self, log: TrainingLog | None, known: Iterable[Sequence[Percentiles]], first_step: int
+        self, model: nn.Module, total_steps: int, known: Iterable[Sequence[Percentiles]], first_step: int
     ) -> None:
-        self._log, self._first_step, self._told = log, first_step, first_step - 1
-        if log is not None:
-            log.ledger.percentiles.channels.update({row.path: row.channel for rows in known for row in rows})
+        self._model, self._layers = model, _watched_layers(model)
+        self._every, self._told = max(_LEAST_EVERY, total_steps // _SAMPLES), first_step - 1
+        self._log = PercentileLog()
+        self._log.channels.update({row.path: row.channel for rows in known for row in rows})
+
+    @contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        """Look at the step that runs in the block, if it is one of those that are looked at.
+
+        Args:
+            number: optimizer steps before it.
+        """
+        if not self._layers or not (number < _CLOSELY or number % self._every == 0):
+            yield
+            return
+        with listening(self._model, (), self._layers, _Outputs(self._log)):
+            yield
+        self._log.step_ends(number)
 
     def news(self) -> list[Percentiles]:
-        """Return the percentiles of each layer's outputs since the last call; steps are those of the run."""
-        if self._log is None:
-            return []
+        """Return the percentiles of each layer's outputs since the last call."""
         rows = []
-        for row in self._log.percentiles:
-            steps = [step + self._first_step for step in row.steps]
-            new = [index for index, step in enumerate(steps) if step > self._told]
-            if row.of == "output" and new:
-                rows.append(_picked(replace(row, steps=tuple(steps)), new))
+        for row in self._log.found():
+            new = [index for index, step in enumerate(row.steps) if step > self._told]
+            if new:
+                rows.append(_picked(row, new))
         self._told = max((row.steps[-1] for row in rows), default=self._told)
         return rows
+
+
+class _Outputs(Listener):
+    """Hands on what layers put out in training."""
+
+    def __init__(self, log: PercentileLog) -> None:
+        self._log = log
+
+    def layer_ends(self, call: LayerCall, output: Any) -> None:
+        """A layer has run."""
+        trains = call.within.trains and call.layer.training and not call.recomputed
+        if trains and isinstance(output, Tensor):
+            self._log.add(call.path, call.layer, "output", output)
+
+
+def _watched_layers(model: nn.Module) -> tuple[type[nn.Module], ...]:
+    """Classes of the layers that are looked at; none where the network's code can't be seen."""
+    if is_compiled(model):
+        return ()
+    try:
+        require_eager(model)
+    except ConvscopeError:
+        return ()
+    return _NORMS if any(isinstance(module, _NORMS) for module in model.modules()) else _PRODUCTS
 
 
 def _picked(row: Percentiles, indices: Sequence[int]) -> Percentiles:
@@ -57,28 +105,6 @@ def _picked(row: Percentiles, indices: Sequence[int]) -> Percentiles:
         median=tuple(row.median[index] for index in indices),
         high=tuple(row.high[index] for index in indices),
     )
-
-
-@contextmanager
-def watched(
-    model: nn.Module, optimizer: Optimizer, steps: range, known: Iterable[Sequence[Percentiles]]
-) -> Iterator[Watched]:
-    """Watch a training for its percentiles, at about sixty of its steps and its first ten.
-
-    A step that is looked at takes some percent longer; so in short runs it is every tenth one at most.
-
-    Args:
-        model: the network that trains.
-        optimizer: that trains it.
-        steps: of this session.
-        known: percentiles of the run's earlier sessions, epoch by epoch.
-    """
-    with ExitStack() as stack:
-        log = None
-        with suppress(ConvscopeError):  # a compiled network: a run without percentiles is a run all the same
-            every = max(_LEAST_EVERY, steps.stop // _SAMPLES)
-            log = stack.enter_context(watch(model, optimizer, every=every))
-        yield Watched(log, known, steps.start)
 
 
 def joined(epochs: Iterable[Sequence[Percentiles]]) -> tuple[Percentiles, ...]:
