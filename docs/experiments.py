@@ -65,8 +65,9 @@ def page(found: Comparison, captions: dict[str, str]) -> str:
         "## Claims: published beside ours",
         _claims(found),
         *(f"- *{_plain(v.claim.statement)}* **{v.verdict}**: {_plain(v.sentence)}." for v in found.verdicts),
-        "Intervals are 95 % t intervals over seeds, p of exact sign-flip permutation tests. Claims are "
-        "judged one by one, without a correction for their number.",
+        "Intervals are 95 % t intervals over seeds; of a bound, the end that it is about. p is of exact "
+        "one-sided sign-flip permutation tests, of sameness the larger of the two. Claims are judged one by "
+        "one, without a correction for their number.",
         "## What can and can't be concluded",
         found.scale,
         *(f"- {line}" for line in dict.fromkeys(_concluded(found))),
@@ -120,13 +121,13 @@ def _claims(found: Comparison) -> str:
                 f"**{verdict.verdict}**",
             )
         )
-    return _table(("Claim", "Published", "Here", "95 %", "p", "Seeds", "Verdict"), rows)
+    return _table(("Claim", "Published", "Here", "95 %", "p, one-sided", "Seeds", "Verdict"), rows)
 
 
 def _here(verdict: Verdict) -> tuple[str, str]:
     measure = verdict.claim.measure
     form = form_of(measure.quantity, measure.scale)
-    return bounded(verdict.interval, form, verdict.bound), span(verdict.interval, form)
+    return bounded(verdict.interval, form, verdict.bound), span(verdict.interval, form, verdict.bound)
 
 
 def _arms(found: Comparison) -> str:
@@ -202,9 +203,19 @@ def _made(found: Comparison) -> str:
         ),
         ("Versions", f"{versions}, Python {python}"),
         ("Written", made.written),
-        ("Data and seeds", f"{found.data}, one split for all runs; seeds {', '.join(map(str, found.seeds))}"),
+        (
+            "Data and seeds",
+            f"{_data(found)}, one split for all runs; seeds {', '.join(map(str, found.seeds))}",
+        ),
     )
     return _table(("", ""), rows)
+
+
+def _data(found: Comparison) -> str:
+    if found.num_train is None or found.num_validation is None:
+        return found.data
+    numbers = number(found.num_train), number(found.num_validation)
+    return f"{found.data}, {numbers[0]} images to train on and {numbers[1]} to validate"
 
 
 def index(every: Sequence[Comparison]) -> str:

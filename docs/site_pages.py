@@ -1,4 +1,4 @@
-"""Build the documentation's site: ``python docs/site_pages.py``, or ``make site``; it is in build/site-pages/site.
+"""Build the site of the documentation: ``python docs/site_pages.py`` or ``make site``, into build/site-pages.
 
 The pages are the Markdown files as they lie in the repository: those of docs/, the pages about faults, the
 changelog and the limitations, and a page of reference for each public room, from its docstrings. Links

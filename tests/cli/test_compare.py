@@ -34,7 +34,12 @@ def test_a_comparison_from_flags_and_again_from_its_folder(capsys, words, tmp_pa
     code, out, err = run(capsys, line)
     assert code == 0
     assert "Forecast" not in err
-    assert "Comparison: out" in out
+    assert "Comparison: net.py:build on pictures, norm" in out
+    assert "pictures: 36 images to train on, 18 to validate; one split for all runs" in " ".join(out.split())
+    assert "epochs=2, batch_size=12, learning_rate=0.1; other settings are the defaults" in " ".join(
+        out.split()
+    )
+    assert "1 seed: no interval" in out
 
 
 def test_a_table_from_a_file_and_its_forecast(capsys, words, tmp_path):
@@ -54,7 +59,14 @@ def test_a_table_from_a_file_and_its_forecast(capsys, words, tmp_path):
 @pytest.mark.parametrize(
     ("rest", "said"),
     [
-        ("--choose norm", "--choose 'norm'; expected NAME=VALUE"),
+        ("--choose norm", "expected NAME=VALUE,VALUE; write --choose learning_rate=0.01,0.1"),
+        ("--set epochs", "expected NAME=VALUE; write --set epochs=10"),
+        ("--option hidden", "expected NAME=VALUE; write --option width=0.5"),
+        ("--choose batch_size=6,12", "batch_size both as a choice (6, 12) and as setting batch_size=12"),
+        ("--choose hidden=3,4 --option hidden=5", "hidden both as a choice (3, 4) and as option hidden=5"),
+        ("--choose input_shape=3x4x4,3x5x5 --input 3x4x4", "input_shape both as a choice"),
+        ("--input 3x4x4 --option input_shape=3x5x5", "expected the shape once"),
+        ("--choose learning_rate=0.1", "1 arm, 'lr 0.1'; expected at least two to compare"),
         ("--choose norm=none --choose norm=batch", "each name once"),
         ("--set epohs=3", "did you mean 'epochs'"),
         ("--set epochs=0", "a whole number from 1"),
@@ -105,7 +117,8 @@ def test_a_table_can_be_read_before_it_is_run(capsys, words, tmp_path):
 
 
 def test_what_a_users_network_prints_is_no_json(capsys, words, tmp_path):
-    line = f"{words} --seeds 1 --json".replace(":build", ":loud")
+    rates = "--choose learning_rate=0.1,0.2"
+    line = f"{words} {rates} --seeds 1 --json".replace(":build", ":loud")
     code, out, err = run(capsys, line)
     assert code == 0
     assert json.loads(out)["arms"]

@@ -14,6 +14,7 @@ from convscope.checkup.observed.run import Percentiles
 from convscope.core.errors import ConvscopeError
 from convscope.train import compare, read_comparison
 from convscope.train.comparing import Claim, Contrast, Experiment, ExtraMeasure, Published, table_of
+from convscope.train.comparing.statistics import Interval
 from train.comparing.small import SETTINGS, made
 
 PUBLISHED = Published("14× fewer | steps <in a table>", "Ioffe & Szegedy 2015")
@@ -48,6 +49,8 @@ def test_every_claim_stands_beside_the_published_figure(finished):
     assert cells[1] == r"14× fewer \| steps &lt;in a table>"
     mean = found.verdicts[0].interval.mean * 100
     assert float(cells[2].removesuffix(" points").replace("−", "-")) == pytest.approx(mean, abs=0.06)
+    assert "| p, one-sided |" in page
+    assert "36 images to train on and 18 to validate, one split" in page
     assert cells[4:] == [f"{first.p:.3f}", "5", f"**{first.verdict}**"]
     assert second.verdict == "supported"
     assert "Small pictures." in page
@@ -56,6 +59,16 @@ def test_every_claim_stands_beside_the_published_figure(finished):
     assert "| kept.number | 3.5 (3.5 to 3.5) | 3.5 (3.5 to 3.5) |" in page
     assert found.made.machine in page
     assert "convscope compare toy --out there" in page
+
+
+def test_of_a_bound_the_page_and_the_index_tell_one_end(finished):
+    found = finished[0]
+    ends = Interval(0.45, 0.34, 0.59, 0.3, 0.7, 5)
+    steps = Contrast("steps_to_target", ("batch",), ("no norm",), scale="ratio")
+    verdict = replace(found.verdicts[0], claim=Claim("c", "s", steps), interval=ends, bound="at most")
+    bounded = replace(found, verdicts=(verdict,))
+    assert "| ≤ 0.45× | at most 0.59× |" in experiments.page(bounded, {})
+    assert "| ≤ 0.45× (at most 0.59×) |" in experiments.index([bounded])
 
 
 def test_nothing_written_names_a_place_of_this_machine(finished):

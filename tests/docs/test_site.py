@@ -1,10 +1,11 @@
-"""The site's pages: every link leads to a page or a picture that is there, and nothing comes from elsewhere."""
+"""The pages of the site: links lead to pages or pictures that are there, and nothing comes from elsewhere."""
 
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+
 import site_pages
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

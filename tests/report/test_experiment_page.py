@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from convscope.report.experiment_charts import experiment_charts
 from convscope.report.experiment_page import experiment_html
 from convscope.report.fields import at
 from convscope.report.formats import MISSING, write
-from convscope.report.written_intervals import bounded, span, written
+from convscope.report.written_intervals import bounded, span, written, written_verdict
 from convscope.train import compare
 from convscope.train.comparing import Claim, Contrast, Experiment, Published, table_of
 from convscope.train.comparing.statistics import Interval
@@ -82,6 +83,12 @@ def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
                 until(page, f"{charts}.every((each) => each.dataset.drawn === 'yes')")
                 assert page.evaluate(f"{charts}.length") >= 4
                 assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+                # No gap below the lowest chart of a section.
+                below = """[...document.querySelectorAll('main > section > .pair')].map((pair) => Math.round(
+                    pair.getBoundingClientRect().bottom - Math.max(
+                        ...[...pair.querySelectorAll('svg.marks, canvas, .vega-bindings')].map(
+                            (each) => each.getBoundingClientRect().bottom))))"""
+                assert max(page.evaluate(below)) < 12
                 assert fetched(page) == []
                 assert page.seen["errors"] == []
                 assert not [line for line in page.seen["console"] if line.startswith("error")]
@@ -91,7 +98,7 @@ def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
     ("value", "form", "text"),
     [(-0.0312, "points", "−3.12 points"), (0.0, "points", "0 points"), (14.2, "ratio", "14×"),
      (0.5, "ratio", "0.5×"), (1.0148, "ratio", "1.015×"), (0.9306, "ratio", "0.931×"),
-     (1.0, "ratio", "1.000×"), (2.5, "number", "+2.5")],
+     (1.0, "ratio", "1×"), (1.0004, "ratio", "1.000×"), (2.5, "number", "+2.5")],
 )  # fmt: skip
 def test_means_are_written_with_sign_and_unit(value, form, text):
     assert written(Interval(value, None, None, 0, 0, 1), form) == text
@@ -100,8 +107,73 @@ def test_means_are_written_with_sign_and_unit(value, form, text):
 def test_what_isnt_known_is_a_dash():
     single = Interval(1.0, None, None, 1, 1, 1)
     assert (written(None, "ratio"), span(single, "ratio"), bounded(None, "ratio", "open")) == (MISSING,) * 3
-    assert bounded(single, "ratio", "exact") == "1.000×"
-    assert bounded(single, "ratio", "at least") == "≥ 1.000×"
+    assert bounded(single, "ratio", "exact") == "1×"
+    assert bounded(single, "ratio", "at most") == "≤ 1×"
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [("exact", "0.34× to 0.59×"), ("at most", "at most 0.59×"), ("at least", "at least 0.34×")],
+)
+def test_of_a_bound_only_the_end_that_it_is_about_is_written(found, bound, text):
+    ends = Interval(0.45, 0.34, 0.59, 0.3, 0.7, 5)
+    assert span(ends, "ratio", bound) == text
+    verdict = replace(found.verdicts[0], interval=ends, bound=bound, p=1 / 32)
+    assert f"95 % {text}, 2 seeds, one-sided p = 0.031" in written_verdict(verdict)
+    difference = replace(found.differences[0], scale="ratio", interval=ends, bound=bound)
+    page = experiment_html(replace(found, verdicts=(verdict,), differences=(difference,)))
+    assert len(re.findall(f"<[^<]*data-field[^>]*>{text}<", page)) == 2
+
+
+def words_of(page):
+    """What a reader reads, without mark-up."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page.split("<script")[0]).split())
+
+
+def test_every_p_says_how_many_sides_it_has(found):
+    same = replace(found.verdicts[0].claim.measure, direction="same", margin=1.5)
+    verdict = replace(found.verdicts[0], p=0.5)
+    other = replace(verdict, claim=replace(verdict.claim, measure=same))
+    page = re.sub(
+        r"<[^>]+>", "", experiment_html(replace(found, verdicts=(verdict, other))).split("<script")[0]
+    )
+    assert re.findall(r", ([\w -]*)p = ", page) == ["one-sided ", "larger one-sided "]
+    assert "p, two-sided" in page
+
+
+def test_a_page_says_what_was_compared_and_how_few_seeds_there_were(found):
+    adam = replace(found.arms[1], name="adam", config=replace(found.arms[1].config, optimizer="adam"))
+    plain = replace(found, question="", name="tab", arms=(found.arms[0], adam), differences=(), verdicts=())
+    page = experiment_html(plain)
+    about = "net.py:build on pictures, learning rate × optimizer"
+    assert f"<title>Comparison: {about} · convscope</title>" in page
+    words = words_of(page)
+    for part in (
+        f"Comparison of trainings · tab {about}",
+        "pictures: 36 images to train on, 18 to validate",
+        "Options norm=none",
+        "epochs=3, batch_size=12, schedule=constant; other settings are the defaults",
+        "lr 0.05 learning_rate=0.05, optimizer=sgd-momentum",
+        "adam learning_rate=0.2, optimizer=adam",
+        "Only 2 seeds: an interval of so few rests on their spread being normal",
+    ):
+        assert part in words
+    shown = " ".join(str(plain).split())
+    assert "learning_rate=0.2, optimizer=adam" in shown
+    assert "Only 2 seeds" in shown
+    assert "Its own" not in str(found)  # their names say it
+    older = replace(plain, num_train=None, num_validation=None, seeds=(0, 1, 2, 3, 4))
+    assert "pictures; one split for all runs" in " ".join(
+        re.sub(r"<[^>]+>", "", experiment_html(older)).split()
+    )
+    assert "Only" not in str(older)
+
+
+def test_colours_of_percentiles_stand_once_in_the_legend():
+    arms = [{"name": "a", "final_error": None, "percentiles": [{"path": "fc1"}]}]
+    spec = experiment_charts({"arms": arms, "curves": [], "target": None})["percentiles-0"]
+    assert spec["layer"][1]["encoding"]["color"]["legend"]["values"] == ["p85", "p50"]
+    assert [each["name"] for each in spec["params"] if "bind" in each] == ["watched"]
 
 
 def test_many_arms_with_long_names_can_be_told_apart():

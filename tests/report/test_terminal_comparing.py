@@ -58,7 +58,7 @@ def test_arms_differences_and_verdicts_fit_into_eighty_columns(found):
     row = [line.split() for line in text.splitlines() if "established" in line and "0.062" in line]
     assert row[0][-7:] == ["−10", "−11.5", "to", "−8.48", "0.062", "1×", "established"]
     assert "supported: Batch norm ends with fewer errors." in text
-    assert "−10 points, 95 % −11.5 to −8.48, 5 seeds, p = 0.031" in text
+    assert "−10 points, 95 % −11.5 to −8.48, 5 seeds, one-sided p = 0.031" in text
     assert "23.6 → 34.7 % (Wu and He 2018)" in text
     assert "a note" in text
 
@@ -73,5 +73,14 @@ def test_a_forecast_says_time_disk_and_memory():
     probe = Probe("batch", 32, 1000, 100, 0.02, 0.5, 4096, 2**30)
     forecast = ComparisonForecast(10, 8, 640, 75.0, 2, 1, 32768, 2**40, 2**31, 2**30, (probe,))
     text = shown(forecast)
-    for part in ("8 of 10 runs left, 640 steps", "1 min 15 s with 2 processes", "20.0 ms", "may not fit"):
+    text = " ".join(text.split())
+    for part in (
+        "8 of 10 runs left, 640 steps",
+        "about 1 min 15 s, 2 runs at a time",
+        "20.0 ms",
+        "may not fit",
+    ):
         assert part in text
+    assert "started" not in text
+    text = " ".join(shown(replace(forecast, processes=1, start_seconds=12.0)).split())
+    assert "one run at a time; 12.0 s of it until a process has started and read its images" in text

@@ -3,10 +3,9 @@
 import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from convscope.cli.show import note
+from convscope.cli.show import aside, note
 
 if TYPE_CHECKING:
     from convscope.train.comparing import ComparisonForecast, Standing
@@ -23,11 +22,13 @@ class ComparisonBar:
 
     def __init__(self, *, asks: bool) -> None:
         self._asks = asks
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = aside()
         rest = TextColumn("{task.fields[rest]}")
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), rest)
         hidden = not sys.stderr.isatty()
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=hidden)
+        self._bar = Progress(
+            *columns, console=self._console, transient=True, disable=hidden or self._console.quiet
+        )
         self._lines, self._done = hidden, -1
         self._task = self._bar.add_task("runs", total=None, rest="")
 

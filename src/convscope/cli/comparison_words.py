@@ -10,6 +10,12 @@ from convscope.core.errors import ConvscopeError
 _OF_PYTHON: dict[str, bool | str] = {"True": True, "False": False, "None": "none"}
 _BETWEEN_COMMAS = re.compile(r"""(?:\([^()]*\)|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^,])+""")
 """One value; commas within brackets and quotes belong to it."""
+_SHAPES = {
+    "--choose": ("NAME=VALUE,VALUE", "learning_rate=0.01,0.1"),
+    "--set": ("NAME=VALUE", "epochs=10"),
+    "--option": ("NAME=VALUE", "width=0.5"),
+}
+"""Of each flag's words: their shape, and an example."""
 
 
 def seeds_of(text: str) -> int | list[int]:
@@ -25,6 +31,12 @@ def options_of(option: Sequence[str] | None, shape: str | None) -> dict[str, Any
     """Return a network's options from ``NAME=VALUE`` words and an image's shape; None if there are none."""
     options = pairs_of("--option", option) if option else {}
     if shape is not None:
+        if "input_shape" in options:
+            raise ConvscopeError(
+                f"--input {shape} and --option input_shape={options['input_shape']}",
+                "the shape once",
+                "take one of them out",
+            )
         options["input_shape"] = shape
     return options or None
 
@@ -45,7 +57,8 @@ def _split(flag: str, words: Sequence[str]) -> list[tuple[str, str]]:
     ]
     wrong = [word for word, (name, text) in zip(words, pairs, strict=True) if not name or not text]
     if wrong:
-        raise ConvscopeError(f"{flag} {wrong[0]!r}", "NAME=VALUE", f"write {flag} epochs=10")
+        expected, example = _SHAPES[flag]
+        raise ConvscopeError(f"{flag} {wrong[0]!r}", expected, f"write {flag} {example}")
     names = [name for name, _ in pairs]
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -44,8 +44,20 @@ def experiment_charts(found: Mapping[str, Any]) -> dict[str, Spec]:
     for place, arm in enumerate(found["arms"]):
         if paths := [row["path"] for row in arm["percentiles"]]:
             base = f"comparison.arms.{place}"
-            specs[f"percentiles-{place}"] = percentiles_chart(paths, base, sides=("output",))
+            specs[f"percentiles-{place}"] = _of_outputs(percentiles_chart(paths, base, sides=("output",)))
     return specs
+
+
+def _of_outputs(chart: Spec) -> Spec:
+    """A chart of percentiles without a choice of the only side, and with each colour once in its legend."""
+    params = [each for each in chart["params"] if each["name"] != "side"]
+    band, lines = chart["layer"]
+    colour = lines["encoding"]["color"]
+    ends = "datum.label === 'p50' ? '50 %' : '15 % and 85 %'"
+    legend = {**colour["legend"], "values": ["p85", "p50"], "labelExpr": ends}
+    encoding = {**lines["encoding"], "color": {**colour, "legend": legend}}
+    side = {"name": "side", "value": "output"}
+    return {**chart, "params": [*params, side], "layer": [band, {**lines, "encoding": encoding}]}
 
 
 def _losses(curves: Sequence[Mapping[str, Any]]) -> Spec:
@@ -76,7 +88,8 @@ def curves_chart(quantity: str, arms: Sequence[str], axis: Spec, target: float |
     ]
     several = {"filter": "datum.p.num_seeds > 1"}
     # No title of its own could follow the choice below the chart, which says what the axis is.
-    x = {"field": "x", "type": "quantitative", "title": None, "axis": {"grid": False}}
+    # The format is that of a single epoch, too, whose tick Vega would write as 6.000000.
+    x = {"field": "x", "type": "quantitative", "title": None, "axis": {"grid": False, "format": ",.3~f"}}
     scale = {"scale": {"domain": [0, axis["most"]]}} if "most" in axis else {}
     y: Spec = {"type": "quantitative", "title": None, "axis": {"format": axis["format"]}, **scale}
     colour = _colour(arms)

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from convscope.core.result import renders_page
 from convscope.report.environment import page_environment
 from convscope.report.experiment_charts import experiment_charts
+from convscope.report.experiment_settings import compared, facts_of, heading, last_part, listed
 from convscope.report.fields import Fields, script_json
 from convscope.report.offline import VEGA, policy, static_text
-from convscope.report.written_intervals import bounded, form_of, span, written
+from convscope.report.written_intervals import bounded, caution, form_of, kind_of_p, span, written
 from convscope.train.comparing import Comparison, Verdict
 from convscope.train.comparing.result import Difference
 
@@ -24,6 +25,8 @@ _STYLES = """
 .experiment td.nowrap { white-space: nowrap; }
 .experiment tbody th { min-width: 7rem; }
 .experiment pre { white-space: pre-wrap; overflow-wrap: anywhere; font: .88em/1.5 var(--mono); }
+.experiment .figure { margin-bottom: 0; }
+.experiment .chart > details { margin: 0; }
 .experiment .protocol { max-width: 46em; white-space: pre-line; }
 .experiment .vega-bindings { font-size: .88em; color: var(--soft); display: flex; flex-wrap: wrap;
   gap: .2rem 1.2rem; }
@@ -42,6 +45,14 @@ def experiment_html(found: Comparison) -> str:
         "comparison": plain,
         "missing": [],
         "written": {
+            "heading": found.name if found.question else heading(found),
+            "facts": [{"name": name.capitalize(), "value": value} for name, value in facts_of(found)],
+            "own": [
+                {"arm": name, "value": listed(own) or "the defaults"}
+                for name, own in compared(found.arms).own.items()
+                if len(found.arms) > 1
+            ],
+            "caution": caution(found),
             "verdicts": [_verdict(verdict) for verdict in found.verdicts],
             "differences": [_difference(difference) for difference in found.differences],
             "errors": [span(arm.final_error, "percent") for arm in found.arms],
@@ -72,17 +83,13 @@ def _movable(found: Comparison) -> dict[str, Any]:
     Of references with a path the last part is kept.
     """
     plain = found.to_dict()
-    plain["data"] = _last_part(plain["data"])
+    plain["data"] = last_part(plain["data"])
     for arm in plain["arms"]:
-        arm["network"] = _last_part(arm["network"])
+        arm["network"] = last_part(arm["network"])
         for run in arm["runs"]:
             run["folder"] = Path(os.path.relpath(run["folder"], found.folder)).as_posix()
     del plain["folder"]
     return plain
-
-
-def _last_part(reference: str) -> str:
-    return Path(reference).name if Path(reference).is_absolute() else reference
 
 
 def _verdict(verdict: Verdict) -> dict[str, str]:
@@ -90,7 +97,8 @@ def _verdict(verdict: Verdict) -> dict[str, str]:
     form = form_of(measure.quantity, measure.scale)
     return {
         "mean": bounded(verdict.interval, form, verdict.bound),
-        "span": span(verdict.interval, form),
+        "span": span(verdict.interval, form, verdict.bound),
+        "p": kind_of_p(verdict),
         "word": _WORDS.get(verdict.verdict, "warn"),
     }
 
@@ -99,5 +107,5 @@ def _difference(difference: Difference) -> dict[str, str]:
     form = form_of(difference.quantity, difference.scale)
     return {
         "mean": bounded(difference.interval, form, difference.bound),
-        "span": span(difference.interval, form),
+        "span": span(difference.interval, form, difference.bound),
     }

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from convscope.train import compare
+from convscope.train import TrainConfig, compare
+from convscope.train.comparing import Arm
 from convscope.train.comparing.course import Course
-from convscope.train.comparing.forecast import makespan
+from convscope.train.comparing.forecast import makespan, run_seconds
 from convscope.train.comparing.machine import Layout, Place, default_threads, layout
+from convscope.train.comparing.pool import measure
+from convscope.train.comparing.running import Feed
 from train.comparing.small import SETTINGS
 
 CHOICES = {"norm": ["none", "batch"]}
@@ -172,3 +175,27 @@ def test_the_time_left_follows_the_work_that_is_done(monkeypatch):
 def test_the_last_run_ends_when_each_goes_to_the_first_free_process():
     assert makespan([4.0, 1.0, 1.0, 1.0], 2) == 4.0
     assert makespan([2.0, 2.0, 2.0], 1) == 6.0
+
+
+def test_the_first_probe_counts_the_start_of_its_process(monkeypatch):
+    class Slow:
+        def __init__(self, laid, slot):
+            time.sleep(0.02)
+
+        def do(self, task):
+            time.sleep(0.01)
+            numbers = {"num_train": 30, "num_validation": 10, "step_seconds": 0.1, "evaluation_seconds": 0.5}
+            measured = {**numbers, "disk_bytes": 1, "memory_bytes": 1, "start_seconds": 2.0, "seconds": 0.01}
+            return {"probe": {"arm": task[1].name, "batch_size": 10, "process_seconds": 4.0, **measured}}
+
+        def stop(self, now=False):
+            pass
+
+        close = stop
+
+    monkeypatch.setattr("convscope.train.comparing.pool.Worker", Slow)
+    arms = [Arm("a", "zfnet", config=TrainConfig(epochs=3, batch_size=10)), Arm("b", "zfnet")]
+    (_, first), (_, second) = measure(arms, Feed("digits"), Layout(1, 1))
+    assert first.process_seconds >= 4.02
+    assert second.process_seconds == 4.0
+    assert run_seconds(arms[0], first) == pytest.approx(2 + 3 * (3 * 0.1 + 0.5))

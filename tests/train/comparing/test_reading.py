@@ -130,6 +130,6 @@ def test_steps_count_to_the_first_measurement_inside_an_epoch(references, tmp_pa
 
 def test_the_own_target_counts_measurements_inside_epochs(references, tmp_path):
     table = table_of(*references, {"norm": ["none"]}, seeds=1, settings={**SETTINGS, "evaluate_every": 1})
-    found = compare(table, out=tmp_path, processes=0, threads=1)
+    found = compare(Experiment("one", "Which target?", "", (), table), out=tmp_path, processes=0, threads=1)
     assert found.target == min(point.mean for point in found.curve("no norm", "validation_error").points)
     assert found.arms[0].reached.num_reached == 1

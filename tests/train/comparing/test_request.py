@@ -11,6 +11,7 @@ import torch
 from convscope.core.errors import ConvscopeError
 from convscope.train import compare, read_log, read_run
 from convscope.train.comparing import (
+    Arm,
     Claim,
     Contrast,
     Experiment,
@@ -22,6 +23,9 @@ from convscope.train.comparing import (
     table_of,
 )
 from convscope.train.comparing.course import NoComparingProgress
+from convscope.train.comparing.pool import _probed
+from convscope.train.comparing.running import Feed
+from convscope.train.comparing.tasks import measured
 from train.comparing.small import SETTINGS
 
 CHOICES = {"norm": ["none", "batch"]}
@@ -144,7 +148,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(again):
 def test_arms_and_seeds_may_be_added_and_left_out(again):
     go_on, out = again
     told = Notes()
-    found = go_on(choices={"norm": ["batch"]}, seeds=3, progress=told)
+    found = go_on(choices={"norm": ["batch", "another"]}, seeds=3, progress=told)
     assert [run.state for run in found.arms[0].runs] == ["finished"] * 3
     assert told.notes == [f"arm 'no norm' is in {out} and not in the table: ignored"]
     assert (out / "runs" / "no-norm" / "seed-0" / "final.safetensors").exists()
@@ -223,9 +227,49 @@ def test_an_output_that_is_a_file_is_refused(references, tmp_path):
 
 
 def test_an_arm_that_cannot_be_trained_is_refused_before_anything_runs(references, tmp_path):
-    with pytest.raises(ConvscopeError, match=r"arm 'fails' can't be trained.*asked to fail"):
+    with pytest.raises(ConvscopeError, match=r"arm 'fails': .*asked to fail") as caught:
         compare(*references, {"fails": [False, True]}, settings=SETTINGS, out=tmp_path / "x", processes=0)
     assert not (tmp_path / "x" / "runs").exists()
+    assert str(caught.value).count("; expected ") == 1
+    assert str(caught.value).count("; ") == 2
+
+
+def test_what_a_process_of_its_own_refuses_is_told_once(references):
+    arm = Arm("nothing", "nowhere.py:build")
+    refused = measured(arm, Feed(references[1]), threads=1)["refused"]
+    with pytest.raises(ConvscopeError) as caught:
+        _probed(arm, {"refused": list(refused)})  # as JSON gives it back
+    assert (caught.value.given, caught.value.expected, caught.value.action) == (
+        f"arm 'nothing': {refused[0]}", *refused[1:],
+    )  # fmt: skip
+
+
+def test_nothing_to_compare_is_refused_but_for_an_experiment(references, tmp_path):
+    words = {"settings": SETTINGS, "out": tmp_path / "x", "processes": 0}
+    with pytest.raises(ConvscopeError, match=r"1 arm, 'net.py:build'; expected at least two to compare"):
+        compare(*references, **words)
+    with pytest.raises(ConvscopeError, match="1 arm, 'batch'"):
+        compare(*references, {"norm": ["batch"]}, **words)
+    table = table_of(*references, {"norm": ["batch"]}, seeds=1, settings=SETTINGS)
+    with pytest.raises(ConvscopeError, match="1 arm, 'batch'"):
+        forecast(table, out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    one = Experiment("one", "does it stay?", "so", (), table)
+    assert forecast(one, out=tmp_path / "x", processes=0).runs == 1
+
+
+def test_unknown_arms_and_curves_are_told_with_the_nearest(done):
+    found = done[0]
+    with pytest.raises(ConvscopeError, match="'btach'; expected one of 'no norm', 'batch'; did you mean"):
+        found.arm("btach")
+    with pytest.raises(ConvscopeError, match="did you mean 'batch'"):
+        found.curve("btach", "training_loss")
+    with pytest.raises(ConvscopeError, match="did you mean 'validation_loss'"):
+        found.curve("batch", "validaton_loss")
+
+
+def test_the_numbers_of_images_are_those_of_the_runs(done):
+    assert (done[0].num_train, done[0].num_validation) == (36, 18)
 
 
 def test_an_experiment_has_verdicts_and_measures_that_are_kept(done, references, tmp_path):
@@ -274,7 +318,8 @@ def test_the_forecast_counts_what_is_left_and_writes_nothing(references, tmp_pat
     assert [probe.arm for probe in found.probes] == ["no norm", "batch"]
     probe = found.probes[0]
     assert probe.num_train == 36
-    assert found.seconds > 0
+    assert found.seconds >= 4 * min(probe.start_seconds for probe in found.probes) > 0
+    assert found.start_seconds == 0  # of processes: there are none
     assert found.disk_bytes > 4 * 3 * 4 * 48 * 6  # three files a run, the first layer alone
     assert not (tmp_path / "x").exists()
 
@@ -292,7 +337,10 @@ def test_the_forecast_counts_what_is_left_and_writes_nothing(references, tmp_pat
 def test_impossible_requests(references, tmp_path, words, said):
     network, data = references
     with pytest.raises(ConvscopeError, match=said):
-        compare(network, **{"data": data, "out": tmp_path / "x", "settings": SETTINGS, **words})
+        compare(
+            network,
+            **{"data": data, "choices": CHOICES, "out": tmp_path / "x", "settings": SETTINGS, **words},
+        )
 
 
 def test_a_second_comparison_in_the_same_folder_waits_its_turn(again):

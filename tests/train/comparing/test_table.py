@@ -41,11 +41,27 @@ def test_an_arm_stays_itself_whatever_decides_no_weights():
         ({"learning_rate": 0.1}, "a list of different values"),
         ({"epochs": [0]}, "whole number from 1"),
         ({"network": [3]}, "a reference such as"),
+        ({"norm": ["none", "bach"]}, "zfnet: norm='bach'; expected one of .*; did you mean 'batch'"),
+        ({"stem": ["7x7/2", "11x11"]}, "did you mean '11x11/4'"),
+        ({"optimizer": ["sgd", "adm"]}, "optimizer='adm'; expected one of .*; did you mean 'adam'"),
     ],
 )
 def test_impossible_choices(choices, said):
     with pytest.raises(ConvscopeError, match=said):
         table_of("zfnet", "digits", choices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "said"),
+    [
+        ({"learning_rate": 0.3}, {}, r"learning_rate both as a choice \(0.1, 0.2\) and as setting .*=0.3"),
+        ({}, {"norm": "lrn"}, r"norm both as a choice \(none, batch\) and as option norm=lrn"),
+    ],
+)
+def test_what_is_chosen_cant_also_be_the_same_in_all_arms(settings, options, said):
+    choices = {"norm": ["none", "batch"], "learning_rate": [0.1, 0.2]}
+    with pytest.raises(ConvscopeError, match=f"{said}; expected .*; take one of them out"):
+        table_of("zfnet", "digits", choices, settings=settings, options=options)
 
 
 def test_a_misspelt_setting_isnt_taken_for_an_option_of_a_foreign_network():

@@ -3,6 +3,8 @@
 import pytest
 
 from convscope.core.errors import ConvscopeError
+from convscope.train.comparing import Execution
+from convscope.train.comparing.asking import asked
 from convscope.train.comparing.toml_table import read_table
 
 GOOD = """network = "zfnet"
@@ -58,6 +60,16 @@ def test_a_table_means_its_crossed_choices_and_its_own_arms(tmp_path):
         ("epochs = 4", "epohs = 4", 9, "did you mean 'epochs'"),
         ("epochs = 4", "epochs = 0", 9, "whole number from 1"),
         ("epochs = 4", "seed = 4", 9, "seeds=5"),
+        (
+            "epochs = 4",
+            "learning_rate = 0.3",
+            16,
+            "both as a choice (0.01, 0.1) and as setting",
+        ),
+        ("width = 0.25", 'norm = "lrn"', 15, "norm both as a choice (none, batch) and as option norm=lrn"),
+        ("width = 0.25", 'init = "publishd"', 12, "did you mean 'published'"),
+        ('["none", "batch"]', '["none", "bach"]', 15, "did you mean 'batch'"),
+        ("epochs = 4", 'optimizer = "adm"', 9, "did you mean 'adam'"),
         ("width = 0.25", "widht = 0.25", 12, "did you mean 'width'"),
         ("width = 0.25", "num_classes = 3", 12, "input_shape"),
         ("norm = [", "nrom = [", 15, "neither a training setting nor an option of zfnet"),
@@ -128,3 +140,9 @@ def test_what_must_be_there(tmp_path, missing):
 def test_networks_may_be_choices(tmp_path):
     found = read(tmp_path, 'data = "digits"\n[choices]\nnetwork = ["zfnet", "alexnet"]\n')
     assert [arm.name for arm in found.table.arms] == ["zfnet", "alexnet"]
+
+
+def test_one_arm_is_nothing_to_compare(tmp_path):
+    (tmp_path / "one.toml").write_text('network = "zfnet"\ndata = "digits"\n')
+    with pytest.raises(ConvscopeError, match=r"one\.toml: 1 arm, 'zfnet'; expected at least two"):
+        asked(tmp_path / "one.toml", Execution())

@@ -6,27 +6,32 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
+from convscope.report.experiment_settings import compared, facts_of, heading, listed
 from convscope.report.formats import MISSING, number, percent, seconds
 from convscope.report.terminal.tables import facts, label, sections, table, title
-from convscope.report.written_intervals import bounded, span, written, written_verdict
+from convscope.report.written_intervals import bounded, caution, span, written, written_verdict
 from convscope.train.comparing import Comparison, ComparisonForecast, Verdict
 from convscope.train.comparing.result import ArmResult, Reached
 
 _ARMS = ("Arm", "Final error#", "95 %#", "Gap, points#", "To target#", "Diverged#")
-_DIFFERENCES = ("Error, points#", "95 %#", "p#", "Steps, ratio#", "Sign")
+_DIFFERENCES = ("Error, points#", "95 %#", "p\n2-sided#", "Steps, ratio#", "Sign")
 _TESTED = (
-    "Seed by seed: 95 % t interval, exact two-sided sign-flip p. Steps: geometric mean of ratios, a bound "
-    "where a run never reached the target. Established: interval and one-sided test exclude chance."
+    "Seed by seed: 95 % t interval, exact two-sided sign-flip p; a claim's is one-sided, half of it. Steps: "
+    "geometric mean of ratios, a bound where a run never reached the target. Established: the interval "
+    "excludes zero, and the one-sided p is below 5 %."
 )
 _STYLES = {"supported": "bold green", "contradicted": "bold red"}
 
 
 @renders(Comparison)
 def render_comparison(found: Comparison) -> RenderableType:
-    """Return the arms with their intervals, the differences, the verdicts and the notes."""
+    """Return what was compared, the arms with their intervals, differences, verdicts and notes."""
     arms = table(_ARMS, map(_arm, found.arms), note=_arms_note(found))
+    heading_of = f"{found.name}: {found.question}" if found.question else f"Comparison: {heading(found)}"
     return sections(
-        title(f"{found.name}: {found.question}" if found.question else f"Comparison: {found.name}"),
+        title(heading_of),
+        facts(facts_of(found)),
+        _own(found),
         arms,
         table((f"Against {found.baseline}", *_DIFFERENCES), _differences(found), note=_TESTED)
         if found.differences
@@ -39,6 +44,15 @@ def render_comparison(found: Comparison) -> RenderableType:
         facts([("note", note) for note in found.notes]) if found.notes else None,
         facts(_facts(found)),
     )
+
+
+def _own(found: Comparison) -> RenderableType | None:
+    """What each arm has of its own, where the arms' names don't say it."""
+    same = compared(found.arms)
+    if same.named:
+        return None
+    rows = [(name, listed(own) or "the defaults") for name, own in same.own.items()]
+    return table(("Arm", "Its own"), rows)
 
 
 def _arm(arm: ArmResult) -> tuple[object, ...]:
@@ -63,6 +77,10 @@ def _reached(reached: Reached) -> str:
 
 
 def _arms_note(found: Comparison) -> str:
+    return " ".join(part for part in (caution(found), _target_note(found)) if part)
+
+
+def _target_note(found: Comparison) -> str:
     if found.target is None:
         return ""
     whence = "given" if found.target_is_given else f"what {found.baseline!r} reaches in half of its seeds"
@@ -104,7 +122,6 @@ def _verdict(verdict: Verdict) -> RenderableType:
 def _facts(found: Comparison) -> list[tuple[str, str]]:
     spent = sum(run.seconds for arm in found.arms for run in arm.runs)
     return [
-        ("data", f"{found.data}, one split for all runs"),
         ("seeds", ", ".join(map(str, found.seeds))),
         ("time", f"{seconds(spent)} of training in all"),
         ("machine", found.made.machine),
@@ -134,9 +151,20 @@ def render_comparison_forecast(found: ComparisonForecast) -> RenderableType:
         table(("Measured on", "Batch#", "Step#", "Evaluation#", "Memory#"), steps) if steps else None,
         facts(
             [
-                ("time", f"{seconds(found.seconds)} with {found.processes} processes, each as fast as alone"),
+                ("time", _time(found)),
                 ("disk", f"{format_bytes(found.disk_bytes)} of {format_bytes(found.free_bytes)} free"),
                 ("memory", memory),
             ]
         ),
     )
+
+
+def _time(found: ComparisonForecast) -> str:
+    several = found.processes > 1
+    parts = [f"about {seconds(found.seconds)}, {found.processes if several else 'one'} "
+             f"{'runs' if several else 'run'} at a time"]  # fmt: skip
+    if found.start_seconds:
+        parts.append(f"{seconds(found.start_seconds)} of it until a process has started and read its images")
+    if several:
+        parts.append("longer if they slow one another down: a single one was measured")
+    return "; ".join(parts)

@@ -1,11 +1,9 @@
 """Experiments in the terminal before they are run: which there are, and what one of them lays down."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
+from convscope.report.experiment_settings import listed
 from convscope.report.terminal.tables import facts, label, sections, table, title
 from convscope.train.comparing import Arm, Claim, Experiment, Registry
 from convscope.train.comparing.table import NOT_OF_THE_ARM
@@ -31,7 +29,7 @@ def render_registry(found: Registry) -> RenderableType:
 @renders(Experiment)
 def render_experiment(found: Experiment) -> RenderableType:
     """Return what an experiment lays down: protocol, arms, claims and published figures."""
-    rows = [(arm.name, arm.network.split(":")[-1], _written(arm.options), _settings(arm))
+    rows = [(arm.name, arm.network.split(":")[-1], listed(arm.options), _settings(arm))
             for arm in found.table.arms]  # fmt: skip
     return sections(
         title(f"{found.name}: {found.question}" if found.question else f"Table: {found.name}"),
@@ -81,8 +79,4 @@ def _settings(arm: Arm) -> str:
         for name, value in vars(arm.config).items()
         if value != _DEFAULTS[name] and name not in NOT_OF_THE_ARM
     }
-    return _written(changed)
-
-
-def _written(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return listed(changed)

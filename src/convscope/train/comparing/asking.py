@@ -99,7 +99,8 @@ def asked(what: What, execution: Execution) -> Asked:
     """Return what is meant by a table, an experiment, the name of one, or a TOML file.
 
     Raises:
-        ConvscopeError: there is no such file or experiment, or the file has a fault.
+        ConvscopeError: there is no such file or experiment, the file has a fault, or a table that isn't an
+            experiment's has a single arm.
     """
     if isinstance(what, Experiment):
         return Asked(what, execution)
@@ -114,10 +115,17 @@ def asked(what: What, execution: Execution) -> Asked:
         threads=execution.threads if execution.threads is not None else written.threads,
         command=execution.command,
     )
-    return Asked(_plain(Path(what).stem, written.table), merged)
+    return Asked(_plain(Path(what).stem, written.table, f"{what}: "), merged)
 
 
-def _plain(name: str, table: Table) -> Experiment:
+def _plain(name: str, table: Table, where: str = "") -> Experiment:
+    """A table that nobody put a question to; only an experiment knows what one arm is compared with."""
+    if len(table.arms) < 2:
+        raise ConvscopeError(
+            f"{where}1 arm, {table.arms[0].name!r}",
+            "at least two to compare",
+            "choose among several values, such as norm=none,batch, or use convscope train",
+        )
     return Experiment(name, "", "", (), table)
 
 

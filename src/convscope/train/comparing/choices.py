@@ -9,13 +9,14 @@ import difflib
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convscope.core.errors import ConvscopeError
 from convscope.networks import LayerChoices
 from convscope.networks.own import BUILDERS
+from convscope.train.comparing.names import advice
 from convscope.train.comparing.table import Arm
 from convscope.train.config import TrainConfig, with_settings
 
@@ -60,7 +61,8 @@ def crossed_arms(
         options: of the network, the same in every arm.
 
     Raises:
-        ConvscopeError: a name is neither a setting nor an option, or a value isn't possible.
+        ConvscopeError: a name is neither a setting nor an option, is also given for every arm, or a value
+            isn't possible.
 
     Example:
         >>> arms = crossed_arms("zfnet", {"norm": ["none", "batch"], "learning_rate": [0.1]}, {}, {})
@@ -69,6 +71,7 @@ def crossed_arms(
     """
     for name, values in choices.items():
         check_values(name, values)
+        check_said_once(name, values, settings, options)
     combinations = itertools.product(*choices.values())
     return tuple(
         made_arm(network, dict(zip(choices, values, strict=True)), settings, options)
@@ -87,6 +90,23 @@ def check_values(name: str, values: Any) -> None:
         raise ConvscopeError(
             f"choice {name}={values!r}", "a list of different values", f"write {name} = [first, second]"
         )
+
+
+def check_said_once(
+    name: str, values: Sequence[Any], settings: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse a choice that is also given for every arm: one of the two would have no effect.
+
+    Raises:
+        ConvscopeError: it is.
+    """
+    for kind, given in (("setting", settings), ("option", options)):
+        if name in given:
+            raise ConvscopeError(
+                f"{name} both as a choice ({', '.join(map(str, values))}) and as {kind} {name}={given[name]}",
+                "each name as a choice or the same in every arm",
+                "take one of them out",
+            )
 
 
 def made_arm(
@@ -118,9 +138,9 @@ def made_arm(
             check_choice(choice, network)
             own_options[choice] = value
     config = with_settings(TrainConfig(), {key: _setting(key, value) for key, value in own_settings.items()})
-    label = name or ", ".join(_label(choice, value) for choice, value in chosen.items()) or _stem(network)
-    shaped = {key: option_value(key, value) for key, value in own_options.items()}
-    return Arm(label, network, shaped, config)
+    called = name or ", ".join(label(choice, value) for choice, value in chosen.items()) or _stem(network)
+    shaped = {key: option_value(key, value, network) for key, value in own_options.items()}
+    return Arm(called, network, shaped, config)
 
 
 def check_setting(name: str) -> None:
@@ -172,32 +192,28 @@ def check_choice(name: str, network: str) -> None:
         )
 
 
-def advice(name: str, names: Iterable[str]) -> str:
-    """Return a question with the nearest names.
-
-    Example:
-        >>> advice("epohs", ["epochs", "seed"])
-        "did you mean 'epochs'?"
-    """
-    close = difflib.get_close_matches(str(name).lower(), list(names), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else "correct the name, or leave it out"
-
-
 def _setting(name: str, value: Any) -> Any:
     return None if value == "none" and name in _MAY_BE_NONE else value
 
 
-def option_value(name: str, value: Any) -> Any:
+def option_value(name: str, value: Any, network: str = "") -> Any:
     """Return an option's value; the shape of an input may be written as a text.
 
     Raises:
-        ConvscopeError: it is no shape.
+        ConvscopeError: it is no shape, or none of the names that a network of ours knows.
 
     Example:
         >>> option_value("input_shape", "3x64x64"), option_value("width", 0.5)
         ((3, 64, 64), 0.5)
     """
     if name != "input_shape":
+        names = _names_of(name, network)
+        if isinstance(value, str) and names and value not in names:
+            raise ConvscopeError(
+                f"{network}: {name}={value!r}",
+                f"one of {', '.join(names)}",
+                advice(value, names, "choose one"),
+            )
         return value
     parts = re.split("[x,×]", value) if isinstance(value, str) else value
     try:
@@ -209,7 +225,22 @@ def option_value(name: str, value: Any) -> Any:
     return shape
 
 
-def _label(choice: str, value: Any) -> str:
+def _names_of(option: str, network: str) -> tuple[str, ...]:
+    """The names that an option of a network of ours may have; none where it isn't a choice of names."""
+    if network not in BUILDERS:
+        return ()
+    kind = {**get_type_hints(LayerChoices), **get_type_hints(BUILDERS[network])}.get(option)
+    kinds = (kind, *get_args(kind))  # of an optional one, its parts
+    return next((get_args(each) for each in kinds if get_origin(each) is Literal), ())
+
+
+def label(choice: str, value: Any) -> str:
+    """Return a choice and its value in the few words that an arm is named by.
+
+    Example:
+        >>> label("learning_rate", 0.1), label("norm", "none"), label("nesterov", True)
+        ('lr 0.1', 'no norm', 'nesterov')
+    """
     if choice == NETWORK:
         return _stem(str(value))
     words = _SHORT.get(choice, choice.replace("_", " "))

@@ -103,7 +103,15 @@ def collected(
         verdicts=tuple(judge(claim, by_name, seeds) for claim in question.claims),
         notes=(*notes, *_warnings(table, arms)),
         made=made,
+        **_num_images(ended),
     )
+
+
+def _num_images(ended: Sequence[Ended]) -> dict[str, int]:
+    """How many images were trained and validated on: the same in all runs, so the first says it."""
+    first = next((each for each in ended if each.run is not None), None)
+    start = read_log(first.planned.folder / "log.jsonl").start if first else {}
+    return {name: int(start[name]) for name in ("num_train", "num_validation") if name in start}
 
 
 def _own_target(table: Table, ended: Sequence[Ended]) -> float | None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.result import Result
-from convscope.train.comparing.choices import advice
+from convscope.train.comparing.names import advice
 from convscope.train.comparing.table import Table
 
 Direction = Literal["lower", "higher", "same"]

@@ -1,13 +1,15 @@
 """What a comparison will take, from a few steps of every distinct network and batch size.
 
-The steps are real ones, by :func:`convscope.train.train` on the first images of the data, in the process that
-will train; the second of two short epochs counts. Limits: measured with one run at a time, while several side
-by side share the memory's bandwidth; the growth of logs isn't counted.
+The steps are real ones, by :func:`convscope.train.train` on the first images of the data, in a process like
+those that will train; the second of two short epochs counts. So do the starts: of a process with its imports
+and images, and of a run with its network and its files. Limits: measured with one run at a time, while
+several side by side share the memory's bandwidth; extra measures and the growth of logs aren't counted.
 """
 
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,10 @@ class Probe:
         evaluation_seconds: of the measurement after an epoch.
         disk_bytes: of a run's checkpoint and two files of weights.
         memory_bytes: largest resident memory of the process, or of the GPU where one is used.
+        start_seconds: of a run besides its steps and evaluations: its network, its first and last files.
+        process_seconds: of a process before its first run: its imports, if it was started for this, and the
+            images.
+        seconds: of these few steps in all, images included.
     """
 
     arm: str
@@ -47,6 +53,9 @@ class Probe:
     evaluation_seconds: float
     disk_bytes: int
     memory_bytes: int
+    start_seconds: float = 0.0
+    process_seconds: float = 0.0
+    seconds: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -62,7 +71,8 @@ class ComparisonForecast(Result):
         runs: runs of the table.
         runs_left: of them, those still to do.
         steps_left: optimizer steps of those, as if none was begun.
-        seconds: of those with all processes at work, each as fast as alone.
+        seconds: until the last of those has ended, if every run is as fast beside others as it was alone;
+            starts included.
         processes: runs side by side.
         threads: of each run.
         disk_bytes: that those runs will need.
@@ -70,6 +80,7 @@ class ComparisonForecast(Result):
         memory_bytes: of all processes together.
         available_bytes: of memory; None where the system doesn't say.
         probes: what was measured.
+        start_seconds: of ``seconds``, what goes by before the first step of a process's first run.
     """
 
     runs: int
@@ -83,6 +94,7 @@ class ComparisonForecast(Result):
     memory_bytes: int
     available_bytes: int | None
     probes: tuple[Probe, ...]
+    start_seconds: float = 0.0
 
 
 def distinct(runs: Iterable[PlannedRun]) -> list[Arm]:
@@ -112,15 +124,19 @@ def probe(arm: Arm, feed: Feed) -> Probe:
     Raises:
         ConvscopeError: the arm can't be trained.
     """
+    began = time.perf_counter()
     images = images_for(arm, feed)
+    loading = time.perf_counter() - began
     loaded = network_for(arm, images, seed=0)
     config = replace(arm.config, epochs=2, learning_rate=_SLOW_ENOUGH, schedule="constant", warmup_epochs=0.0)
     few = _First(images, config.batch_size * _STEPS, min(len(images.validation), 2 * config.batch_size))
     with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
         run = train(loaded, few, out=folder, config=config)
         sizes = {file.name: file.stat().st_size for file in Path(folder).glob("*.safetensors")}
-    steps_seconds = evaluation = 0.0  # of an arm that diverges at once, as its runs will
+    whole = time.perf_counter() - began
+    steps_seconds = evaluation = starting = 0.0  # of an arm that diverges at once, as its runs will
     if run.epochs:
+        starting = max(whole - loading - len(run.epochs) * run.epochs[-1].seconds, 0.0)
         last = run.epochs[-1]
         steps_seconds = few.num_train / last.images_per_second
         evaluation = max(last.seconds - steps_seconds, 0.0) * len(images.validation) / few.num_validation
@@ -133,6 +149,9 @@ def probe(arm: Arm, feed: Feed) -> Probe:
         evaluation_seconds=evaluation,
         disk_bytes=sum(sizes.values()),
         memory_bytes=_peak_memory(),
+        start_seconds=starting,
+        process_seconds=loading,
+        seconds=whole,
     )
 
 
@@ -168,10 +187,11 @@ def _peak_memory() -> int:
 
 
 def run_seconds(arm: Arm, measured: Probe) -> float:
-    """Return how long one run of an arm takes at the measured speed."""
+    """Return how long one run of an arm takes at the measured speed, in a process that is ready for it."""
     steps, every = measured.steps_per_epoch, arm.config.evaluate_every
     evaluations = 1 + ((steps - 1) // every if every else 0)
-    return arm.config.epochs * (steps * measured.step_seconds + evaluations * measured.evaluation_seconds)
+    epoch = steps * measured.step_seconds + evaluations * measured.evaluation_seconds
+    return measured.start_seconds + arm.config.epochs * epoch
 
 
 def makespan(seconds: Iterable[float], processes: int) -> float:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
@@ -181,20 +182,33 @@ class Pool:
 def measure(arms: Sequence[Arm], feed: Feed, laid: Layout) -> list[tuple[Arm, Probe]]:
     """Return what a few steps of each arm take, where it trains: in a process of its own, or here.
 
+    The first one's time before its first step is that of a process, too: starting, imports, images.
+
     Raises:
         ConvscopeError: an arm can't be trained at all.
     """
     if laid.processes == 0:
         return [(arm, _probed(arm, measured(arm, feed, laid.threads))) for arm in arms]
+    began = time.perf_counter()
     worker = Worker(laid, 0)
     try:
-        return [(arm, _probed(arm, worker.do(("probe", arm, feed, laid.threads)))) for arm in arms]
+        found: list[tuple[Arm, Probe]] = []
+        for arm in arms:
+            probe = _probed(arm, worker.do(("probe", arm, feed, laid.threads)))
+            if not found:
+                starting = max(time.perf_counter() - began - probe.seconds, 0.0)
+                probe = replace(probe, process_seconds=probe.process_seconds + starting)
+            found.append((arm, probe))
+        return found
     finally:
         worker.stop(now=True)
         worker.close()
 
 
 def _probed(arm: Arm, answer: dict[str, Any]) -> Probe:
+    if "refused" in answer:
+        given, expected, action = answer["refused"]
+        raise ConvscopeError(f"arm {arm.name!r}: {given}", expected, action)
     if "error" in answer:
         raise ConvscopeError(
             f"arm {arm.name!r} can't be trained: {answer['error']}",

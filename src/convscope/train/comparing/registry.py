@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.result import Result
-from convscope.train.comparing.choices import advice
 from convscope.train.comparing.experiment import Experiment
+from convscope.train.comparing.names import advice
 
 _EXPERIMENTS: dict[str, Callable[[], Experiment]] = {}
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal
 
 from convscope.checkup.observed.run import Percentiles
+from convscope.core.errors import ConvscopeError
 from convscope.core.result import Result
 from convscope.train.comparing.experiment import Claim, Published, Scale
+from convscope.train.comparing.names import advice, unknown_arm
 from convscope.train.comparing.pairing import Start
 from convscope.train.comparing.running import State
 from convscope.train.comparing.statistics import Interval
@@ -275,6 +277,8 @@ class Comparison(Result):
         verdicts: one for each claim.
         notes: what a reader should know besides.
         made: how.
+        num_train: training images; None where no run has begun, and in folders of earlier versions.
+        num_validation: validation images, likewise.
     """
 
     name: str
@@ -294,6 +298,8 @@ class Comparison(Result):
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     made: Made
+    num_train: int | None = None
+    num_validation: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -304,19 +310,25 @@ class Comparison(Result):
         """Return the arm of a name.
 
         Raises:
-            KeyError: there is none.
+            ConvscopeError: there is none; the nearest names are offered.
         """
-        return next((arm for arm in self.arms if arm.name == name), None) or _missing(name)
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise unknown_arm(name, (arm.name for arm in self.arms))
 
     def curve(self, arm: str, quantity: str) -> Curve:
         """Return a curve by arm and quantity.
 
         Raises:
-            KeyError: there is none.
+            ConvscopeError: there is none; the nearest names are offered.
         """
-        found = (curve for curve in self.curves if (curve.arm, curve.quantity) == (arm, quantity))
-        return next(found, None) or _missing(f"{arm}: {quantity}")
-
-
-def _missing(name: str) -> NoReturn:
-    raise KeyError(name)
+        own = {curve.quantity: curve for curve in self.curves if curve.arm == self.arm(arm).name}
+        if quantity not in own:
+            known = ", ".join(own) or "none: no run of it has been measured"
+            raise ConvscopeError(
+                f"curve {quantity!r} of arm {arm!r}",
+                f"one of {known}",
+                advice(quantity, own, "correct the name"),
+            )
+        return own[quantity]

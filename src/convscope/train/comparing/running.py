@@ -64,7 +64,7 @@ def images_for(arm: Arm, feed: Feed) -> ImageData:
     shape = tuple(getattr(inputs, "shape", inputs)) if not isinstance(inputs, dict | list) else ()
     if len(shape) != 4 or not all(isinstance(side, int) for side in shape):
         raise ConvscopeError(
-            f"arm {arm.name!r}: {arm.network} doesn't take a batch of images",
+            f"{arm.network} doesn't take a batch of images",
             "a network with an input of channels, height and width",
             "set the option input_shape, such as '3x64x64'",
         )

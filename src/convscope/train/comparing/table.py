@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.train.comparing.names import unknown_arm
 from convscope.train.config import RESUMABLE, TrainConfig
 
 RUNS = "runs"
@@ -144,8 +145,7 @@ class Table:
         for arm in self.arms:
             if arm.name == name:
                 return arm
-        names = ", ".join(repr(arm.name) for arm in self.arms)
-        raise ConvscopeError(f"arm {name!r}", f"one of {names}", "correct the name")
+        raise unknown_arm(name, (arm.name for arm in self.arms))
 
     @property
     def base(self) -> Arm:

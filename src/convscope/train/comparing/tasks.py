@@ -56,11 +56,13 @@ def carried_out(planned: PlannedRun, feed: Feed, threads: int, progress: Progres
 
 
 def measured(arm: Arm, feed: Feed, threads: int) -> dict[str, Any]:
-    """Return what a few steps of an arm take as ``probe``, or an ``error``."""
+    """Return what a few steps of an arm take as ``probe``, an ``error``, or what was ``refused``."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         return {"probe": dataclasses.asdict(probe(arm, feed))}
+    except ConvscopeError as error:
+        return {"refused": (error.given, error.expected, error.action)}
     except Exception as error:  # as above
         return {"error": told(error)}
     finally:

@@ -15,15 +15,16 @@ from typing import Any
 from convscope.core.errors import ConvscopeError
 from convscope.train.comparing.choices import (
     NETWORK,
-    advice,
     check_choice,
     check_option,
+    check_said_once,
     check_setting,
     check_values,
     crossed_arms,
     made_arm,
     option_value,
 )
+from convscope.train.comparing.names import advice
 from convscope.train.comparing.table import Arm, Table, as_seeds
 from convscope.train.comparing.toml_lines import Key, line_of
 from convscope.train.config import TrainConfig, with_settings
@@ -114,6 +115,7 @@ class _Reader:
         for name, values in choices.items():
             where = ["choices", name]
             self._at(where, lambda: check_values(name, values))  # noqa: B023
+            self._at(where, lambda: check_said_once(name, values, settings, options))  # noqa: B023
             for value in values:
                 if name in RULES:
                     given = {**settings, name: value}
@@ -121,6 +123,7 @@ class _Reader:
                 elif name != NETWORK:
                     for each in choices.get(NETWORK, [network]):
                         self._at(where, lambda: check_choice(name, each))  # noqa: B023
+                        self._at(where, lambda: option_value(name, value, each))  # noqa: B023
         self._check_options(options, choices.get(NETWORK, [network]))
         crossed: tuple[Arm, ...] = self._at(
             ["choices"], lambda: crossed_arms(network, choices, settings, options)
@@ -163,9 +166,9 @@ class _Reader:
     ) -> None:
         for option, value in options.items():
             place = [*where, option]
-            self._at(place, lambda: option_value(option, value))  # noqa: B023
             for network in networks:
                 self._at(place, lambda: check_option(option, str(network)))  # noqa: B023
+                self._at(place, lambda: option_value(option, value, str(network)))  # noqa: B023
 
     def _part(self, where: Sequence[Key]) -> dict[str, Any]:
         """The table at a place; empty if there is none."""

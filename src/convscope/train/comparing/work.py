@@ -148,11 +148,15 @@ class Work:
         seconds = [run_seconds(planned.arm, probe) for planned, probe in found]
         steps = sum(planned.arm.config.epochs * probe.steps_per_epoch for planned, probe in found)
         memory = max((probe.memory_bytes for _, probe in probes), default=0)
+        # The images of a size are read once by each process, and here no further process begins.
+        begun = (
+            max((probe.process_seconds for _, probe in probes), default=0.0) if self.layout.processes else 0.0
+        )
         return ComparisonForecast(
             runs=len(self.runs),
             runs_left=len(todo),
             steps_left=steps,
-            seconds=makespan(seconds, processes),
+            seconds=begun + makespan(seconds, processes),
             processes=processes,
             threads=self.threads,
             disk_bytes=sum(probe.disk_bytes for _, probe in found),
@@ -160,6 +164,7 @@ class Work:
             memory_bytes=memory * min(processes, max(len(todo), 1)),
             available_bytes=available_memory(),
             probes=tuple(probe for _, probe in probes),
+            start_seconds=begun,
         )
 
 
