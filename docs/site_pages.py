@@ -19,8 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
 ROOMS = ("cost", "checkup", "fold", "sight", "train", "gate", "report", "norm", "networks", "data", "tape")
+QUESTIONS = ("will-it-fit", "worse-at-test-time", "remove-batch-norm", "what-does-this-unit-see")
 NAV = {
-    "Start": ["index.md", "training.md", "comparing.md", "gate.md", "notes.md"],
+    "Start": ["index.md", "start.md", "training.md", "comparing.md", "gate.md", "notes.md"],
+    "Questions": [f"questions/{name}.md" for name in QUESTIONS],
     "What it costs": ["memory.md", "flops.md"],
     "Is it healthy?": ["checkup.md", "normalisation.md", "faults/index.md"],
     "Without batch norm": ["folding.md"],
@@ -29,7 +31,7 @@ NAV = {
     "Reference": [f"reference/{room}.md" for room in ROOMS],
     "About": ["architecture.md", "glossary.md", "limitations.md", "changelog.md", "decisions/index.md"],
 }
-_FOLDERS = {"docs/decisions": "decisions", "docs/experiments": "experiments",
+_FOLDERS = {"docs/decisions": "decisions", "docs/experiments": "experiments", "docs/questions": "questions",
             "src/convscope/checkup/pages": "faults"}  # fmt: skip
 _FILES = {"LIMITATIONS.md": "limitations.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
 _ASSETS = (".svg", ".png", ".json")
