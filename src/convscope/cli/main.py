@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 from convscope import __version__
 from convscope.cli.quiet import without_quiet
 from convscope.core.errors import ConvscopeError
+from convscope.core.printable import printable
 
 COMMANDS = {
     "cost": (
@@ -97,6 +98,8 @@ COMMANDS = {
     "report": (
         "The whole anatomy on one page that opens offline.",
         "report zfnet --data photos --norm batch --out report",
+        "report zfnet --weights before.safetensors --weights after.safetensors --data photos --out changed",
+        "report monday/ friday/ --out changed",
     ),
     "gate": (
         "Whether a network keeps to limits of memory, work and faults; for CI.",
@@ -145,7 +148,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (ConvscopeError, CycloptsError) as error:
-        print("convscope: " + " ".join(str(error).split()), file=sys.stderr)
+        print("convscope: " + printable(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader has left (`| head`): nothing more can be said, and nothing is wrong.

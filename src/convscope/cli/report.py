@@ -1,7 +1,7 @@
 """``convscope report``: the whole anatomy on one page."""
 
 from dataclasses import fields
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -10,14 +10,18 @@ from convscope.cli.progress import StageLines
 from convscope.cli.show import show
 from convscope.core.errors import ConvscopeError
 
+if TYPE_CHECKING:
+    from convscope.core.result import Result
+
 
 def report(
     network: Modules = "zfnet",
+    second: Modules | None = None,
     /,
     *,
     data: str = "photos",
     norm: Norm = None,
-    weights: str | None = None,
+    weights: Annotated[list[str] | None, Parameter(negative="", metavar="FILE")] = None,
     out: str = "report",
     size: int | None = None,
     width: float | None = None,
@@ -32,10 +36,13 @@ def report(
 ) -> None:
     """Measure everything about a network and write one page that opens offline.
 
+    Of two networks, or of one with two files of weights, a page says what differs; nothing is trained then.
+    In place of a network stands the folder of a report as well.
+
     Args:
         data: photos, digits, mnist5k, torchvision:NAME, hf:FOLDER or a folder of pictures.
         norm: Normalisation of alexnet and zfnet.
-        weights: Weights to load; the network is then not trained.
+        weights: Weights to load; the network is then not trained. Twice: of the two networks.
         out: Folder of the page.
         size: Side of the images in pixels, which are square here (there is no --input); 96 where alexnet and
             zfnet are trained here.
@@ -52,7 +59,7 @@ def report(
         raise ConvscopeError(
             f"--input {input}", "--size: images of a report are square", "write --size 224 or the like"
         )
-    from convscope.report import ReportConfig
+    from convscope.report import ReportConfig, report_pair
     from convscope.report import report as reading
 
     words = {"size": size, "width": width, "epochs": epochs, "batch_size": batch_size}
@@ -60,6 +67,28 @@ def report(
     given = {name: word for name, word in words.items() if word is not None}
     assert given.keys() <= {field.name for field in fields(ReportConfig)}
     config = ReportConfig(**given)  # type: ignore[arg-type]
+    files = weights or []
     with StageLines() as watcher:
-        found = reading(network, data, norm, out, weights=weights, config=config, progress=watcher)
+        if second is None and len(files) < 2:
+            file = files[0] if files else None
+            found: Result = reading(network, data, norm, out, weights=file, config=config, progress=watcher)
+        else:
+            networks, both = _pair(network, second, files)
+            found = report_pair(networks, data, norm, out, weights=both, config=config, progress=watcher)
     show(found, as_json=json)
+
+
+def _pair(
+    network: str, second: str | None, weights: list[str]
+) -> tuple[tuple[str, str], tuple[str | None, str | None]]:
+    """Two networks with a file of weights each, or none; one network may have two files."""
+    if len(weights) > 2:
+        raise ConvscopeError(f"{len(weights)} files of weights", "two at most", "compare two at a time")
+    if len(weights) == 1:
+        raise ConvscopeError(
+            f"two networks with one file of weights, {weights[0]!r}",
+            "a file for each, or none",
+            "give --weights twice",
+        )
+    first_file, second_file = weights or (None, None)
+    return (network, second or network), (first_file, second_file)

@@ -13,6 +13,7 @@ from convscope.report.collect import report
 from convscope.report.gallery_comparison_page import write_gallery_comparison
 from convscope.report.norm_effect import NormEffect
 from convscope.report.page import page_html, write_page
+from convscope.report.pair import ReportPair, report_pair
 from convscope.report.ranking import RankedFinding, rank
 from convscope.report.request import ReportConfig, Stage, Watcher
 from convscope.report.result import Part, Report, Subject
@@ -23,6 +24,7 @@ __all__ = [
     "RankedFinding",
     "Report",
     "ReportConfig",
+    "ReportPair",
     "Stage",
     "Subject",
     "Watcher",
@@ -30,6 +32,7 @@ __all__ = [
     "page_html",
     "rank",
     "report",
+    "report_pair",
     "write_checkup",
     "write_gallery_comparison",
     "write_page",

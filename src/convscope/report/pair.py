@@ -1,0 +1,171 @@
+"""Two networks, two checkpoints or two stems side by side: two reports and what differs.
+
+Each is a report's folder, or a network of which a report is made first, as it is: nothing is trained.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from convscope.core.errors import ConvscopeError
+from convscope.core.files import check_replaceable, whole_file
+from convscope.core.result import Result
+from convscope.data import ImageData
+from convscope.report.collect import report
+from convscope.report.differences import (
+    Difference,
+    LayerDifference,
+    Told,
+    differences,
+    layer_differences,
+    only_in,
+)
+from convscope.report.folder import JSON, PAGE
+from convscope.report.request import ReportConfig, Watcher
+from convscope.sight import compare_galleries
+
+GALLERIES = "galleries.html"
+_SIDES = ("first", "second")
+
+
+@dataclass(frozen=True)
+class ReportPair(Result):
+    """What differs between two reports.
+
+    Attributes:
+        names: of the networks, and of their weights where the networks are the same.
+        reports: the reports' folders.
+        differences: numbers that at least one of them has.
+        layers: calls that differ, those of most MACs first.
+        num_same_layers: calls that cost the same in both.
+        only_first, only_second: findings that only one of them has.
+        galleries: page that puts their units side by side; empty if there is none.
+        no_galleries: why there is none; empty if there is one.
+        page: of the comparison.
+    """
+
+    names: tuple[str, str]
+    reports: tuple[str, str]
+    differences: tuple[Difference, ...]
+    layers: tuple[LayerDifference, ...]
+    num_same_layers: int
+    only_first: tuple[Told, ...]
+    only_second: tuple[Told, ...]
+    galleries: str
+    no_galleries: str
+    page: str
+
+
+def report_pair(
+    networks: Sequence[str | Path | nn.Module],
+    data: str | Path | ImageData = "photos",
+    norm: str | None = None,
+    out: str | Path = "report/",
+    *,
+    weights: Sequence[str | Path | None] = (None, None),
+    config: ReportConfig | None = None,
+    progress: Watcher | None = None,
+) -> ReportPair:
+    """Return what differs between two networks, and write it as a page that opens offline.
+
+    Args:
+        networks: two, each a reference, a module, or a report's folder, which is read as it is.
+        data: see :func:`convscope.report.report`.
+        norm: likewise, of both.
+        out: the folder: the page is its ``index.html``, reports that had to be made are ``first/`` and
+            ``second/``.
+        weights: of each network; None: fresh ones.
+        config: of reports that have to be made; nothing is trained for them.
+        progress: is told how far they are.
+
+    Raises:
+        ConvscopeError: not two networks; ``out`` holds something else; a report can't be made or read.
+    """
+    if len(networks) != 2 or len(weights) != 2:
+        raise ConvscopeError(
+            f"{len(networks)} networks with {len(weights)} files of weights",
+            "two networks, each with its weights or none",
+            "name two, or one network twice with two files",
+        )
+    folder = Path(out)
+    own = (PAGE, JSON, GALLERIES, *_SIDES) if (folder / JSON).is_file() else ()
+    check_replaceable(folder, own, "report")
+    settings = replace(config or ReportConfig(), train=False)
+    places = []
+    for network, file, side in zip(networks, weights, _SIDES, strict=True):
+        if isinstance(network, str | Path) and (Path(network) / JSON).is_file():
+            places.append(Path(network))
+            continue
+        name = network if isinstance(network, nn.Module) else str(network)
+        place = folder / side
+        report(name, data, norm, place, weights=file, config=settings, progress=progress)
+        places.append(place)
+    return _written(_compared(places, folder), folder)
+
+
+def _compared(places: Sequence[Path], folder: Path) -> ReportPair:
+    plain = [_read(place) for place in places]
+    layers, same = layer_differences(*plain)
+    galleries, no_galleries = _galleries(places, folder)
+    return ReportPair(
+        names=_names(plain),
+        reports=(str(places[0]), str(places[1])),
+        differences=tuple(differences(*plain)),
+        layers=tuple(layers),
+        num_same_layers=same,
+        only_first=tuple(only_in(plain[0], plain[1])),
+        only_second=tuple(only_in(plain[1], plain[0])),
+        galleries=galleries,
+        no_galleries=no_galleries,
+        page=str(folder / PAGE),
+    )
+
+
+def _read(place: Path) -> Mapping[str, Any]:
+    path = place / JSON
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(plain, dict) or "rows" not in (plain.get("cost") or {}):
+            raise ValueError("no report")
+    except (OSError, ValueError) as error:
+        raise ConvscopeError(
+            f"{str(path)!r} can't be read as a report ({error})", "the folder of a report", "make it again"
+        ) from error
+    return plain
+
+
+def _names(plain: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    names = [str(each["subject"]["network"]) for each in plain]
+    if names[0] == names[1]:
+        weights = [str(each["subject"]["weights"]).removeprefix("those of ") for each in plain]
+        names = [f"{name}, {of}" for name, of in zip(names, weights, strict=True)]
+    return names[0], names[1]
+
+
+def _galleries(places: Sequence[Path], folder: Path) -> tuple[str, str]:
+    """The page of both galleries, or why there is none."""
+    from convscope.report.gallery_comparison_page import write_gallery_comparison
+
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / GALLERIES
+    with suppress(FileNotFoundError):
+        page.unlink()
+    try:
+        found = compare_galleries(*(place / "gallery" for place in places))
+        return str(write_gallery_comparison(found, page)), ""
+    except ConvscopeError as error:
+        return "", f"{error}."
+
+
+def _written(found: ReportPair, folder: Path) -> ReportPair:
+    from convscope.report.pair_page import pair_html
+
+    for name, text in ((JSON, found.to_json(indent=1)), (PAGE, pair_html(found))):
+        with whole_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return found

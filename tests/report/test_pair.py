@@ -1,0 +1,126 @@
+"""Two reports side by side: made or found, on one page."""
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from browser import fetched, launched, watched
+from convscope.cli.main import main
+from convscope.core.errors import ConvscopeError
+from convscope.data import load_data
+from convscope.report import ReportConfig, report_pair
+from convscope.report.pair_page import MOST_LAYERS
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+CONFIG = ReportConfig(batch_size=8, repeats=2, top=3)
+
+
+class Net(nn.Module):
+    """A network of three channels or more."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, channels, 5, stride=2, bias=False), nn.BatchNorm2d(channels)
+        self.relu, self.fc = nn.ReLU(), nn.Linear(channels, 10)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def _net(channels):
+    torch.manual_seed(0)
+    return Net(channels)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("pair") / "out"
+    data = load_data("digits", size=24, per_class=4)
+    return report_pair([_net(4), _net(6)], data, out=out, config=CONFIG), out
+
+
+def test_two_networks_are_reported_and_what_differs_is_told(made):
+    found, out = made
+    assert sorted(path.name for path in out.iterdir()) == [
+        "first", "galleries.html", "index.html", "report.json", "second",
+    ]  # fmt: skip
+    numbers = {each.name: each for each in found.differences}
+    # By hand: 75 weights and two parameters of the norm a channel, and the head.
+    assert (numbers["parameters"].first, numbers["parameters"].second) == (4 * 77 + 50, 6 * 77 + 70)
+    assert numbers["units"].ratio == pytest.approx(1.5)
+    layers = {each.address: each for each in found.layers}
+    assert (layers["conv#1"].first_params, layers["conv#1"].second_params) == (300, 450)
+    assert found.names == ("Net, as they were given", "Net, as they were given")
+    assert json.loads((out / "report.json").read_text())["num_same_layers"] == found.num_same_layers
+
+
+@pytest.mark.browser
+def test_the_page_has_the_numbers_and_links_that_lead_somewhere(made):
+    _, out = made
+    with launched() as browser, watched(browser) as page:
+        page.goto((out / "index.html").as_uri())
+        assert page.locator("#numbers tr", has_text="parameters").locator("td").all_inner_texts()[1:] == [
+            "358", "532", "1.49×",
+        ]  # fmt: skip
+        targets = page.locator("header a").evaluate_all(
+            "links => links.map(link => link.getAttribute('href'))"
+        )
+        assert targets == ["first/index.html", "second/index.html", "galleries.html"]
+        assert all((out / target).is_file() for target in targets)
+        assert fetched(page) == []
+        assert page.seen["errors"] == page.seen["console"] == []
+
+
+def test_folders_of_reports_are_compared_as_they_are_and_names_make_no_elements(made, tmp_path, capsys):
+    _, out = made
+    folder = tmp_path / "first"
+    folder.mkdir()
+    plain = json.loads((out / "first" / "report.json").read_text())
+    plain["subject"]["network"] = HOSTILE
+    plain["cost"]["rows"] = [{**plain["cost"]["rows"][0], "address": f"{HOSTILE}{n}"} for n in range(70)]
+    (folder / "report.json").write_text(json.dumps(plain))
+    main(["report", str(folder), str(out / "second"), "--out", str(tmp_path / "pair"), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["names"] == [HOSTILE, "Net"]
+    assert len(found["layers"]) > MOST_LAYERS
+    assert "isn't" in found["no_galleries"] or "gallery" in found["no_galleries"]
+    html = (tmp_path / "pair" / "index.html").read_text()
+    assert "<img" not in html
+    assert "more, in report.json" in html
+    main(["report", str(folder), str(out / "second"), "--out", str(tmp_path / "pair")])  # replaces its own
+    assert re.search(r"layers\s+0 cost the same", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.py:b", "c.py:d", "--weights", "x"], "two networks with one file of weights, 'x'"),
+        (["zfnet", *["--weights", "x"] * 3], "3 files of weights"),
+        (["OUT/first", "nowhere.py:build"], "nowhere.py"),
+    ],
+)
+def test_what_cant_be_paired_is_one_line(made, tmp_path, capsys, words, message):
+    words = [word.replace("OUT", str(made[1])) for word in words]
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *words, "--out", str(tmp_path / "pair")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.strip().split("\n")[-1]
+    assert message in said
+
+
+def test_a_folder_that_holds_something_else_and_a_damaged_report_are_refused(made, tmp_path):
+    _, out = made
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    both = [out / "first", out / "second"]
+    with pytest.raises(ConvscopeError, match="mine"):
+        report_pair(both, out=tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(ConvscopeError, match="can't be read as a report"):
+        report_pair([out / "first", tmp_path], out=tmp_path / "pair")
+    with pytest.raises(ConvscopeError, match="1 networks with 2 files"):
+        report_pair([out / "first"], out=tmp_path / "pair")
