@@ -51,7 +51,8 @@ def figures(found: Comparison) -> Iterator[tuple[str, tuple[str, str]]]:
         fit = {"type": "fit-x", "contains": "padding"}
         # Texts are measured by another font than a reader's browser has: they get room.
         legend = {**drawn["config"]["legend"], "labelLimit": 300}
-        drawn["config"] = {**drawn["config"], "font": "sans-serif", "legend": legend}
+        # Hundreds of points with a label each would make the file; the caption says what it shows.
+        drawn["config"] = {**drawn["config"], "font": "sans-serif", "legend": legend, "aria": False}
         sized = {**drawn, "width": _WIDTH, "autosize": fit, "background": "white", "padding": _PADDING}
         yield name, (vl_convert.vegalite_to_svg(sized), caption)
 

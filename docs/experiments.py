@@ -226,12 +226,13 @@ def index(every: Sequence[Comparison]) -> str:
             here, ends = _here(verdict)
             published = verdict.claim.published
             first = place == 0
+            again = not first and published == found.verdicts[place - 1].claim.published
             rows.append(
                 (
                     f"[{found.name}]({found.name}.md)" if first else "",
                     found.question if first else "",
                     verdict.claim.statement,
-                    published.figure if published else MISSING,
+                    "" if again else published.figure if published else MISSING,
                     here if ends == MISSING else f"{here} ({ends})",
                     f"**{verdict.verdict}**",
                 )

@@ -5,6 +5,8 @@ from convscope.train.comparing import Comparison, Verdict
 from convscope.train.comparing.result import Bound
 from convscope.train.comparing.statistics import LEAST_PAIRS, Interval
 
+_ERRORS = (".training error", ".validation error", ".error gap")
+"""Ends of the names of extra measures that are shares of images."""
 _SHARES = frozenset({"final_error", "best_error", "train_error", "gap"})
 MINUS = "−"
 _BOUNDS = {"at most": "≤ ", "at least": "≥ "}
@@ -19,7 +21,7 @@ def form_of(quantity: str, scale: str) -> str:
     """
     if scale == "ratio":
         return "ratio"
-    return "points" if quantity in _SHARES else "number"
+    return "points" if quantity in _SHARES or quantity.endswith(_ERRORS) else "number"
 
 
 def written(found: Interval | None, form: str) -> str:
