@@ -5,7 +5,7 @@ from convscope.train.comparing import Comparison, Verdict
 from convscope.train.comparing.result import Bound
 from convscope.train.comparing.statistics import LEAST_PAIRS, Interval
 
-_ERRORS = (".training error", ".validation error", ".error gap")
+_ERRORS = (".training error", ".validation error", ".error gap", ".error change")
 """Ends of the names of extra measures that are shares of images."""
 _SHARES = frozenset({"final_error", "best_error", "train_error", "gap"})
 MINUS = "−"
