@@ -11,6 +11,7 @@ from convscope.cli.cost_flags import GivenFlags, MoreOptions, Reading, RowOption
 from convscope.cli.options import Json, Network, NetworkOptions
 from convscope.cli.plan import PlanOptions
 from convscope.cli.show import draw, note, show
+from convscope.cli.waiting import stop_waiting
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _name_refused(kind: str, refused: "Sequence[Refused]", num_read: int, csv: s
 
 def _present(result: "Shown", csv: str | None, json: bool, every_call: bool = False) -> None:
     if csv == "-":
+        stop_waiting()
         print(result.to_csv(), end="")
         return
     if csv is not None:

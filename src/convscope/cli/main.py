@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 from convscope import __version__
 from convscope.cli.quiet import without_quiet
+from convscope.cli.waiting import waiting
 from convscope.core.errors import ConvscopeError
 from convscope.core.printable import printable
 
@@ -144,7 +145,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         tokens: the words after ``convscope``; None takes them from ``sys.argv``.
     """
     try:
-        with without_quiet(sys.argv[1:] if tokens is None else tokens) as words:
+        with without_quiet(sys.argv[1:] if tokens is None else tokens) as words, waiting(words):
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (ConvscopeError, CycloptsError) as error:

@@ -5,6 +5,8 @@ import sys
 from rich.console import Console, RenderableType
 
 from convscope.cli.quiet import is_quiet
+from convscope.cli.waiting import stop_waiting
+from convscope.core.printable import printable, printable_json
 from convscope.core.result import Result
 
 # Wide enough for every table when the output isn't a terminal (a file, a pipe).
@@ -18,18 +20,22 @@ def aside(*, shown: bool = True) -> Console:
 
 def show(result: Result, *, as_json: bool) -> None:
     """Print a result to standard output; colours only on a terminal."""
+    stop_waiting()
     if as_json:
-        print(result.to_json(indent=2))
+        print(printable_json(result.to_json(indent=2)))
         return
     draw(result)
 
 
 def draw(rendering: RenderableType, file_width: int = _FILE_WIDTH) -> None:
     """Print a rendering to standard output; colours only on a terminal, ``file_width`` cells elsewhere."""
+    stop_waiting()
     console = Console(width=None if sys.stdout.isatty() else file_width)
     console.print(rendering)
 
 
 def note(said: str | Result) -> None:
     """Say something about the work on standard error, so that standard output holds the result alone."""
-    aside().print(said, markup=False)
+    shown = "\n".join(map(printable, said.split("\n"))) if isinstance(said, str) else said
+    stop_waiting()
+    aside().print(shown, markup=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import UnidentifiedImageError
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.printable import printable as printable
 
 FORMATS_MEANT = "PNG, JPEG, WebP, BMP or GIF"
 
@@ -25,26 +26,6 @@ class Damage:
     def __post_init__(self) -> None:
         for field in ("path", "reason"):
             object.__setattr__(self, field, printable(getattr(self, field)))
-
-
-def printable(text: str) -> str:
-    r"""Return a text on one line, with escapes for what can't be printed: line ends, codes, stray bytes.
-
-    File names may hold any byte. Those that aren't UTF-8 reach Python as surrogates, which no file in UTF-8
-    takes; terminals obey control characters; others turn the direction of writing.
-
-    Example:
-        >>> print(printable("a\nb\udcff.png"), printable("Füße 1.png"))
-        a\nb\xff.png Füße 1.png
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    is_stray_byte = "\udc80" <= char <= "\udcff"
-    return f"\\x{ord(char) - 0xDC00:02x}" if is_stray_byte else repr(char)[1:-1]
 
 
 def reason_of(error: Exception) -> str:
