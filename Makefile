@@ -56,6 +56,10 @@ docs: $(VENV)/.test ## draw the documentation's figures again
 site: $(VENV)/.site ## the documentation as a site that opens offline: build/site-pages/site/index.html
 	$(BIN)/python docs/site_pages.py
 
+.PHONY: wheel
+wheel: $(VENV)/.wheel ## the wheel and the archive of sources, in dist/
+	$(BIN)/python -m hatchling build -d dist
+
 .PHONY: clean
 clean: ## remove everything that make has made
 	rm -rf $(VENV) build dist report
@@ -85,6 +89,10 @@ $(VENV)/.bench: $(VENV)/.test
 	$(PIP) libcst graphviz
 	$(PIP) --no-deps torchinfo torch-preflight torchao openvino torchlens grad-cam \
 		pytorch-lightning lightning-utilities torchmetrics
+	@touch $@
+
+$(VENV)/.wheel: $(VENV)/.torch
+	$(PIP) hatchling
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -2,7 +2,8 @@
 
 Any class of ``torchvision.datasets`` that is made from a root folder alone and gives pictures with a class.
 Nothing is downloaded. Limits: those that need more to be made (EMNIST's kind of split, CocoDetection's
-annotations) can be made by the user and given to ``load_data`` as objects.
+annotations) can be made by the user and given to ``load_data`` as objects. LSUN is refused, as it unpickles
+a file of the working folder; CIFAR's pickles are read after torchvision has checked their published hashes.
 """
 
 import inspect
@@ -19,6 +20,7 @@ NOT_MIRRORED = frozenset(
 )
 """Data sets of digits, letters, texts and traffic signs, which mean something else when they are mirrored."""
 
+_UNPICKLES = frozenset({"LSUN", "LSUNClass"})
 # Names that torchvision's data sets give their splits, most wanted first.
 _TRAIN = ("train", "trainval", "train-standard")
 _VALIDATION = ("val", "valid", "validation", "test")
@@ -69,6 +71,12 @@ def _kind(reference: str, name: str) -> Any:
             f"did you mean {' or '.join(f'{PREFIX}{each}' for each in close)}?"
             if close
             else "torchvision.datasets lists the names",
+        )
+    if name in _UNPICKLES:
+        raise ConvscopeError(
+            f"data set {reference!r}, which unpickles a file of the working folder, and so could run code",
+            "a data set of pictures or tensors alone",
+            "save its pictures as a folder for each class",
         )
     parameters = inspect.signature(kind).parameters.values()
     asked = [each.name for each in parameters if each.default is each.empty and each.kind not in _VARIABLE]

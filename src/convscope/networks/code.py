@@ -1,7 +1,7 @@
 """Resolvers of references into Python code and exported programs. Both run what their author wrote.
 
-``package.module:callable`` imports the module; ``file.py:callable`` runs the file; ``model.pt2`` is read by
-``torch.export.load``, which unpickles. Use them on files that you trust.
+``package.module:callable`` imports the module; ``file.py:callable`` runs the file. ``model.pt2`` is a program
+and runs when the network does, though nothing runs as it is read. Use them on files that you trust.
 """
 
 import importlib
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
+from convscope.networks.exported_archive import runs_on_reading
 from convscope.networks.preprocessing import default_preprocessing
 from convscope.networks.request import Request, Resolved, nearest, unbuildable
 
@@ -54,7 +55,8 @@ def exported_network(request: Request) -> Resolved:
     """Return the program in ``model.pt2``, with the shape that it was exported with.
 
     Raises:
-        ConvscopeError: the file can't be read, or an option was given, which a finished program can't take.
+        ConvscopeError: the file can't be read, holds what would run as it is read (pickled objects, compiled
+            code), or an option was given, which a finished program can't take.
     """
     if request.options or request.num_classes is not None:
         raise ConvscopeError(
@@ -71,10 +73,14 @@ def exported_network(request: Request) -> Resolved:
         raise _unreadable(request, "it is no whole archive")
     try:
         with _quiet():  # the reader logs a traceback for archives of another kind
-            program = torch.export.load(path)
-            model = program.module()
+            harm = runs_on_reading(path)
+            if harm is None:
+                program = torch.export.load(path)
+                model = program.module()
     except Exception as error:  # broken archives make the reader raise almost anything
         raise _unreadable(request, f"it is no exported program: {type(error).__name__}") from error
+    if harm is not None:
+        raise _unreadable(request, f"it holds {harm}, which could run code when read")
     args, kwargs = _example_inputs(program)
     if request.input_shape is not None:
         return _described(request, model, request.input_shape)

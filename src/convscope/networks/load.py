@@ -132,7 +132,7 @@ def load(
     ``hf:FOLDER``               an image classifier, from the configuration in a folder (transformers)
     ``package.module:callable`` what the callable returns; **runs the module**
     ``file.py:callable``        what the callable returns; **runs the file**
-    ``model.pt2``               a program written by ``torch.export.save``; **unpickles the file**
+    ``model.pt2``               a program written by ``torch.export.save``; **runs the program**
     ==========================  =====================================================================
 
     Nothing is downloaded: weights are fresh unless ``weights`` names a file. A file that convscope saved

@@ -130,7 +130,7 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         names = _names_in(json.loads(text)) if path.suffix.lower() == ".json" else text.splitlines()
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise _unreadable(path, f"can't be read ({error})") from error
     names = [name.strip() for name in names if name.strip()]
     if not names:

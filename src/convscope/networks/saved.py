@@ -82,7 +82,7 @@ def read_extras(path: Path, metadata: Mapping[str, str]) -> Extras:
             tuple(names) if names is not None else None,
             content.get("network"),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConvscopeError(
             f"weights {str(path)!r}: its header is broken ({error})", "what convscope wrote", "save it again"
         ) from error

@@ -132,7 +132,7 @@ def _read(place: Path) -> Mapping[str, Any]:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(plain, dict) or "rows" not in (plain.get("cost") or {}):
             raise ValueError("no report")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConvscopeError(
             f"{str(path)!r} can't be read as a report ({error})", "the folder of a report", "make it again"
         ) from error

@@ -2,19 +2,24 @@
 
 ``params`` and ``activations`` are elements, ``*_bytes`` bytes, ``macs`` multiply–accumulates, ``*_flops``
 FLOPs (2 per MAC), ``*_seconds`` medians, all for the whole batch. Shapes and windows are sizes joined by
-``x``; what isn't there is an empty field.
+``x``; what isn't there is an empty field. Layers may be called anything: names that a spreadsheet would take
+for a formula (``=``, ``+``, ``-`` or ``@`` first) have an apostrophe in front, and control characters are
+written as escapes.
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from convscope.core.printable import printable
 from convscope.cost.measured.values import RowTiming, Timings
 from convscope.cost.row import Row
 from convscope.cost.views.columns import COLUMNS
 
 _WORDS = ("address", "path", "type_name", "op", "phase", "calls")
+_FORMULA = re.compile(r"\s*[=+\-@]")  # spreadsheets pass over spaces before them
 _WINDOW = ("size", "stride", "offset")
 _TIMES = ("forward_seconds", "backward_seconds", "flops_per_second", "share_of_seconds")
 
@@ -58,4 +63,7 @@ def _cells(row: Row) -> Iterable[Any]:
 def _field(value: Any) -> Any:
     if isinstance(value, tuple):
         return "x".join(map(str, value))
+    if isinstance(value, str):
+        text = printable(value)
+        return f"'{text}" if _FORMULA.match(text) else text
     return "" if value is None else value

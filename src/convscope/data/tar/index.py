@@ -75,6 +75,9 @@ def index_tar(file: Path, name: str) -> Index:
     except (OSError, tarfile.TarError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         index.damaged.append(Damage(name, f"can't be read beyond {len(index.members)} pictures ({what})"))
+    except (MemoryError, OverflowError, RecursionError):
+        what = "a name of absurd length, or names without end"
+        index.damaged.append(Damage(name, f"can't be read beyond {len(index.members)} pictures ({what})"))
     return index
 
 
@@ -153,12 +156,14 @@ def _key(path: PurePosixPath) -> tuple[str, str]:
 def _problem(info: tarfile.TarInfo, length: int) -> str:
     if not info.isreg() or info.issparse():
         return "a link or a special file, not a picture's bytes"
+    if info.size < 0:
+        return "a negative size"
     return "truncated: the tar file ends before it" if info.offset_data + info.size > length else ""
 
 
 def _label(opened: IO[bytes], info: tarfile.TarInfo, ending: str) -> str:
     """The class that a small text or JSON object names."""
-    if info.size > _LONGEST_NOTE:
+    if not 0 <= info.size <= _LONGEST_NOTE:
         return ""
     opened.seek(info.offset_data)
     text = opened.read(info.size).decode("utf-8", "replace").strip()
@@ -166,7 +171,7 @@ def _label(opened: IO[bytes], info: tarfile.TarInfo, ending: str) -> str:
         return text
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     found = (content.get(key) for key in _CLASS_KEYS) if isinstance(content, dict) else iter(())
     return next((str(value) for value in found if isinstance(value, str | int)), "")

@@ -75,7 +75,7 @@ def read_state(file: Path) -> tuple[Progress, Identity]:
             header["num_images"],
             frozenset(Damage(path, reason) for path, reason in header["damaged"]),
         )
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ConvscopeError(
             f"state {str(file)!r}, which can't be read ({type(error).__name__}: {error})",
             "a scan's state as convscope wrote it",

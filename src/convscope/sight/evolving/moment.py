@@ -137,7 +137,7 @@ def load_moment(folder: Path, epoch: int) -> Moment:
         if numbers.pop("format") != _FORMAT:
             raise ValueError("another version")
         return _moment(numbers, tensors)
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConvscopeError(
             f"epoch file {str(path)!r}, which can't be read ({error})",
             "one that cs.sight.Evolution has written",

@@ -48,7 +48,7 @@ class Settings:
             return
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConvscopeError(
                 f"{str(path)!r}, which can't be read ({error})", "the settings of an evolution",
                 "choose another folder",

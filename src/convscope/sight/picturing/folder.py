@@ -50,5 +50,5 @@ def _own_files(folder: Path) -> set[str]:
                 pictures |= {names} if isinstance(names, str) else set(names)
         own = {INDEX, SCRIPT, PAGE, NUMBERS, *pictures}
         return own if (index["index"], index["script"]) == (INDEX, SCRIPT) else set()
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return set()

@@ -131,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConvscopeError(
             f"{str(path)!r} can't be read ({error})", "a JSON file", "restore or delete it"
         ) from error

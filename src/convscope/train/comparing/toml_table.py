@@ -67,7 +67,7 @@ def read_table(path: str | Path) -> Written:
         raise ConvscopeError(
             f"no readable table {str(path)!r} ({error.strerror})", "a TOML file", "check the path"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConvscopeError(
             f"{path}: {error}", "a TOML file", "correct that place; texts stand in double quotes"
         ) from error

@@ -180,7 +180,7 @@ def _read(path: Path) -> tuple[Identity, Position, dict[str, Tensor]]:
     try:
         identity, position = json.loads(metadata["identity"]), json.loads(metadata["position"])
         return Identity(**identity), Position(**position), tensors
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ConvscopeError(
             f"checkpoint {str(path)!r} has a header that can't be understood ({error})",
             "one that this version of convscope wrote",

@@ -64,7 +64,7 @@ def read_log(path: str | Path) -> Log:
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
             _read_line(log, json.loads(line))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ConvscopeError(
                 f"{path}, line {number}: {line[:60]!r}", "a line of a run's log", "restore or delete the file"
             ) from error

@@ -131,7 +131,7 @@ def load_confusion(path: str | Path) -> Confusion:
         )
         if any(not 0 <= k < len(confusion.classes) for t, p, _ in confusion.counts for k in (t, p)):
             raise ValueError("a class number without a class")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConvscopeError(
             f"{str(path)!r} is no confusion table ({type(error).__name__}: {error})",
             f"a whole {FILE_NAME} of a run",
