@@ -17,12 +17,12 @@ demo: $(VENV)/.demo ## train ZFNet on photographs and write one page about it: r
 	OMP_NUM_THREADS=2 $(BIN)/convscope report zfnet --data photos --norm batch --out report
 
 .PHONY: test
-test: $(VENV)/.test ## the tests, about six minutes on two cores (browser tests need a Chromium)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not zoo and not whole_zoo"
+test: $(VENV)/.test ## the tests, about five minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not zoo and not whole_zoo"
 
 .PHONY: test-slow
-test-slow: $(VENV)/.test ## the tests that `make test` leaves out
-	$(BIN)/python -m pytest -n 2 -m "(slow or zoo) and not whole_zoo"
+test-slow: $(VENV)/.test ## the tests that `make test` leaves out: long ones, and those in a browser (Chromium)
+	$(BIN)/python -m pytest -n 2 -m "(slow or browser or zoo) and not whole_zoo"
 
 .PHONY: lint
 lint: $(VENV)/.lint ## format, lint and the arrows between rooms

@@ -15,8 +15,8 @@ def shown(monkeypatch):
     def shown(is_terminal):
         file = io.StringIO()
         monkeypatch.setattr(progress, "_LINES", not is_terminal)
-        made = {"file": file, "width": 80, "force_terminal": is_terminal}
-        monkeypatch.setattr(progress, "Console", lambda stderr, **others: Console(**made, **others))
+        console = Console(file=file, width=80, force_terminal=is_terminal, highlight=False, soft_wrap=True)
+        monkeypatch.setattr(progress, "aside", lambda: console)
         return TrainingBar(), file
 
     return shown
