@@ -21,18 +21,20 @@ from convscope.checkup import Checkup, checkup
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_folder
 from convscope.core.preserved import preserved_structure
-from convscope.cost import Cost, cost
+from convscope.cost import Cost, cost, cost_of
 from convscope.data import ImageData
 from convscope.fold import Folded, fold
 from convscope.networks import load
 from convscope.report.findings import findings_of
 from convscope.report.folder import check_folder, relocated, write_report
+from convscope.report.graph import graph_of
 from convscope.report.learning import Learned, learn
 from convscope.report.ranking import rank
 from convscope.report.request import ReportConfig, Stages, Watcher, with_settings
 from convscope.report.result import Part, Report
 from convscope.report.subject import Asked, Met, meet
 from convscope.sight import Gallery, ImageSource, Stem, gallery, stem
+from convscope.tape import TrainingPlan, record
 
 PUBLISHED_BATCH = 128
 _CHECKED_IMAGES = 1000
@@ -115,7 +117,7 @@ class _Collecting:
         if learned is not None and learned.diverged:
             self.missing += [Part(name, learned.diverged) for name in ("checkup", "fold", "stem", "gallery")]
             readings: dict[str, Any] = dict.fromkeys(("checkup", "folded", "stem", "gallery"))
-            readings["cost"], readings["published"] = self._cost(), self._published()
+            readings |= {**self._cost(), "published": self._published()}
         else:
             readings = self._readings()
         report = Report(
@@ -137,7 +139,7 @@ class _Collecting:
 
     def _readings(self) -> dict[str, Any]:
         self.stages.begin("reading the cost")
-        readings: dict[str, Any] = {"cost": self._cost(), "published": self._published()}
+        readings: dict[str, Any] = {**self._cost(), "published": self._published()}
         self.stages.begin("checking the batch norms")
         readings["checkup"] = self._part("checkup", self._checkup)
         with preserved_structure(self.model):
@@ -172,8 +174,11 @@ class _Collecting:
     def _batch(self) -> tuple[int, ...]:
         return (self.config.batch_size, *self.met.input_shape)
 
-    def _cost(self) -> Cost:
-        return cost(self.model, self._batch())
+    def _cost(self) -> dict[str, Any]:
+        plan = TrainingPlan()
+        tape = record(self.model, self._batch(), plan)
+        found = cost_of(tape, plan, network=type(self.model).__name__)
+        return {"cost": found, "graph": graph_of(tape, found)}
 
     def _published(self) -> Cost | None:
         if not self.asked.is_own:

@@ -15,7 +15,7 @@ from convscope.core.result import renders_page
 from convscope.report.environment import page_environment
 from convscope.report.fields import Fields, script_json
 from convscope.report.gallery_standing import standing
-from convscope.report.offline import policy, static_text
+from convscope.report.offline import policy, scoped_script, static_text
 from convscope.sight import Gallery
 
 _SCRIPTS = ("units", "cards", "shelf", "keys", "detail", "layers", "gallery")
@@ -27,9 +27,8 @@ def gallery_script() -> str:
 
 
 def joined_script(names: Iterable[str]) -> str:
-    """Return parts of the gallery's scripts as one: they share a scope, and leave nothing behind."""
-    parts = (static_text(f"gallery/{name}.js") for name in names)
-    return "(function () {\n" + '"use strict";\n' + "\n".join(parts) + "\n})();"
+    """Return parts of the gallery's scripts as one."""
+    return scoped_script(f"gallery/{name}.js" for name in names)
 
 
 def gallery_styles() -> str:

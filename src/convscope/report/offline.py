@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
@@ -12,6 +12,12 @@ VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 def static_text(name: str) -> str:
     """Return the text of one of the package's static files."""
     return files("convscope.report").joinpath("_static", name).read_text(encoding="utf-8")
+
+
+def scoped_script(names: Iterable[str]) -> str:
+    """Return static scripts as one: they share a scope, and leave nothing behind."""
+    parts = map(static_text, names)
+    return "(function () {\n" + '"use strict";\n' + "\n".join(parts) + "\n})();"
 
 
 def policy(scripts: Sequence[str], neighbours: bool = False) -> str:

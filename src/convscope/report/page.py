@@ -25,11 +25,13 @@ from convscope.report.fault_pages import fault_pages
 from convscope.report.fields import Fields, script_json
 from convscope.report.gallery_page import gallery_script, gallery_styles, without_units
 from convscope.report.gallery_standing import standing
+from convscope.report.graph_page import graph_of_page, graph_scripts, graph_styles
 from convscope.report.offline import VEGA, policy, static_text
 from convscope.report.result import Report
 
 SECTIONS = (
     ("findings", "What matters"),
+    ("graph", "The network"),
     ("cost", "Cost"),
     ("memory", "Memory"),
     ("training", "Training"),
@@ -68,13 +70,14 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
     """
     data = page_data(report)
     specs = charts(data)
-    scripts = [static_text(name) for name in (*VEGA, "page.js")]
+    drawn = graph_of_page(report)
+    scripts = [static_text(name) for name in (*VEGA, "page.js")] + (graph_scripts() if report.graph else [])
     fields = Fields(data)
     environment = page_environment(fields)
     return environment.get_template("page.html.j2").render(
         sections=[section for section in SECTIONS if _is_there(section[0], data)],
         anchors=ANCHORS,
-        css=Markup(gallery_styles()),
+        css=Markup(gallery_styles() + (graph_styles() if report.graph else "")),
         scripts=[Markup(script) for script in scripts],
         page_script=Markup(gallery_script()),
         policy=policy((*scripts, gallery_script()), neighbours=True),
@@ -82,6 +85,8 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
         charts=specs,
         charts_json=script_json(specs),
         fault_pages=fault_pages(report.checkup.findings if report.checkup else ()),
+        graph_children=drawn["children"],
+        graph_marks=script_json(drawn["marks"]),
         standing=script_json(standing(report.gallery, report.stem) if report.gallery else None),
         gallery_folder=gallery_folder,
         gallery_script=f"{gallery_folder}/{report.gallery.script}" if report.gallery else "",
@@ -97,7 +102,8 @@ def page_data(report: Report) -> dict[str, Any]:
 
 
 def _is_there(section: str, data: Mapping[str, Any]) -> bool:
-    return section != "memory" or bool(data["cost"])
+    needs = {"memory": "cost", "graph": "graph"}
+    return section not in needs or bool(data[needs[section]])
 
 
 def _picture(grid: Tensor) -> str:

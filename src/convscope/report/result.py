@@ -9,6 +9,7 @@ from convscope.core.finding import Finding, Severity
 from convscope.core.result import Result
 from convscope.cost.table import Cost
 from convscope.fold.ledger import Folded
+from convscope.report.graph import NetworkGraph
 from convscope.report.norm_effect import NormEffect
 from convscope.report.ranking import RankedFinding
 from convscope.sight.picturing.album import Gallery
@@ -82,6 +83,7 @@ class Report(Result):
         folder: the folder with the page, the pictures and the runs.
         seconds: how long everything took.
         versions: of what it was measured with.
+        graph: the layers of ``cost``, the modules around them and what each reads.
     """
 
     subject: Subject
@@ -98,6 +100,7 @@ class Report(Result):
     folder: str
     seconds: float
     versions: dict[str, str]
+    graph: NetworkGraph | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, the parts as they render themselves."""
