@@ -3,8 +3,9 @@ import errno
 import pytest
 from PIL import UnidentifiedImageError
 
+from convscope.core.printable import printable
 from convscope.data import Damage
-from convscope.data.damage import all_damaged, printable, reason_of
+from convscope.data.damage import all_damaged, reason_of
 
 
 @pytest.mark.parametrize(

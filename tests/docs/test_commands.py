@@ -31,13 +31,23 @@ def _commands(page):
     return [*found, *(words.removeprefix("convscope ") for words in between)]
 
 
-ALL = sorted({(page.relative_to(ROOT).as_posix(), words) for page in PAGES for words in _commands(page)})
+def _is_pattern(words):
+    """Whether the reader is to put something there: NETWORK, MODEL, FAULT."""
+    return re.search(r"\b[A-Z]{2,}\b|…|\.\.\.", words) is not None
+
+
+ALL = sorted(
+    {
+        (page.relative_to(ROOT).as_posix(), words)
+        for page in PAGES
+        for words in _commands(page)
+        if not _is_pattern(words)
+    }
+)
 
 
 @pytest.mark.parametrize(("page", "words"), ALL)
 def test_it_is_a_command(page, words):
-    if re.search(r"\b[A-Z]{2,}\b|…|\.\.\.", words):  # NETWORK, MODEL, FAULT: what the reader puts there
-        pytest.skip("a pattern, not a command")
     if " " not in words:
         assert words in COMMANDS
         return
@@ -56,7 +66,7 @@ def test_the_commands_of_the_first_pages_run(tmp_path, monkeypatch, capsys):
     ran = set()
     for page in FIRST:
         for words in _commands(page):
-            if words in ELSEWHERE or words in ran or re.search(r"\b[A-Z]{2,}\b", words):
+            if words in ELSEWHERE or words in ran or _is_pattern(words):
                 continue
             ran.add(words)
             try:

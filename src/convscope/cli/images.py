@@ -199,7 +199,7 @@ def is_known(loaded: "Loaded") -> bool:
 
 def tell_left_out(data: "ImageData") -> None:
     """Name what a data set can't use or lacks, on standard error: files, classes of one split, imbalance."""
-    from convscope.data.damage import printable
+    from convscope.core.printable import printable
 
     tell_damaged(data.damaged)
     _tell_ignored(data.ignored)
@@ -211,7 +211,7 @@ def tell_left_out(data: "ImageData") -> None:
 
 
 def _tell_classes(what: str, names: "Sequence[str]") -> None:
-    from convscope.data.damage import printable
+    from convscope.core.printable import printable
 
     if names:
         more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""

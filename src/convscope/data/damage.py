@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import UnidentifiedImageError
 
 from convscope.core.errors import ConvscopeError
-from convscope.core.printable import printable as printable
+from convscope.core.printable import printable
 
 FORMATS_MEANT = "PNG, JPEG, WebP, BMP or GIF"
 

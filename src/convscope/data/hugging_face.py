@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from convscope.core.errors import ConvscopeError
-from convscope.data.damage import Damage, printable, reason_of
+from convscope.core.printable import printable
+from convscope.data.damage import Damage, reason_of
 from convscope.data.pictures import Pixels, evenly_spaced, read_picture
 
 PREFIX = "hf:"

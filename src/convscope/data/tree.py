@@ -5,7 +5,8 @@ from array import array
 from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
-from convscope.data.damage import FORMATS_MEANT, Damage, printable, reason_of
+from convscope.core.printable import printable
+from convscope.data.damage import FORMATS_MEANT, Damage, reason_of
 from convscope.data.names import Names
 from convscope.data.pictures import OTHER_FORMATS, SUFFIXES, Pixels, read_picture
 

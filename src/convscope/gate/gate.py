@@ -9,6 +9,7 @@ from torch import nn
 
 from convscope.checkup import CheckupPlan, fault_names
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.gate.limits import Limits
 from convscope.gate.readings import READINGS, Subject
 from convscope.gate.verdict import Check, Gate
@@ -66,7 +67,7 @@ def _limits(limits: Limits | None, more: dict[str, Any]) -> Limits:
     strange = [name for name in more if name not in names]
     if strange:
         raise ConvscopeError(
-            f"unknown limit {strange[0]!r}", f"some of {', '.join(names)}", "see cs.gate.Limits"
+            f"unknown limit {strange[0]!r}", f"some of {', '.join(names)}", nearest(strange[0], names)
         )
     found = replace(limits or Limits(), **more)
     if found.is_empty:

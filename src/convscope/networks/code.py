@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.networks.exported_archive import runs_on_reading
 from convscope.networks.preprocessing import default_preprocessing
-from convscope.networks.request import Request, Resolved, nearest, unbuildable
+from convscope.networks.request import Request, Resolved, unbuildable
 
 _ASSUMED_SHAPE = (3, 224, 224)
 

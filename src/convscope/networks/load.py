@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.networks.checkpoint import read_checkpoint
 from convscope.networks.code import coded_network, exported_network
 from convscope.networks.own import BUILDERS, own_network
 from convscope.networks.preprocessing import Preprocessing, read_class_names
-from convscope.networks.request import Request, Resolved, nearest
+from convscope.networks.request import Request, Resolved
 from convscope.networks.saved import Extras, read_extras
 from convscope.networks.weights import WeightsReport, fill
 from convscope.networks.zoo import ZOOS, zoo_names
@@ -197,7 +198,7 @@ def _elsewhere(name: str) -> str:
     if name and path.is_dir():
         return f"a folder of transformers is hf:{name}"
     if difflib.get_close_matches(name.lower(), BUILDERS, cutoff=0.7):
-        return nearest(name, BUILDERS)
+        return nearest(name, BUILDERS, "`convscope networks` lists them")
     zoos: dict[str, tuple[str, ...]] = {}
     for zoo in ("torchvision", "timm"):
         with suppress(ConvscopeError):  # a zoo that isn't installed has no advice
@@ -206,7 +207,7 @@ def _elsewhere(name: str) -> str:
         name.lower(), {known for names in zoos.values() for known in names}, n=1
     )
     references = [f"'{zoo}:{known}'" for known in close for zoo, names in zoos.items() if known in names]
-    return f"did you mean {' or '.join(references)}?" if references else nearest(name, ())
+    return f"did you mean {' or '.join(references)}?" if references else "`convscope networks` lists them"
 
 
 def _refuse_shapes(reference: str, input_shape: tuple[int, ...] | None, batch: int | None) -> None:

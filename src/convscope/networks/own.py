@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.networks.alexnet import alexnet
 from convscope.networks.plan import LayerChoices
 from convscope.networks.preprocessing import default_class_names, default_preprocessing
-from convscope.networks.request import Request, Resolved, nearest
+from convscope.networks.request import Request, Resolved
 from convscope.networks.stack import Stack
 from convscope.networks.zfnet import zfnet
 

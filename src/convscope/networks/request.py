@@ -1,7 +1,6 @@
 """What is asked of a resolver of references, and what it answers."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,17 +46,6 @@ class Resolved:
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] = ()
     inputs: Any = None
-
-
-def nearest(name: str, names: Iterable[str], otherwise: str = "`convscope networks` lists them") -> str:
-    """Return advice that names the entries closest to a misspelt one; ``otherwise`` if none is close.
-
-    Example:
-        >>> nearest("alexnte", ["alexnet", "zfnet"])
-        "did you mean 'alexnet'?"
-    """
-    close = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else otherwise
 
 
 def unbuildable(request: Request, error: BaseException) -> ConvscopeError:

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.networks.preprocessing import Preprocessing, default_preprocessing
-from convscope.networks.request import Request, Resolved, nearest, unbuildable
+from convscope.networks.request import Request, Resolved, unbuildable
 
 # Options by which a zoo would fetch or unpickle weights itself.
 _WEIGHT_OPTIONS = ("pretrained", "checkpoint_path", "weights", "weights_backbone")
@@ -147,7 +148,7 @@ def _check_name(request: Request, name: str, names: Iterable[str]) -> None:
         raise ConvscopeError(
             f"unknown network {request.reference!r}",
             f"one of {library}'s {len(known)} names",
-            nearest(name, known),
+            nearest(name, known, "`convscope networks` lists them"),
         )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.train.setting_rules import (
+    CHOICES,
     NEEDING_CROP,
     RULES,
     AugmentName,
@@ -15,7 +17,6 @@ from convscope.train.setting_rules import (
     OptimizerName,
     PrecisionName,
     ScheduleName,
-    near_choice,
 )
 
 
@@ -134,8 +135,7 @@ class TrainConfig:
         for name, (expected, is_right) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
-                near = near_choice(name, value)
-                action = f"did you mean {near!r}?" if near else "change that setting"
+                action = nearest(value, CHOICES.get(name, ()), "change that setting")
                 raise ConvscopeError(f"{name}={value!r}", expected, action)
         if self.nesterov and (self.optimizer != "sgd-momentum" or self.momentum == 0):
             raise ConvscopeError(

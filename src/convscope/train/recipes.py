@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.data import ImageData, load_data
 from convscope.networks import Loaded, load
-from convscope.networks.request import nearest
 from convscope.train.config import TrainConfig
 
 

@@ -1,6 +1,5 @@
 """What each setting of a training run may be: its expected values in words, and a test for them."""
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -88,16 +87,3 @@ RULES: dict[str, Rule] = {
     "check_memory": _FLAG,
     **{name: _choice(*names) for name, names in CHOICES.items()},
 }
-
-
-def near_choice(setting: str, value: Any) -> str | None:
-    """Return the name that a misspelt value of a setting may mean.
-
-    Example:
-        >>> near_choice("schedule", "cosin"), near_choice("precision", "bf16"), near_choice("epochs", 0)
-        ('cosine', 'amp-bf16', None)
-    """
-    names = CHOICES.get(setting, ())
-    within = [name for name in names if value and str(value).lower() in name]
-    near = within or difflib.get_close_matches(str(value), names, n=1)
-    return near[0] if near else None

@@ -5,9 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from convscope.core.address import ROOT
 from convscope.probe.surroundings import is_compiled
+
+_NORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
+_PRODUCTS: tuple[type[nn.Module], ...] = (_ConvNd, nn.Linear)
+
+
+def watched_kinds(model: nn.Module) -> tuple[type[nn.Module], ...]:
+    """Return which layers of a network are watched: batch norms, or of one without any all that multiply."""
+    return _NORMS if any(isinstance(module, _NORMS) for module in model.modules()) else _PRODUCTS
 
 
 def uses_batch(norm: _BatchNorm) -> bool:

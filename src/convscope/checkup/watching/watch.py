@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from convscope.checkup.unchecked import Unchecked
+from convscope.checkup.watching.layers import watched_kinds
 from convscope.checkup.watching.log import TrainingLog
 from convscope.checkup.watching.writing import writer_of
 from convscope.core.errors import ConvscopeError
@@ -18,9 +17,6 @@ from convscope.probe.events import listening
 from convscope.probe.surroundings import is_compiled
 from convscope.tape import require_values
 from convscope.tape.accepted import require_eager
-
-_NORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
-_PRODUCTS: tuple[type[nn.Module], ...] = (_ConvNd, nn.Linear)
 
 
 @contextmanager
@@ -71,8 +67,7 @@ def watch(
         raise ConvscopeError(f"every={every!r}", "a whole number from 1", "leave it out for every tenth step")
     optimizers = tuple(_optimizers(optimizer))
     log = TrainingLog(inner, optimizers, every, writer_of(writer), tuple(_unseen(model)))
-    layers = _NORMS if any(isinstance(module, _NORMS) for module in inner.modules()) else _PRODUCTS
-    with listening(inner, optimizers, layers, log.ledger, log.after_step) as log.hearing:
+    with listening(inner, optimizers, watched_kinds(inner), log.ledger, log.after_step) as log.hearing:
         yield log
 
 

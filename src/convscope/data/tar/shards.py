@@ -5,7 +5,8 @@ from io import BytesIO
 from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
-from convscope.data.damage import FORMATS_MEANT, Damage, printable
+from convscope.core.printable import printable
+from convscope.data.damage import FORMATS_MEANT, Damage
 from convscope.data.names import Names
 from convscope.data.pictures import Pixels, read_picture
 from convscope.data.tar.index import index_tar

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.networks import LayerChoices
 from convscope.networks.own import BUILDERS
-from convscope.train.comparing.names import advice
 from convscope.train.comparing.table import Arm
 from convscope.train.config import TrainConfig, with_settings
 
@@ -155,7 +155,7 @@ def check_setting(name: str) -> None:
         )
     if name not in SETTINGS:
         raise ConvscopeError(
-            f"unknown training setting {name!r}", f"one of {', '.join(SETTINGS)}", advice(name, SETTINGS)
+            f"unknown training setting {name!r}", f"one of {', '.join(SETTINGS)}", nearest(name, SETTINGS)
         )
 
 
@@ -170,7 +170,9 @@ def check_option(name: str, network: str) -> None:
         expected = "the data's classes and the input's shape to say that"
         raise ConvscopeError(f"network option {name!r}", expected, "set input_shape, such as '3x64x64'")
     if known is not None and name not in known:
-        raise ConvscopeError(f"{network}: option {name!r}", f"one of {', '.join(known)}", advice(name, known))
+        raise ConvscopeError(
+            f"{network}: option {name!r}", f"one of {', '.join(known)}", nearest(name, known)
+        )
 
 
 def check_choice(name: str, network: str) -> None:
@@ -188,7 +190,7 @@ def check_choice(name: str, network: str) -> None:
         raise ConvscopeError(
             f"choice {name!r}, which is neither a training setting nor an option of {network}",
             f"one of {', '.join(names)}",
-            advice(name, names),
+            nearest(name, names),
         )
 
 
@@ -212,7 +214,7 @@ def option_value(name: str, value: Any, network: str = "") -> Any:
             raise ConvscopeError(
                 f"{network}: {name}={value!r}",
                 f"one of {', '.join(names)}",
-                advice(value, names, "choose one"),
+                nearest(value, names, "choose one"),
             )
         return value
     parts = re.split("[x,×]", value) if isinstance(value, str) else value

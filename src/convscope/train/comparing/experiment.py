@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.core.result import Result
-from convscope.train.comparing.names import advice
 from convscope.train.comparing.table import Table
 
 Direction = Literal["lower", "higher", "same"]
@@ -153,7 +153,7 @@ class Experiment(Result):
             raise ConvscopeError(
                 f"claim {claim.name!r}: quantity {quantity!r}",
                 f"one of {', '.join(names)}",
-                advice(quantity, names),
+                nearest(quantity, names),
             )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.core.result import Result
 from convscope.train.comparing.experiment import Experiment
-from convscope.train.comparing.names import advice
 
 _EXPERIMENTS: dict[str, Callable[[], Experiment]] = {}
 
@@ -53,6 +53,6 @@ def experiment(name: str) -> Experiment:
         raise ConvscopeError(
             f"unknown experiment {name!r}",
             f"one of {', '.join(names)}" if names else "a TOML file: no experiment is registered",
-            advice(name, names),
+            nearest(name, names),
         )
     return _EXPERIMENTS[name]()

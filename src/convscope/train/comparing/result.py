@@ -6,12 +6,13 @@ from typing import Literal
 
 from convscope.checkup.observed.run import Percentiles
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.core.result import Result
 from convscope.train.comparing.experiment import Claim, Published, Scale
-from convscope.train.comparing.names import advice, unknown_arm
 from convscope.train.comparing.pairing import Start
 from convscope.train.comparing.running import State
 from convscope.train.comparing.statistics import Interval
+from convscope.train.comparing.table import unknown_arm
 from convscope.train.config import TrainConfig
 from convscope.train.run import Divergence
 
@@ -329,6 +330,6 @@ class Comparison(Result):
             raise ConvscopeError(
                 f"curve {quantity!r} of arm {arm!r}",
                 f"one of {known}",
-                advice(quantity, own, "correct the name"),
+                nearest(quantity, own, "correct the name"),
             )
         return own[quantity]

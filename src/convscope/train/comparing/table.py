@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.comparing.names import unknown_arm
+from convscope.core.nearest import nearest
 from convscope.train.config import RESUMABLE, TrainConfig
 
 RUNS = "runs"
@@ -199,3 +199,10 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def unknown_arm(name: str, names: Iterable[str]) -> ConvscopeError:
+    """Return what is to be raised of an arm that there isn't: the names that there are, and the nearest."""
+    known = list(names)
+    told = ", ".join(map(repr, known))
+    return ConvscopeError(f"arm {name!r}", f"one of {told}", nearest(name, known, "correct the name"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 from convscope.train.comparing.choices import (
     NETWORK,
     check_choice,
@@ -24,7 +25,6 @@ from convscope.train.comparing.choices import (
     made_arm,
     option_value,
 )
-from convscope.train.comparing.names import advice
 from convscope.train.comparing.table import Arm, Table, as_seeds
 from convscope.train.comparing.toml_lines import Key, line_of
 from convscope.train.config import TrainConfig, with_settings
@@ -228,7 +228,7 @@ def as_size(size: Any) -> tuple[int, int] | None:
 
 def _check_key(key: str, known: Sequence[str]) -> None:
     if key not in known:
-        raise ConvscopeError(f"unknown key {key!r}", f"one of {', '.join(known)}", advice(key, known))
+        raise ConvscopeError(f"unknown key {key!r}", f"one of {', '.join(known)}", nearest(key, known))
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch's fused optimizers, where they are right: one pass over memory where a plain one takes ten.
+"""PyTorch's fused optimizers, where they are right: one pass over memory in place of several.
 
 Their kernels walk through parameter, gradient and state as they lie in memory, and check nothing: with a
 gradient of other strides than its parameter (``channels_last`` weights, say) PyTorch 2.13 adds the wrong

@@ -10,10 +10,9 @@ from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from convscope.checkup.observed.run import Percentiles
+from convscope.checkup.watching.layers import watched_kinds
 from convscope.checkup.watching.percentiles import PercentileLog
 from convscope.core.errors import ConvscopeError
 from convscope.probe.events import listening
@@ -22,8 +21,6 @@ from convscope.probe.surroundings import is_compiled
 from convscope.tape.accepted import require_eager
 
 _SAMPLES, _LEAST_EVERY, _CLOSELY = 60, 10, 10
-_NORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
-_PRODUCTS: tuple[type[nn.Module], ...] = (_ConvNd, nn.Linear)
 
 
 class Watched:
@@ -94,7 +91,7 @@ def _watched_layers(model: nn.Module) -> tuple[type[nn.Module], ...]:
         require_eager(model)
     except ConvscopeError:
         return ()
-    return _NORMS if any(isinstance(module, _NORMS) for module in model.modules()) else _PRODUCTS
+    return watched_kinds(model)
 
 
 def _picked(row: Percentiles, indices: Sequence[int]) -> Percentiles:
