@@ -1,6 +1,7 @@
 """What every test uses: fixed seeds, an importable torchvision beside CPU-only PyTorch, a quick collector."""
 
 import gc
+import os
 import random
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as `make test` has it; accelerate warns without it
 settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 settings.load_profile("untimed")
 

@@ -2,7 +2,8 @@
 
 Usage: ``python killable.py JSON`` with ``out``, ``moment`` (None, or where it kills itself: ``"step N"``,
 ``"KIND N"`` in the middle of the N-th writing of ``checkpoint``, ``best``, ``average``, ``final``, ``log`` or
-``truncated``, or ``"before checkpoint N"``) and ``settings``. It resumes if there is something to resume.
+``truncated``, or ``"before checkpoint N"``, or ``"measuring"``: SIGTERM reaches all its processes while a
+loading one reads the last image to measure on) and ``settings``. It resumes if there is something to resume.
 
 ``python killable.py`` reads such a JSON a line, and forks a process for each: PyTorch is imported once. It
 answers with the process's number at once, and with its exit code when it is over.
@@ -43,6 +44,13 @@ class _KillAfter(NoProgress):
         if self.moment == f"step {pulse.step}":
             _kill(self.moment)
         time.sleep(0.01)  # random moments shall fall into steps, too
+
+
+class _StoppedMeasuring(RandomImages):
+    def __getitem__(self, index: int):
+        if index == len(self) - 1:
+            os.killpg(0, signal.SIGTERM)
+        return super().__getitem__(index)
 
 
 def _plan(moment: str) -> None:
@@ -102,7 +110,9 @@ def _main(given) -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.uniform_()
-    data = ToyData(RandomImages(42), RandomImages(17))
+    data = ToyData(
+        RandomImages(42), (_StoppedMeasuring if given.get("moment") == "measuring" else RandomImages)(17)
+    )
     run = cs.train(
         model,
         data,

@@ -253,6 +253,18 @@ def _check_goes_on(start, out, step):
 
 
 @pytest.mark.slow
+def test_loading_processes_stopped_while_a_run_measures_leave_a_checkpoint(tmp_path, whole, start, finish):
+    out = tmp_path / "run"
+    code, _, errors = start(out, moment="measuring", num_workers=2).ended()
+    assert code == 143, errors
+    assert f"stopped after step 6 of 18; go on from its checkpoint in {out}" in errors
+    assert not read_log(out / "log.jsonl").epochs
+    finish(out)
+    assert read_log(out / "log.jsonl").start["from_step"] == 6
+    _assert_same(out, whole)
+
+
+@pytest.mark.slow
 def test_sigterm_to_a_launcher_stops_both_processes_at_one_step(tmp_path):
     out = tmp_path / "run"
     process = _two(out, epochs=2000)

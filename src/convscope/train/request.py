@@ -118,7 +118,7 @@ def train(
         training = Training(subject, prepared, images, config, accelerator, folder)
         told = progress if accelerator.is_main_process and progress else NoProgress()
         foretold = _foretold(training, seen, told)
-        with only_session(folder, accelerator):
+        with only_session(folder, accelerator), training.stopping.listening(training):
             journal = _opened(training, trackers, resumes=resumes)
             return _carried_out(training, journal, foretold, told_of_moments)
 

@@ -208,8 +208,9 @@ def _next(loaded: Iterator[Any]) -> Any:
     """The next batch; None after the last one."""
     try:
         return next(loaded, None)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # The last three: it died while it handed over a batch. A data set's own errors don't come this far.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise LoadersGoneError(
             "a loading process that died (out of memory, or of shared memory in /dev/shm, or killed)",

@@ -48,6 +48,11 @@ class Journal:
         """The newest known loss."""
         return self.log.steps[-1].loss if self.log.steps else None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are steps whose numbers haven't been read yet."""
+        return bool(self._pending)
+
     def start(self, facts: dict[str, Any]) -> None:
         """Log what the run is."""
         self.log.start = facts

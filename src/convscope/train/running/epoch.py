@@ -38,7 +38,7 @@ def measured_epoch(training: "Training", started: float) -> EpochRecord:
         validation_loss=result.loss,
         validation_accuracy=result.accuracy,
         validation_top5=result.top5,
-        learning_rate=training.learner.optimizer.param_groups[0]["lr"],
+        learning_rate=training.rate(position.step - 1),
         images_per_second=position.epoch_images / position.epoch_seconds,
         seconds=position.epoch_seconds + time.perf_counter() - started,
         average_loss=average.loss if average else None,

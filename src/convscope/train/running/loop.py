@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from convscope.core.errors import ConvscopeError
 from convscope.core.seeds import derived_seed
 from convscope.train.config import RESUMABLE, TrainConfig
-from convscope.train.feeding.batches import Batch, ImageSets, SeededImages, load_batches
+from convscope.train.feeding.batches import Batch, ImageSets, LoadersGoneError, SeededImages, load_batches
 from convscope.train.feeding.feed import Feed
 from convscope.train.feeding.order import Order, reseed, share
 from convscope.train.keeping.checkpoint import (
@@ -110,24 +110,23 @@ class Training:
         self.watched = Watched(
             self.model, self.total_steps, journal.log.percentiles.values(), self.position.step
         )
-        with self.learner.attached(), self.stopping.listening(self):
-            while self.position.epoch < self.config.epochs:
-                diverged = self._train_epoch(journal, progress, callbacks, clock)
-                if diverged is not None:
-                    return diverged
-                started = time.perf_counter()
-                share_buffers(self.model, self.accelerator)
-                if (diverged := unsound(self, journal.loss)) is not None:
-                    return diverged
-                journal.percentiles(self.watched.news(), self.position.epoch + 1)
-                record = measured_epoch(self, started)
-                callbacks.after_epoch(self.model, record.epoch)
-                self._finish_epoch(record, journal)
-                progress.epoch(record)
-                clock.pause(time.perf_counter() - started)
-                if self.stopping.agreed(self.accelerator, looking=True):
-                    self.stopping.end(self)
-        return None
+        with self.learner.attached():
+            try:
+                return self._train_epochs(journal, progress, callbacks, clock)
+            except LoadersGoneError:
+                if self.stopping.received is None or self.accelerator.num_processes > 1:
+                    raise
+                return self._stop_between_steps(journal, clock)
+
+    def _stop_between_steps(self, journal: Journal, clock: Clock) -> Divergence | None:
+        """Save and end a run whose loading processes were stopped, too: while it trained or measured."""
+        if journal.is_behind:
+            self.position.epoch_seconds += clock.lap()
+        diverged = journal.look(self.position) or unsound(self, journal.loss)
+        if diverged is None:
+            self.save()
+            self.stopping.end(self)
+        return diverged
 
     def save(self) -> None:
         """Write a checkpoint of the present position, on the main process."""
@@ -140,6 +139,27 @@ class Training:
         if self.accelerator.is_main_process:
             save_weights(path, self.model, self.extras)
         self.accelerator.wait_for_everyone()
+
+    def _train_epochs(
+        self, journal: Journal, progress: Progress, callbacks: Callbacks, clock: Clock
+    ) -> Divergence | None:
+        while self.position.epoch < self.config.epochs:
+            diverged = self._train_epoch(journal, progress, callbacks, clock)
+            if diverged is not None:
+                return diverged
+            started = time.perf_counter()
+            share_buffers(self.model, self.accelerator)
+            if (diverged := unsound(self, journal.loss)) is not None:
+                return diverged
+            journal.percentiles(self.watched.news(), self.position.epoch + 1)
+            record = measured_epoch(self, started)
+            callbacks.after_epoch(self.model, record.epoch)
+            self._finish_epoch(record, journal)
+            progress.epoch(record)
+            clock.pause(time.perf_counter() - started)
+            if self.stopping.agreed(self.accelerator, looking=True):
+                self.stopping.end(self)
+        return None
 
     def _train_epoch(
         self, journal: Journal, progress: Progress, callbacks: Callbacks, clock: Clock
@@ -154,7 +174,7 @@ class Training:
         if self._owes_measurement(journal):
             self._measure_within(journal, clock)
         loaded = load_batches(images, shares, config.num_workers, device)
-        for batch, pixels_labels in zip(batches, self.stopping.fetched(loaded, self.accelerator)):
+        for batch, pixels_labels in zip(batches, loaded):
             try:
                 with self.watched.step(position.step):
                     values, rate = self.take(len(batch), pixels_labels)
@@ -181,11 +201,6 @@ class Training:
             progress.step(clock.pulse(position, journal.loss, rate))
             if stops:
                 self.stopping.end(self)
-        if position.batch < self.order.steps_per_epoch:  # the processes that load were stopped, too
-            if (diverged := journal.look(position) or unsound(self, journal.loss)) is not None:
-                return diverged
-            self.save()
-            self.stopping.end(self)
         return None
 
     def _owes_measurement(self, journal: Journal) -> bool:
@@ -211,7 +226,7 @@ class Training:
             what :func:`take_step` says, and the learning rate.
         """
         position, accelerator = self.position, self.accelerator
-        rate = learning_rate(self.config, position.step, self.order.steps_per_epoch, position.falls)
+        rate = self.rate(position.step)
         self.learner.set_rate(rate)
         reseed(derived_seed(self.config.seed, "step", position.step, accelerator.process_index))
         with readable_failure(self.model, batch[0]):
@@ -219,6 +234,10 @@ class Training:
         position.step += 1
         position.batch += 1
         return values, rate
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of the update that a step (counted from 0) belongs to, in this epoch."""
+        return learning_rate(self.config, step, self.order.steps_per_epoch, self.position.falls)
 
     def images(self, split: str, epoch: int) -> SeededImages:
         """Return the images of a split as an epoch (from 0) sees them."""

@@ -17,11 +17,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from convscope.train.feeding.batches import Batch, LoadersGoneError
+from convscope.train.feeding.batches import LoadersGoneError
 from convscope.train.running.engine import summed
 
 if TYPE_CHECKING:
@@ -61,27 +61,20 @@ class Stopping:
             self.received = signal.SIGTERM
         return total > 0
 
-    def fetched(self, batches: Iterator[Batch], accelerator: "Accelerator") -> Iterator[Batch]:
-        """Yield batches as they are loaded; no more once the loading processes have been stopped, too.
-
-        Several processes can't end early each for itself.
-        """
-        try:
-            yield from batches
-        except LoadersGoneError:
-            if self.received is None or accelerator.num_processes > 1:
-                raise
-
     @contextmanager
     def listening(self, training: "Training") -> Iterator[None]:
-        """Run a block in which signals are noted; their handlers are as before afterwards."""
+        """Run a block in which signals are noted; their handlers are as before afterwards.
+
+        It begins before the run's first file is written: an exception raised where Python ignores it, as
+        in a finalizer, would be lost.
+        """
         can_listen = threading.current_thread() is threading.main_thread()
         # A handler that wasn't installed from Python can't be put back, and one that ignores is meant.
         ours = [each for each in _SIGNALS if can_listen and signal.getsignal(each) not in _LEFT_ALONE]
         self._before = {number: signal.signal(number, self._receive) for number in ours}
         try:
             yield
-        except RuntimeError as error:  # a loading process has ended, while the run couldn't stop
+        except (RuntimeError, LoadersGoneError) as error:  # stopped, too, while the run couldn't stop
             if self.received is None:
                 raise
             self._leave(training, f"stopped; go on from the last checkpoint in {training.folder.path}", error)
@@ -91,7 +84,7 @@ class Stopping:
                     signal.signal(number, handler)
             self._before = {}
 
-    def end(self, training: "Training") -> None:
+    def end(self, training: "Training") -> NoReturn:
         """Say on the main process how to go on, and end every process as the signal asks for.
 
         Args:
@@ -104,7 +97,7 @@ class Stopping:
         done = f"stopped after step {training.position.step:,} of {training.total_steps:,}"
         self._leave(training, f"{done}; go on from its checkpoint in {training.folder.path}")
 
-    def _leave(self, training: "Training", words: str, cause: Exception | None = None) -> None:
+    def _leave(self, training: "Training", words: str, cause: Exception | None = None) -> NoReturn:
         line = f"convscope: {words} with resume=True, or --resume"
         if training.accelerator.is_main_process:
             print(line, file=sys.stderr, flush=True)
