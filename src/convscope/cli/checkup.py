@@ -14,6 +14,7 @@ from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.progress import CheckupBar
 from convscope.cli.show import note, show
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import is_file
 
 if TYPE_CHECKING:
     from convscope.checkup import Checkup, CheckupPlan, Mending
@@ -152,4 +153,4 @@ def _reference(text: str) -> Any:
     """A file of weights as its path, else the network that a text names."""
     from convscope.networks import load
 
-    return Path(text) if Path(text).is_file() else load(text).model
+    return Path(text) if is_file(text) else load(text).model

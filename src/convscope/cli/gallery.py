@@ -7,6 +7,7 @@ from convscope.cli.fresh import tell_fresh
 from convscope.cli.images import source_for, tell_damaged
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
+from convscope.core.paths import is_file
 
 
 def gallery(
@@ -48,7 +49,7 @@ def gallery(
 
     loaded = options.load_modules(network)
     images = source_for(loaded, data, limit)
-    older = ", in the place of an older one" if (Path(out) / INDEX).is_file() else ""
+    older = ", in the place of an older one" if is_file(Path(out) / INDEX) else ""
     wanted = layers if layers == "all" else tuple(layers.split(","))
     with sharing() as is_first, LookBar(shown=is_first) as bar:
         result = reading(

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from convscope.cli.show import note
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +166,7 @@ def _to_look_at(reference: str) -> str:
 
     if names_archives(reference) or reference.startswith(PREFIX):
         return reference
-    if not Path(reference).exists():
+    if not exists(reference):
         raise no_such_data(reference, SETS)
     splits = split_folders(Path(reference))
     if splits is None:

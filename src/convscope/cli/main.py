@@ -5,6 +5,7 @@ Nothing heavy is imported here: each command's file is imported when that comman
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -13,7 +14,7 @@ from convscope import __version__
 from convscope.cli.quiet import without_quiet
 from convscope.cli.waiting import waiting
 from convscope.core.errors import ConvscopeError
-from convscope.core.printable import printable
+from convscope.core.printable import in_short, printable
 
 COMMANDS = {
     "cost": (
@@ -145,11 +146,17 @@ def main(tokens: Sequence[str] | None = None) -> None:
         tokens: the words after ``convscope``; None takes them from ``sys.argv``.
     """
     try:
-        with without_quiet(sys.argv[1:] if tokens is None else tokens) as words, waiting(words):
+        with (
+            without_quiet(sys.argv[1:] if tokens is None else tokens) as words,
+            waiting(words),
+            warnings.catch_warnings(),
+        ):
+            # Of notes in pictures that lead nowhere; a picture that can't be read is an error of ours.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (ConvscopeError, CycloptsError) as error:
-        print("convscope: " + printable(" ".join(str(error).split())), file=sys.stderr)
+        print("convscope: " + printable(in_short(" ".join(str(error).split()))), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader has left (`| head`): nothing more can be said, and nothing is wrong.

@@ -23,6 +23,7 @@ from convscope.cli.train_flags import (
     with_batch,
 )
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists
 
 if TYPE_CHECKING:
     from convscope.data import ImageData
@@ -80,7 +81,7 @@ def train(
 
 def _tell(out: str, num_images: int, config: "TrainConfig", *, resume: bool) -> None:
     """Say what a wish comes to that isn't what its words seem to say."""
-    if resume and not (Path(out) / "log.jsonl").exists():
+    if resume and not exists(Path(out) / "log.jsonl"):
         note(f"no run in {out} to resume: it begins there")
     if num_images < config.batch_size:
         note(f"fewer images than a batch of {config.batch_size:,}: each step takes all {num_images:,}")

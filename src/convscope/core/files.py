@@ -6,10 +6,11 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists
 
 
 @contextmanager
@@ -31,24 +32,25 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    try:
-        mode = _mode_of(path)
-        final = path.resolve() if mode is None or stat.S_ISREG(mode) else None
-        temporary = path if final is None else _beside(final)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        yield temporary
-        if final is not None:
-            temporary.chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
-            temporary.replace(final)
-    except OSError as error:
-        if error.filename not in (None, str(temporary)):
-            raise  # of another file, which the block reads
-        raise _unwritable(path, error) from error
-    finally:
-        if final is not None:
-            temporary.unlink(missing_ok=True)
+    with nothing_begun(path.parent):
+        try:
+            mode = _mode_of(path)
+            final = path.resolve() if mode is None or stat.S_ISREG(mode) else None
+            temporary = path if final is None else _beside(final)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            yield temporary
+            if final is not None:
+                temporary.chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
+                temporary.replace(final)
+        except OSError as error:
+            if error.filename not in (None, str(temporary)):
+                raise  # of another file, which the block reads
+            raise _unwritable(path, error) from error
+        finally:
+            if final is not None:
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -62,22 +64,46 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         ConvscopeError: the parent can't be written, ``path`` is a file, or the current folder lies in it.
     """
     path = Path(path)
+    with nothing_begun(path.parent):
+        try:
+            final = path.resolve()
+            if Path.cwd().is_relative_to(final):
+                raise OSError(16, "the current folder lies in it")
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists() and not final.is_dir():
+                raise NotADirectoryError(20, "a file of that name is in the way")
+            temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        temporary.chmod(0o777 & ~_umask())
+        try:
+            yield temporary
+            _exchange(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def nothing_begun(folder: str | Path, *names: str) -> Iterator[None]:
+    """Leave no trace of a block that ends with an exception where nothing was before.
+
+    Args:
+        folder: if it isn't there before the block, it is taken away again, with those of its parents that
+            weren't there either, as far as they hold nothing else.
+        names: files and folders in it that go with it; they go, too, if the folder was there without them.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not exists(path)]
+    own = [folder / name for name in names if not exists(folder / name)]
     try:
-        final = path.resolve()
-        if Path.cwd().is_relative_to(final):
-            raise OSError(16, "the current folder lies in it")
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists() and not final.is_dir():
-            raise NotADirectoryError(20, "a file of that name is in the way")
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    temporary.chmod(0o777 & ~_umask())
-    try:
-        yield temporary
-        _exchange(temporary, final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except BaseException:
+        for path in own:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else
+            for path in missing:
+                path.rmdir()
+        raise
 
 
 def check_replaceable(folder: str | Path, own: Collection[str], what: str) -> None:

@@ -1,6 +1,9 @@
 """Words that come from outside, such as file names, on a terminal: nothing in them is obeyed."""
 
 import json
+import re
+
+_OVERLONG = re.compile(r"(\S{100})\S{200,}(\S{100})")
 
 
 def printable(text: str) -> str:
@@ -16,6 +19,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def in_short(text: str) -> str:
+    """Return a text whose overlong words have lost their middles: a message shall not drown in its input.
+
+    Example:
+        >>> in_short("no file " + 5000 * "x") == "no file " + 100 * "x" + "…" + 100 * "x"
+        True
+    """
+    return _OVERLONG.sub(r"\1…\2", text)
 
 
 def printable_json(text: str) -> str:

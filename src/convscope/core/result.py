@@ -87,7 +87,7 @@ class Result:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=160, no_color=True, highlight=False)
+        console = Console(width=160, no_color=True, highlight=False, force_jupyter=False)
         with console.capture() as captured:
             console.print(self.__rich__())
         return captured.get().rstrip("\n")
@@ -98,7 +98,8 @@ class Result:
             return str(renderer(self))
         from rich.console import Console
 
-        console = Console(width=160, record=True, file=io.StringIO())
+        # In a notebook, rich would show the table itself, beside the HTML.
+        console = Console(width=160, record=True, file=io.StringIO(), force_jupyter=False)
         console.print(self.__rich__())
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 

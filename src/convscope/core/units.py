@@ -67,11 +67,11 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*", text)
     unit = _BYTE_UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None or float(match[1]) <= 0:
+    if match is None or unit is None or Decimal(match[1]) <= 0:
         raise ConvscopeError(
             f"memory size {text!r}", "a positive number and a unit", "write it as 24GiB, 512MiB or 16GB"
         )
-    return round(float(match[1]) * unit)
+    return _representable(text, Decimal(match[1]) * unit)
 
 
 def parse_count(text: str) -> int:
@@ -85,9 +85,15 @@ def parse_count(text: str) -> int:
         (5000000000, 25600000, 30000)
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)\s*", text)
-    if match is None or float(match[1]) <= 0:
+    if match is None or Decimal(match[1]) <= 0:
         raise ConvscopeError(f"count {text!r}", "a positive number", "write it as 5G, 25.6M, 300k or 30000")
-    return round(Decimal(match[1]) * _PREFIXES[match[2].lower()])
+    return _representable(text, Decimal(match[1]) * _PREFIXES[match[2].lower()])
+
+
+def _representable(text: str, value: Decimal) -> int:
+    if value >= 2**63:
+        raise ConvscopeError(f"{text!r}", "less than 2**63, which no machine has", "write a smaller number")
+    return round(value)
 
 
 def _three_figures(value: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists
 from convscope.core.preserved import preserved_rng
 from convscope.data import digits, hugging_face, mnist, photos
 from convscope.data.ahead import default_threads
@@ -122,7 +123,7 @@ def _named(wish: Wish) -> ImageData:
             f"{', '.join(SETS)}, or a folder of pictures: tar files can be looked at but not learnt from",
             "unpack them",
         )
-    if not root.exists():
+    if not exists(root):
         raise no_such_data(wish.name, SETS)
     if hugging_face.is_saved(root):
         return _in_splits(wish, *two_splits(hugging_face.splits_in(root), f"data set {wish.name!r}"))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import is_folder
 from convscope.core.printable import printable
 from convscope.data.damage import Damage, reason_of
 from convscope.data.pictures import Pixels, evenly_spaced, read_picture
@@ -52,7 +53,7 @@ def named_splits(reference: str) -> dict[str, Any]:
         ConvscopeError: there is no such folder, or see :func:`splits_in`.
     """
     folder = Path(reference.removeprefix(PREFIX))
-    if folder.is_dir():
+    if is_folder(folder):
         return splits_in(folder)
     raise ConvscopeError(
         f"data set {reference!r}: there is no folder {str(folder)!r}",

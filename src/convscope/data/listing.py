@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists
 from convscope.data import hugging_face
 from convscope.data.damage import Damage
 from convscope.data.pictures import Pixels
@@ -102,7 +103,7 @@ def list_pictures(pictures: Any) -> Listing:
             "pass tensors, a Dataset or a loader as they are",
         )
     root = Path(pictures)
-    if not root.exists():
+    if not exists(root):
         raise no_such_data(str(pictures), ())
     if hugging_face.is_saved(root):
         return hugging_face.RowListing(hugging_face.from_disk(root))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.nearest import nearest
+from convscope.core.paths import is_file
 from convscope.networks.exported_archive import runs_on_reading
 from convscope.networks.preprocessing import default_preprocessing
 from convscope.networks.request import Request, Resolved, unbuildable
@@ -43,11 +44,11 @@ def coded_network(request: Request) -> Resolved:
     with _importable(file.resolve().parent if is_file else Path.cwd()):
         try:
             module = _run(file) if is_file else importlib.import_module(place)
+            target = _named(request, module, name)
         except ConvscopeError:
             raise
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise unbuildable(request, error) from error
-        target = _named(request, module, name)
         built = target if isinstance(target, nn.Module) else _called(request, target)
     return _checked(request, built)
 
@@ -66,7 +67,7 @@ def exported_network(request: Request) -> Resolved:
             "leave them out",
         )
     path = Path(request.name)
-    if not path.is_file():
+    if not is_file(path):
         raise ConvscopeError(
             f"network {request.reference!r}: no such file", "an exported program", "check the path"
         )
@@ -128,7 +129,7 @@ def _importable(folder: Path) -> Iterator[None]:
 def _run(file: Path) -> ModuleType:
     name = f"convscope_reference_{file.stem}"  # no name that another module has
     spec = importlib.util.spec_from_file_location(name, file)
-    if not file.is_file() or spec is None or spec.loader is None:
+    if not is_file(file) or spec is None or spec.loader is None:
         raise ConvscopeError(f"no file {str(file)!r}", "a Python file", "check the path")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles of the file's own classes look their module up here.
@@ -155,7 +156,7 @@ def _called(request: Request, target: Any) -> Any:
     wishes = {} if request.num_classes is None else {"num_classes": request.num_classes}
     try:
         return target(**wishes, **request.options)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise unbuildable(request, error) from error
 
 

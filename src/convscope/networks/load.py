@@ -1,6 +1,7 @@
 """From a text to a network: which reference means which network, and everything that belongs to it."""
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.nearest import nearest
+from convscope.core.paths import is_file, is_folder
 from convscope.networks.checkpoint import read_checkpoint
 from convscope.networks.code import coded_network, exported_network
 from convscope.networks.own import BUILDERS, own_network
@@ -28,6 +30,8 @@ REFERENCES = (
 )
 PREFIXES: dict[str, Resolver] = dict(ZOOS)
 """Resolver of what follows ``timm:`` and its like; add to it to teach ``load`` another prefix."""
+_MOST_ELEMENTS = 2**48
+"""Of inputs: no machine holds more, and those of the layers behind can still be counted in 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +165,14 @@ def load(
         >>> inputs
         (8, 3, 64, 64)
     """
-    _refuse_shapes(reference, input_shape, batch)
+    _refuse_sizes(reference, input_shape, batch)
     checkpoint = read_checkpoint(weights) if weights is not None else None
     extras = read_extras(Path(weights or ""), checkpoint.metadata) if checkpoint else Extras()
     request = _with_saved_options(Request(reference, reference, num_classes, input_shape, options), extras)
     resolver, name = _resolver(reference)
     resolved = resolver(replace(request, name=name))
     inputs = _inputs(resolved, reference, batch)
+    _refuse_impossible(f"network {reference!r}: inputs of shape {inputs}", inputs)
     names = _class_names(resolved, extras, classes)
     report = fill(resolved.model, Path(weights or ""), checkpoint) if checkpoint else None
     recipe = _recipe(request, resolved)
@@ -192,10 +197,10 @@ def _resolver(reference: str) -> tuple[Resolver, str]:
 def _elsewhere(name: str) -> str:
     """Advice for a name that isn't ours: what a file is good for; close names of ours or a zoo's."""
     path = Path(name)
-    if path.is_file():
+    if is_file(path):
         code = f"name what builds it: {name}:callable"
         return code if path.suffix == ".py" else "weights go beside their network: zfnet --weights FILE"
-    if name and path.is_dir():
+    if name and is_folder(path):
         return f"a folder of transformers is hf:{name}"
     if difflib.get_close_matches(name.lower(), BUILDERS, cutoff=0.7):
         return nearest(name, BUILDERS, "`convscope networks` lists them")
@@ -210,13 +215,24 @@ def _elsewhere(name: str) -> str:
     return f"did you mean {' or '.join(references)}?" if references else "`convscope networks` lists them"
 
 
-def _refuse_shapes(reference: str, input_shape: tuple[int, ...] | None, batch: int | None) -> None:
-    if any(side < 1 for side in input_shape or ()) or (batch is not None and batch < 1):
+def _refuse_sizes(reference: str, input_shape: tuple[int, ...] | None, batch: int | None) -> None:
+    sizes = (*(input_shape or ()), *(() if batch is None else (batch,)))
+    given = f"network {reference!r}: input_shape={input_shape}, batch={batch}"
+    _refuse_impossible(given, sizes)
+
+
+def _refuse_impossible(given: str, shape: Any) -> None:
+    """Refuse sizes that no tensor has; what isn't a shape is left to others."""
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
+        return
+    if any(size < 1 for size in shape):
         raise ConvscopeError(
-            f"network {reference!r}: input_shape={input_shape}, batch={batch}",
+            given,
             "whole numbers from 1",
             "write the shape of one input, such as 3x224x224, and the batch apart",
         )
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise ConvscopeError(given, f"inputs of at most {_MOST_ELEMENTS:,} elements", "choose smaller sizes")
 
 
 def _with_saved_options(request: Request, extras: Extras) -> Request:

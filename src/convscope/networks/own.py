@@ -9,7 +9,7 @@ from convscope.core.nearest import nearest
 from convscope.networks.alexnet import alexnet
 from convscope.networks.plan import LayerChoices
 from convscope.networks.preprocessing import default_class_names, default_preprocessing
-from convscope.networks.request import Request, Resolved
+from convscope.networks.request import Request, Resolved, unbuildable
 from convscope.networks.stack import Stack
 from convscope.networks.zfnet import zfnet
 
@@ -31,7 +31,10 @@ def own_network(request: Request) -> Resolved:
                 f"one of {', '.join(offered)}",
                 nearest(option, offered, "choose one"),
             )
-    model = builder(**{**_wishes(request), **request.options})
+    try:
+        model = builder(**{**_wishes(request), **request.options})
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:  # sizes or kinds
+        raise unbuildable(request, error) from error
     return Resolved(
         model,
         model.plan.input_shape,

@@ -50,10 +50,11 @@ class Resolved:
 
 def unbuildable(request: Request, error: BaseException) -> ConvscopeError:
     """Return the error for a builder that raised another one."""
+    said = str(error).partition("\nException raised from")[0]  # where in PyTorch's C++ says nothing here
     given = ", ".join(f"{key}={value!r}" for key, value in request.options.items())
     return ConvscopeError(
         f"network {request.reference!r}{f' with {given}' if given else ''} can't be built "
-        f"({type(error).__name__}: {error})",
+        f"({type(error).__name__}: {said})",
         "a network that builds with these options",
         "correct the reference or the options",
     )

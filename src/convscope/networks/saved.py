@@ -76,13 +76,35 @@ def read_extras(path: Path, metadata: Mapping[str, str]) -> Extras:
         values = content.get("preprocessing")
         if values is not None:
             values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        names = content.get("class_names")
-        return Extras(
-            Preprocessing(**values) if values is not None else None,
-            tuple(names) if names is not None else None,
-            content.get("network"),
-        )
+        names, network = content.get("class_names"), content.get("network")
+        preprocessing = Preprocessing(**values) if values is not None else None
+        _check_kinds(preprocessing, names, network)
+        return Extras(preprocessing, tuple(names) if names is not None else None, network)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConvscopeError(
             f"weights {str(path)!r}: its header is broken ({error})", "what convscope wrote", "save it again"
         ) from error
+
+
+def _check_kinds(preprocessing: Preprocessing | None, names: Any, network: Any) -> None:
+    """Refuse what other parts would trip over: JSON may hold anything anywhere.
+
+    Raises:
+        TypeError: what isn't as it should be.
+    """
+    if preprocessing is not None:
+        told, sides = preprocessing, preprocessing.size
+        constants = (*told.mean, *told.std, told.crop_pct)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise TypeError(f"size {sides!r}")
+        if len(told.mean) != len(told.std) or not all(isinstance(each, int | float) for each in constants):
+            raise TypeError(f"mean {told.mean!r}, std {told.std!r}, crop_pct {told.crop_pct!r}")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise TypeError("class_names")
+    if network is None:
+        return
+    shape, num_classes = network.get("input_shape"), network.get("num_classes")
+    if not isinstance(network.get("reference"), str) or not isinstance(num_classes, int | None):
+        raise TypeError("network")
+    if shape is not None and not all(isinstance(size, int) for size in shape):
+        raise TypeError(f"input_shape {shape!r}")

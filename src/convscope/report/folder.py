@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from convscope.core.files import check_replaceable
+from convscope.core.paths import is_file
 from convscope.report.norm_effect import NormEffect
 from convscope.report.page import write_page
 from convscope.report.result import Report
@@ -23,7 +24,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConvscopeError: it holds other things.
     """
-    own = (PAGE, JSON, "gallery", "runs") if (folder / JSON).is_file() else ()
+    own = (PAGE, JSON, "gallery", "runs") if is_file(folder / JSON) else ()
     check_replaceable(folder, own, "report")
 
 

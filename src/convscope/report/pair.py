@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.core.files import check_replaceable, whole_file
+from convscope.core.files import check_replaceable, nothing_begun, whole_file
+from convscope.core.paths import is_file
 from convscope.core.result import Result
 from convscope.data import ImageData
 from convscope.report.collect import report
@@ -93,26 +94,34 @@ def report_pair(
             "name two, or one network twice with two files",
         )
     folder = Path(out)
-    own = (PAGE, JSON, GALLERIES, *_SIDES) if (folder / JSON).is_file() else ()
+    own = (PAGE, JSON, GALLERIES, *_SIDES) if is_file(folder / JSON) else ()
     check_replaceable(folder, own, "report")
     settings = replace(config or ReportConfig(), train=False)
     places = []
-    for network, file, side in zip(networks, weights, _SIDES, strict=True):
-        if isinstance(network, str | Path) and (Path(network) / JSON).is_file():
-            places.append(Path(network))
-            continue
-        name = network if isinstance(network, nn.Module) else str(network)
-        place = folder / side
-        report(name, data, norm, place, weights=file, config=settings, progress=progress)
-        places.append(place)
-    return _written(_compared(places, folder), folder)
+    with nothing_begun(folder, *_SIDES, GALLERIES, PAGE, JSON):
+        for network, file, side in zip(networks, weights, _SIDES, strict=True):
+            if isinstance(network, str | Path) and is_file(Path(network) / JSON):
+                places.append(Path(network))
+                continue
+            name = network if isinstance(network, nn.Module) else str(network)
+            place = folder / side
+            report(name, data, norm, place, weights=file, config=settings, progress=progress)
+            places.append(place)
+        try:
+            found = _compared(places, folder)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ConvscopeError(
+                f"reports {str(places[0])!r} and {str(places[1])!r} can't be compared ({error!r})",
+                f"two whole reports of this version, each with its {JSON}",
+                "make them again",
+            ) from error
+        return _written(found, folder)
 
 
 def _compared(places: Sequence[Path], folder: Path) -> ReportPair:
     plain = [_read(place) for place in places]
     layers, same = layer_differences(*plain)
-    galleries, no_galleries = _galleries(places, folder)
-    return ReportPair(
+    found = ReportPair(
         names=_names(plain),
         reports=(str(places[0]), str(places[1])),
         differences=tuple(differences(*plain)),
@@ -120,10 +129,12 @@ def _compared(places: Sequence[Path], folder: Path) -> ReportPair:
         num_same_layers=same,
         only_first=tuple(only_in(plain[0], plain[1])),
         only_second=tuple(only_in(plain[1], plain[0])),
-        galleries=galleries,
-        no_galleries=no_galleries,
+        galleries="",
+        no_galleries="",
         page=str(folder / PAGE),
     )
+    galleries, no_galleries = _galleries(places, folder)
+    return replace(found, galleries=galleries, no_galleries=no_galleries)
 
 
 def _read(place: Path) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists, is_folder
 
 _ARCHIVE = re.compile(r"\.(tar|tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -18,7 +19,7 @@ _MOST = 1_000_000
 def names_archives(pictures: Any) -> bool:
     """Whether a text or a list of texts names tar files, plain or compressed."""
     if isinstance(pictures, str | Path):
-        return bool(_ARCHIVE.search(str(pictures))) and not Path(pictures).is_dir()
+        return bool(_ARCHIVE.search(str(pictures))) and not is_folder(pictures)
     is_list = isinstance(pictures, list | tuple) and bool(pictures)
     return is_list and all(isinstance(each, str | Path) and names_archives(each) for each in pictures)
 
@@ -34,8 +35,8 @@ def shard_files(pictures: str | Path | list[str | Path] | tuple[str | Path, ...]
 
 
 def _files(text: str) -> Iterator[str]:
-    for name in [text] if Path(text).exists() else written_out(text):
-        found = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (pathlib takes no absolute patterns)
+    for name in [text] if exists(text) else written_out(text):
+        found = [name] if exists(name) else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (pathlib takes no absolute patterns)
         if not found:
             raise _missing(name, text)
         yield from found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.paths import exists
 from convscope.train.comparing.choices import crossed_arms, made_arm
 from convscope.train.comparing.experiment import Experiment
 from convscope.train.comparing.registry import experiment as known_experiment
@@ -106,7 +107,7 @@ def asked(what: What, execution: Execution) -> Asked:
         return Asked(what, execution)
     if isinstance(what, Table):
         return Asked(_plain("table", what), execution)
-    if str(what) in experiment_names() or (not str(what).endswith(".toml") and not Path(what).exists()):
+    if str(what) in experiment_names() or (not str(what).endswith(".toml") and not exists(what)):
         return Asked(known_experiment(str(what)), execution)
     written = read_table(what)
     merged = Execution(

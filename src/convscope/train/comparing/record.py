@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.files import nothing_begun
 from convscope.train.comparing.running import read_json, write_json
 from convscope.train.comparing.table import RUNS, Arm, Table
 from convscope.train.config import TrainConfig
 
 RECORD = "table.json"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,11 @@ def known_record(out: Path) -> Record | None:
             )
         return None
     try:
-        return Record(**content)
-    except TypeError as error:
+        known = Record(**content)
+        for identity in known.arms.values():
+            _flattened(identity)
+        return known
+    except (AttributeError, KeyError, TypeError) as error:
         raise ConvscopeError(
             f"{str(out / RECORD)!r} isn't a comparison's", "what an earlier comparison wrote", "restore it"
         ) from error
@@ -103,6 +108,18 @@ def _refuse(out: Path, what: str) -> None:
     )
 
 
+def _opened(out: Path) -> IO[str]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return (out / _LOCK).open("w")
+    except OSError as error:
+        raise ConvscopeError(
+            f"output {str(out)!r} can't be written ({error.strerror})",
+            "a folder that you may write to",
+            "choose another one",
+        ) from error
+
+
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold a folder, so that no second comparison works in it meanwhile; the system lets go at the end.
@@ -110,20 +127,16 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         ConvscopeError: another one holds it, or it can't be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
-    except OSError as error:
-        raise ConvscopeError(
-            f"output {str(out)!r} can't be written ({error.strerror})",
-            "a folder that you may write to",
-            "choose another one",
-        ) from error
-    with file:
+    with nothing_begun(out), _opened(out) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConvscopeError(
                 f"another comparison is running in {str(out)!r}", "one at a time", "wait for it, or end it"
             ) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            if {entry.name for entry in out.iterdir()} == {_LOCK}:
+                (out / _LOCK).unlink()
+            raise

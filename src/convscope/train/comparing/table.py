@@ -13,6 +13,7 @@ from convscope.core.nearest import nearest
 from convscope.train.config import RESUMABLE, TrainConfig
 
 RUNS = "runs"
+_MOST_SEEDS = 10_000
 _LONGEST = 150  # bytes of a folder's name; file systems take 255, less where they encrypt
 NOT_OF_THE_ARM = (RESUMABLE - {"epochs", "evaluate_every"}) | {"seed"}
 """Settings that don't make an arm another one: the seed is each run's, the others decide no number."""
@@ -43,10 +44,11 @@ class Arm:
             'batch-lr-0.1'
         """
         plain = re.sub(r"[^\w.+]+", "-", self.name).strip("-.") or "arm"
-        if len(plain.encode()) <= _LONGEST:
+        if len(plain.encode(errors="replace")) <= _LONGEST:
             return plain
-        digest = hashlib.blake2b(self.name.encode(), digest_size=4).hexdigest()
-        return f"{plain.encode()[:_LONGEST].decode(errors='ignore')}-{digest}"
+        digest = hashlib.blake2b(self.name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+        short = plain.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
+        return f"{short}-{digest}"
 
     def identity(self) -> dict[str, Any]:
         """Return what makes the arm what it is, as JSON's types."""
@@ -171,7 +173,7 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
         >>> as_seeds(3), as_seeds([7, 9])
         ((0, 1, 2), (7, 9))
     """
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
+    if isinstance(seeds, int) and not isinstance(seeds, bool) and 0 < seeds <= _MOST_SEEDS:
         return tuple(range(seeds))
     if isinstance(seeds, list | tuple | range):
         _check_seeds(tuple(seeds))
@@ -186,7 +188,7 @@ def _check_seeds(seeds: tuple[Any, ...]) -> None:
 
 
 def _wrong_seeds(seeds: Any) -> ConvscopeError:
-    expected = "how many (from 1), or a list of different whole numbers from 0"
+    expected = f"how many (from 1 to {_MOST_SEEDS:,}), or a list of different whole numbers from 0"
     return ConvscopeError(f"seeds={seeds!r}", expected, "five seeds or more can establish a sign")
 
 

@@ -45,7 +45,7 @@ def save_checkpoint(path: Path, learner: Learner, position: Position, identity: 
         "identity": json.dumps(dataclasses.asdict(identity)),
     }
     separate = _separate(tensors)
-    _write(path, separate, {**metadata, "crc32": str(_crc32(separate))})
+    _write(path, separate, {**metadata, "crc32": str(_with_place(_crc32(separate), metadata))})
 
 
 def save_weights(path: Path, model: nn.Module, extras: Extras) -> None:
@@ -137,6 +137,11 @@ def _crc32(tensors: dict[str, Tensor]) -> int:
     return checksum
 
 
+def _with_place(checksum: int, metadata: dict[str, str]) -> int:
+    """The checksum of the tensors, gone on with over the place in the run and the run's identity."""
+    return zlib.crc32(f"{metadata.get('position')}{metadata.get('identity')}".encode(), checksum)
+
+
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     try:
         with whole_file(path) as temporary:
@@ -171,7 +176,8 @@ def _read(path: Path) -> tuple[Identity, Position, dict[str, Tensor]]:
             f"a file that says {_FORMAT!r}",
             "give the folder of a run; plain weights are loaded with the network",
         )
-    if metadata.get("crc32") != str(_crc32(tensors)):
+    checksum = _crc32(tensors)  # alone in earlier checkpoints
+    if metadata.get("crc32") not in (str(checksum), str(_with_place(checksum, metadata))):
         raise ConvscopeError(
             f"checkpoint {str(path)!r} is damaged (its checksum is wrong)",
             "the file as it was written",

@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from convscope.checkup.observed.run import Percentiles
 from convscope.core.errors import ConvscopeError
@@ -175,8 +175,11 @@ def _read_line(log: Log, entry: dict[str, Any]) -> None:
 
 
 def _percentiles(entry: dict[str, Any]) -> Percentiles:
+    for name, kind in (("epoch", int), ("path", str), ("channel", int), ("of", str)):
+        if not isinstance(entry[name], kind):
+            raise TypeError(name)
     low, median, high = (
-        tuple(_NOT_FINITE if value is None else value for value in entry[name])
+        tuple(_NOT_FINITE if value is None else float(value) for value in entry[name])
         for name in ("low", "median", "high")
     )
     return Percentiles(entry["path"], entry["channel"], entry["of"], tuple(entry["steps"]), low, median, high)
@@ -185,9 +188,11 @@ def _percentiles(entry: dict[str, Any]) -> Percentiles:
 def _record(record_type: type[Any], entry: dict[str, Any]) -> Any:
     """A record whose numbers that JSON couldn't hold are NaN again, and whose lists are tuples."""
     optional = {each.name for each in dataclasses.fields(record_type) if "None" in str(each.type)}
-    for name in {"step", "epoch"} & entry.keys():
-        if not isinstance(entry[name], int):
-            raise TypeError(name)
+    for each in dataclasses.fields(record_type):
+        kinds, value = get_args(each.type) or (each.type,), entry.get(each.name, 0)
+        numbers = int if each.name in ("step", "epoch") else int | float | None
+        if {int, float} & set(kinds) and not isinstance(value, numbers):
+            raise TypeError(each.name)
     lost = {name for name, value in entry.items() if value is None and name not in optional}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
     return record_type(**{**values, **dict.fromkeys(lost, _NOT_FINITE)})
