@@ -22,7 +22,7 @@ test: $(VENV)/.test ## the tests, about five minutes on two cores
 
 .PHONY: test-slow
 test-slow: $(VENV)/.test ## the tests that `make test` leaves out: long ones, and those in a browser (Chromium)
-	$(BIN)/python -m pytest -n 2 -m "(slow or browser or zoo) and not whole_zoo"
+	$(BIN)/python -m pytest -n 2 --durations 15 -m "(slow or browser or zoo) and not whole_zoo"
 
 .PHONY: lint
 lint: $(VENV)/.lint ## format, lint and the arrows between rooms
@@ -31,8 +31,9 @@ lint: $(VENV)/.lint ## format, lint and the arrows between rooms
 	$(BIN)/lint-imports
 
 .PHONY: types
-types: $(VENV)/.lint ## strict type check
+types: $(VENV)/.lint ## strict type check, as Python 3.11 and 3.13 see the sources
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.13 --no-warn-unused-ignores
 
 .PHONY: format
 format: $(VENV)/.lint ## rewrite the sources in the house's format
@@ -49,8 +50,9 @@ bench: $(VENV)/.bench ## figures side by side with peers', as ratios
 	$(BIN)/python -m bench
 
 .PHONY: docs
-docs: $(VENV)/.test ## draw the documentation's figures again
+docs: $(VENV)/.test ## draw the documentation's figures and run its notebook again
 	$(BIN)/python docs/figures.py
+	$(BIN)/python docs/write_notebook.py
 
 .PHONY: site
 site: $(VENV)/.site ## the documentation as a site that opens offline: build/site-pages/site/index.html
@@ -82,7 +84,7 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 $(VENV)/.site: $(VENV)/.torch
-	$(PIP) zensical mkdocstrings mkdocstrings-python
+	$(PIP) zensical mkdocstrings mkdocstrings-python latex2mathml
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test

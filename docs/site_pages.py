@@ -1,9 +1,9 @@
 """Build the site of the documentation: ``python docs/site_pages.py`` or ``make site``, into build/site-pages.
 
 The pages are the Markdown files as they lie in the repository: those of docs/, the pages about faults, the
-changelog and the limitations, and a page of reference for each public room, from its docstrings. Links
-between them are kept; links to other files of the repository become their text. The site loads nothing from
-elsewhere.
+changelog and the limitations, the notebook as it was executed, and a page of reference for each public room,
+from its docstrings. Links between them are kept; links to other files of the repository become their text.
+The site loads nothing from elsewhere.
 """
 
 import ast
@@ -16,24 +16,40 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from formulas import with_formulas
+from write_notebook import as_markdown
+
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
 ROOMS = ("cost", "checkup", "fold", "sight", "train", "gate", "report", "norm", "networks", "data", "tape")
 QUESTIONS = ("will-it-fit", "worse-at-test-time", "remove-batch-norm", "what-does-this-unit-see")
+TOUR = (
+    "index",
+    "batch-norm-in-training",
+    "batch-norm-at-test-time",
+    "batch-norm-of-maps",
+    "alexnet",
+    "zfnet",
+)
+EXTENDING = ("flop-rule", "fold-rule", "fault", "backward-rule")
 NAV = {
-    "Start": ["index.md", "start.md", "training.md", "comparing.md", "gate.md", "notes.md"],
+    "Start": ["index.md", "start.md", "notebook.md", "training.md", "comparing.md", "gate.md"],
     "Questions": [f"questions/{name}.md" for name in QUESTIONS],
+    "The notes, toured": [f"tour/{name}.md" for name in TOUR],
     "What it costs": ["memory.md", "flops.md"],
     "Is it healthy?": ["checkup.md", "normalisation.md", "faults/index.md"],
     "Without batch norm": ["folding.md"],
     "What it sees": ["sight.md"],
     "Experiments": ["experiments/index.md"],
     "Reference": [f"reference/{room}.md" for room in ROOMS],
-    "About": ["architecture.md", "glossary.md", "limitations.md", "changelog.md", "decisions/index.md"],
+    "Carry it on": ["architecture.md", *(f"extending/{name}.md" for name in EXTENDING), "decisions/index.md"],
+    "About": ["glossary.md", "reliability.md", "limitations.md", "changelog.md"],
 }
 _FOLDERS = {"docs/decisions": "decisions", "docs/experiments": "experiments", "docs/questions": "questions",
+            "docs/tour": "tour", "docs/extending": "extending",
             "src/convscope/checkup/pages": "faults"}  # fmt: skip
-_FILES = {"LIMITATIONS.md": "limitations.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
+_FILES = {"LIMITATIONS.md": "limitations.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md",
+          "docs/notebook.ipynb": "notebook.md"}  # fmt: skip
 _ASSETS = (".svg", ".png", ".json")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`~?([^`]+)`")
@@ -54,8 +70,10 @@ def stage(folder: Path) -> None:
     for source, page in pages.items():
         target = folder / "docs" / page
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.suffix == ".md":
-            target.write_text(linked(source, page, pages), encoding="utf-8")
+        if source.suffix == ".ipynb":
+            target.write_text(as_markdown(json.loads(source.read_text(encoding="utf-8"))), encoding="utf-8")
+        elif source.suffix == ".md":
+            target.write_text(with_formulas(linked(source, page, pages)), encoding="utf-8")
         else:
             shutil.copyfile(source, target)
     for name in ("decisions", "faults"):

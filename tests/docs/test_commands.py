@@ -9,6 +9,7 @@ import pytest
 from skimage import data, io
 
 from convscope.cli.main import COMMANDS, app, main
+from docs.told import commands_with_output, first_line_missed
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -81,3 +82,24 @@ def test_the_commands_of_the_first_pages_run(tmp_path, monkeypatch, capsys):
 def test_the_examples_of_the_first_page_run():
     found = doctest.testfile(str(FIRST[0]), module_relative=False)
     assert (found.failed, found.attempted) == (0, 5)
+
+
+COMPUTED = [
+    pytest.param(words, told, id=" ".join(words))
+    for page in FIRST
+    for words, told in commands_with_output(page.read_text(encoding="utf-8"))
+    if words[0] in ("cost", "max-batch")
+]
+"""What the first pages quote of commands that train nothing, and so print the same everywhere."""
+
+
+@pytest.mark.parametrize(("words", "told"), COMPUTED)
+def test_figures_of_the_first_pages_are_what_the_command_prints(words, told, capsys):
+    main(list(words))
+    lines = [line for line in told.splitlines() if line.strip()]
+    shortened = "…\n" + "".join(f"{line}\n…\n" for line in lines)
+    assert first_line_missed(shortened, capsys.readouterr().out) is None
+
+
+def test_there_are_such_figures():
+    assert len(COMPUTED) == 3

@@ -3,9 +3,11 @@
 import re
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+import formulas
 import site_pages
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -43,3 +45,20 @@ def test_every_public_room_has_a_page_of_reference():
 
     rooms = {name for name in convscope._ROOMS if (Path(convscope.__file__).parent / name).is_dir()}
     assert rooms == set(site_pages.ROOMS)
+
+
+def test_formulas_are_drawn_without_a_script(staged):
+    repository = (Path(site_pages.ROOT) / "docs" / "normalisation.md").read_text(encoding="utf-8")
+    page = (staged / "docs" / "normalisation.md").read_text(encoding="utf-8")
+    numbers = re.findall(r"\\tag\{(\d+)\}", repository)
+    assert re.findall(r">\((\d+)\)</span><math ", page) == numbers
+    assert "```math" not in page
+    assert "$" not in re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL)
+    assert not re.search(r"^<math ", page, re.MULTILINE), "Markdown would take it for a block"
+    for block in re.findall(r"<math .*?</math>", page):
+        ElementTree.fromstring(block)
+
+
+def test_code_keeps_its_dollars():
+    page = "`$a$` and\n\n```bash\necho $b $c\n```\n"
+    assert formulas.with_formulas(page) == page
