@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from rich.console import Console
 
 from convscope.cli.main import COMMANDS as ALL
@@ -46,6 +47,7 @@ def test_commands_with_bars_and_files_have_none(monkeypatch):
             assert len(__import__("threading").enumerate()) == before
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_result_stands_alone(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import time\nfrom torch import nn\n\n\n"

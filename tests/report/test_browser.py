@@ -27,7 +27,7 @@ def opened(chromium, report, tmp_path):
     path = write_page(report, tmp_path / "index.html")
     with watched(chromium) as page:
         page.goto(path.as_uri())
-        until(page, "document.querySelectorAll('[data-drawn=yes]').length >= 3")
+        until(page, "document.querySelectorAll('[data-drawn=yes]').length >= 10")
         yield page
 
 
@@ -65,6 +65,19 @@ def test_charts_are_drawn_those_in_closed_parts_when_they_open(opened):
     assert dict(opened.evaluate(drawn))["memory-published"] > 3
     assert opened.locator("#chart-accuracy svg").get_by_text("with batch norm").count() >= 1
     assert opened.locator("#chart-memory-cost svg").get_by_text("rule of thumb: 7.73 MiB").count() == 1
+
+
+def test_a_number_in_a_table_says_how_it_was_had_once_pointed_at(opened):
+    def title(path):
+        number = opened.locator(f"tbody [data-field='{path}']").first
+        number.hover()
+        number.hover()
+        return number.get_attribute("title")
+
+    macs = "multiply–accumulates of its forward pass, whole batch"
+    assert title("cost.rows.0.macs") == f"65,028,096 · {macs}"
+    assert title("cost.rows.1.macs") == macs  # 0 is written whole
+    assert title("checkup.layers.0.momentum").startswith("weight of the new value")
 
 
 def test_what_a_chart_shows_can_be_chosen(opened):

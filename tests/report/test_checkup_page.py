@@ -54,6 +54,10 @@ def test_what_is_the_same_elsewhere_is_in_its_findings_cell(checkup):
     )
     assert "bn7#1" in cell
     assert "The same at 1 more place<" in cell
+    assert "at other places" in cell  # the same but for its place: a line of a table
+    assert cell.count("What to do") == 1
+    other = replace(alike, findings=(first, replace(first, address="bn7#1", remedy="another one")))
+    assert checkup_html(other).count("What to do") == 2
     falling = replace(alike, findings=(first, replace(first, effect=0.5)))
     assert "1 more place, by falling effect" in checkup_html(falling)
 

@@ -86,7 +86,7 @@ def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
                 # No gap below the lowest chart of a section.
                 below = """[...document.querySelectorAll('main > section > .pair')].map((pair) => Math.round(
                     pair.getBoundingClientRect().bottom - Math.max(
-                        ...[...pair.querySelectorAll('svg.marks, canvas, .vega-bindings')].map(
+                        ...[...pair.querySelectorAll('svg.marks, canvas, .vega-bindings, .save')].map(
                             (each) => each.getBoundingClientRect().bottom))))"""
                 assert max(page.evaluate(below)) < 12
                 assert fetched(page) == []

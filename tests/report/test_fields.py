@@ -54,11 +54,35 @@ def test_a_hostile_unit_or_method_is_escaped(hostile):
     assert "<img" not in str(Fields(data).evidence("e"))
 
 
+@pytest.mark.parametrize(
+    ("change", "alike"),
+    [
+        ({"why": "3 of 64 channels, by up to 2.5e-03"}, True),
+        ({"evidence": [{"name": "share", "value": 9.0, "unit": "1"}]}, True),
+        ({"why": "1 of 24 channels in another way"}, False),
+        ({"remedy": "wait"}, False),
+        ({"source": "another page"}, False),
+        ({"evidence": [{"name": "share", "value": 0.5, "unit": "σ"}]}, False),
+        ({"evidence": []}, False),
+    ],
+)
+def test_findings_are_alike_if_only_their_numbers_differ(change, alike):
+    evidence = [{"name": "share", "value": 0.5, "unit": "1"}]
+    first = {
+        "why": "1 of 24 channels, by up to 0.3",
+        "remedy": "go",
+        "source": "a page",
+        "evidence": evidence,
+    }
+    fields = Fields({"found": [first, {**first, **change}]})
+    assert fields.alike("found.0", "found.1") == alike
+
+
 def test_a_bar_is_a_share_of_the_largest():
     fields = Fields({"rows": [{"macs": 5}, {"macs": 20}, {"macs": None}]})
     rows = fields.items("rows")
     largest = fields.largest(rows, "macs")
-    assert [re.search(r"width:([\d.]+)%", str(fields.bar(f"{row}.macs", largest)))[1] for row in rows] == [
-        "25.00", "100.00", "0.00",
-    ]  # fmt: skip
+    bars = [str(fields.bar(f"{row}.macs", largest)) for row in rows]
+    assert [re.findall(r"width:([\d.]+)%", each) for each in bars] == [["25.00"], ["100.00"], []]
+    assert bars[2] == ""
     assert "width:0.00%" in str(fields.bar("rows.0.macs", 0))

@@ -1,6 +1,5 @@
 """A gallery of thousands of units: each has its own pictures, and only cards near the view are made."""
 
-from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from PIL import Image
 
 from browser import launched, until, watched
-from convscope.sight.picturing.folder import write_index
+from report.many import colours, gallery_of
 
 pytestmark = pytest.mark.browser
 COUNT_CARDS = """window.cards = 0;
@@ -22,45 +21,10 @@ def chromium():
         yield browser
 
 
-def colours(unit):
-    """Of a unit's patches, and of its projections."""
-    patches = np.array((unit * 37 % 256, unit * 101 % 256, unit * 7 % 256))
-    return patches.astype(np.uint8), (255 - patches).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
 def large(gallery, tmp_path_factory):
-    """One layer of 4,800 units whose pictures are in 19 files, every block in a colour of its own."""
-    folder = tmp_path_factory.mktemp("large")
-    layer = gallery.layers[0]
-    tile, across, per_file = 4, 16, 256
-    block = 3 * tile
-    names = [[], []]
-    for number in range(19):
-        units = range(number * per_file, min(4800, (number + 1) * per_file))
-        rows = -(-len(units) // across)
-        for kind, of_kind in enumerate(names):
-            pixels = np.zeros((rows * block, across * block, 3), np.uint8)
-            for place, unit in enumerate(units):
-                top, left = place // across * block, place % across * block
-                pixels[top : top + block, left : left + block] = colours(unit)[kind]
-            of_kind.append(f"large-{kind}-{number}.webp")
-            Image.fromarray(pixels).save(folder / of_kind[-1], lossless=True)
-    model = layer.units[0]
-    example = model.examples[0]
-    units = tuple(
-        replace(
-            model, index=unit, maximum=float(unit % 977), dead=unit % 50 == 49,
-            examples=tuple(replace(example, name=f"image {unit + k}.png") for k in range(9)),
-        )
-        for unit in range(4800)
-    )  # fmt: skip
-    sprite = replace(
-        layer.sprite, patches=tuple(names[0]), projections=tuple(names[1]), tile=tile, side=3, across=across,
-        per_file=per_file,
-    )  # fmt: skip
-    write_index(replace(gallery, layers=(replace(layer, units=units, sprite=sprite),)), folder)
-    return folder
+    """One layer of 4,800 units whose pictures are in 19 files."""
+    return gallery_of(gallery, 4800, tmp_path_factory.mktemp("large"))
 
 
 def test_each_unit_s_own_patches_stand_beside_its_own_projections(chromium, large):

@@ -280,7 +280,7 @@ def test_hostile_names_do_nothing(shown, hostile):
 
 def test_numbers_are_written_as_everywhere_else(chromium, report, tmp_path):
     numbers = [0, 1, 999, 1000, 1023, 2176, 2088, 34944, 1135256096, 10**12, 995, 9995, 1047552]
-    words = static_text("graph/words.js")
+    words = static_text("words.js")
     shares = [0, 0.00123, 0.00125, 0.0625, 0.9398, 1]
     with watched(chromium) as page:
         page.goto(write_page(report, tmp_path / "index.html").as_uri())

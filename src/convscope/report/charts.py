@@ -190,7 +190,7 @@ def loss_chart(arms: list[tuple[str, str, str]]) -> Spec:
         {
             "data": field(f"{path}.epochs"),
             "transform": [{"fold": ["train_loss", "validation_loss"], "as": ["loss", "nats"]}],
-            "mark": {"type": "line", "strokeWidth": 2},
+            "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 26}},
             "encoding": {
                 "x": _epoch(),
                 "y": {"field": "nats", "type": "quantitative", "title": None},

@@ -18,7 +18,7 @@ from convscope.report.fault_pages import fault_pages
 from convscope.report.fields import Fields, script_json
 from convscope.report.given import given_facts
 from convscope.report.mending_rows import mending_heading, mending_rows
-from convscope.report.offline import VEGA, policy, static_text
+from convscope.report.offline import chart_scripts, policy, static_text
 
 _ENDINGS = (".html", ".htm")
 
@@ -64,7 +64,7 @@ def checkup_html(found: Checkup | Mending, network: str = "") -> str:
         "written": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
         "versions": {"convscope": __version__, "torch": torch.__version__},
     }
-    scripts = [static_text(name) for name in (*VEGA, "page.js")]
+    scripts = chart_scripts()
     specs = checkup_charts(data["checkup"])
     return (
         page_environment(Fields(data))

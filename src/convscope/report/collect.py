@@ -22,6 +22,7 @@ from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_folder
 from convscope.core.preserved import preserved_structure
 from convscope.cost import Cost, cost, cost_of
+from convscope.cost.batch.least import least_memory
 from convscope.data import ImageData
 from convscope.fold import Folded, fold
 from convscope.networks import load
@@ -178,7 +179,7 @@ class _Collecting:
         plan = TrainingPlan()
         tape = record(self.model, self._batch(), plan)
         found = cost_of(tape, plan, network=type(self.model).__name__)
-        return {"cost": found, "graph": graph_of(tape, found)}
+        return {"cost": found, "least_memory": least_memory(tape), "graph": graph_of(tape, found)}
 
     def _published(self) -> Cost | None:
         if not self.asked.is_own:

@@ -11,7 +11,7 @@ from convscope.report.environment import page_environment
 from convscope.report.experiment_charts import experiment_charts
 from convscope.report.experiment_settings import compared, facts_of, heading, last_part, listed
 from convscope.report.fields import Fields, script_json
-from convscope.report.offline import VEGA, policy, static_text
+from convscope.report.offline import chart_scripts, policy, static_text
 from convscope.report.written_intervals import bounded, caution, form_of, kind_of_p, span, written
 from convscope.train.comparing import Comparison, Verdict
 from convscope.train.comparing.result import Difference
@@ -60,7 +60,7 @@ def experiment_html(found: Comparison) -> str:
             "seconds": sum(run.seconds for arm in found.arms for run in arm.runs),
         },
     }
-    scripts = [static_text(name) for name in (*VEGA, "page.js")]
+    scripts = chart_scripts()
     specs = experiment_charts(plain)
     return (
         page_environment(Fields(data))

@@ -6,6 +6,7 @@ Templates never write a result's value in any other way, so page and data can't 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from markupsafe import Markup
 
 from convscope.report.formats import MISSING, evidence_format, exact, singular, write
+
+_NUMBER = re.compile(r"-?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
 def at(data: Any, path: str) -> Any:
@@ -92,25 +95,36 @@ class Fields:
         keys = value if isinstance(value, Mapping) else range(len(value))
         return [f"{path}.{key}" for key in keys]
 
-    def number(self, path: str, form: str, unit: str = "", method: str = "") -> Markup:
+    def number(self, path: str, form: str, unit: str, method: str) -> Markup:
         """Return the number at ``path`` as an element with its unit, and how it was measured as its title.
 
         Args:
             path: where it is in the data.
             form: a name in :data:`convscope.report.formats.FORMATS`.
-            unit: written behind the number, where the format doesn't write it.
+            unit: written behind the number, where the format doesn't write it; may be empty.
             method: how the number was had, in a few words.
         """
         value = self.get(path)
         if value is None:
             return Markup(
                 '<span class="n none" data-field="{}" data-format="{}" title="{}">{}</span>'
-            ).format(path, form, method or "not measured", MISSING)
+            ).format(path, form, method, MISSING)
         title = " · ".join(part for part in (_exact(value, form, unit), method) if part)
-        written = Markup('<span class="n" data-field="{}" data-format="{}" title="{}">{}</span>').format(
-            path, form, title, write(form, value)
+        if title == write(form, value):  # nothing that doesn't stand there already
+            title = ""
+        hover = Markup(' title="{}"').format(title) if title else ""
+        written = Markup('<span class="n" data-field="{}" data-format="{}"{}>{}</span>').format(
+            path, form, hover, write(form, value)
         )
         return written + (Markup('<span class="unit">&#8239;{}</span>').format(unit.strip()) if unit else "")
+
+    def in_column(self, path: str, form: str, unit: str = "") -> Markup:
+        """Return the number at ``path`` for a table whose column's head says how its numbers were had.
+
+        The page's script adds the head's words to the number's title when it is pointed at; in the page they
+        would stand once for every layer.
+        """
+        return self.number(path, form, unit, "")
 
     def text(self, path: str, form: str = "text") -> Markup:
         """Return the text at ``path`` as an element; names with mark-up in them are escaped."""
@@ -118,23 +132,38 @@ class Fields:
             path, form, write(form, self.get(path))
         )
 
-    def evidence(self, path: str) -> Markup:
-        """Return the number of the evidence at ``path``, in the form that its unit asks for."""
-        name, method = self.get(f"{path}.name"), self.get(f"{path}.method")
+    def evidence(self, path: str, in_column: bool = False) -> Markup:
+        """Return the number of the evidence at ``path``, in the form that its unit asks for.
+
+        Args:
+            path: where it is in the data.
+            in_column: it stands in a table whose column's head says how it was had.
+        """
+        name = self.get(f"{path}.name")
+        how = "" if in_column else self.get(f"{path}.method") or name
         form, unit = evidence_format(self.get(f"{path}.unit"), name, self.get(f"{path}.value"))
-        return self.number(f"{path}.value", form, unit, method or name)
+        return self.number(f"{path}.value", form, unit, how)
+
+    def alike(self, first: str, second: str) -> bool:
+        """Whether two findings say the same but for numbers, and rest on the same kinds of evidence."""
+        kinds = [[(e["name"], e["unit"]) for e in self.get(f"{path}.evidence")] for path in (first, second)]
+        same = all(
+            self.get(f"{first}.{name}") == self.get(f"{second}.{name}") for name in ("remedy", "source")
+        )
+        words = [_NUMBER.sub("", self.get(f"{path}.why")) for path in (first, second)]
+        return same and bool(kinds[0]) and kinds[0] == kinds[1] and words[0] == words[1]
 
     def noun(self, path: str, plural: str) -> str:
         """Return a noun in the number that the value at ``path`` asks for."""
         return singular(plural) if self.get(path) == 1 else plural
 
     def bar(self, path: str, largest: float) -> Markup:
-        """Return a bar as long as the value's share of ``largest``; decoration, hidden from readers."""
-        value = self.get(path) or 0
+        """Return a bar as long as the value's share of ``largest``; nothing for 0. It has no words."""
+        value = self.get(path)
+        if not value:
+            return Markup()
         share = 100 * value / largest if largest else 0.0
-        return Markup('<i class="bar" aria-hidden="true"><i style="width:{}%"></i></i>').format(
-            f"{share:.2f}"
-        )
+        return Markup('<i class="bar"><i style="width:{}%"></i></i>').format(f"{share:.2f}")
 
     def largest(self, paths: Sequence[str], field: str) -> float:
         """Return the largest value of ``field`` below the given paths; 0 if there is none."""

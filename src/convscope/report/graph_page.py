@@ -8,14 +8,14 @@ from convscope.report.offline import scoped_script, static_text
 from convscope.report.result import Report
 
 LAYOUT = "dagre.min.js"
-_SCRIPTS = ("words", "view", "layout", "drawing", "details", "keys", "graph")
+_SCRIPTS = ("measures", "view", "layout", "drawing", "links", "details", "keys", "graph")
 _MOST_LISTED = 300
 _SELF = ("", "self", "self#1")
 
 
 def graph_scripts() -> list[str]:
     """Return the scripts that lay the graph out and draw it."""
-    return [static_text(LAYOUT), scoped_script(f"graph/{name}.js" for name in _SCRIPTS)]
+    return [static_text(LAYOUT), scoped_script(["words.js", *(f"graph/{name}.js" for name in _SCRIPTS)])]
 
 
 def graph_styles() -> str:

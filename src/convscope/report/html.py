@@ -76,7 +76,10 @@ def block(*parts: Markup) -> Markup:
 
 
 def _scrolled(content: Markup) -> Markup:
-    return Markup('<div style="overflow-x:auto">{}</div>').format(content)
+    """A table that is wider than its place can be scrolled, by keys too."""
+    return Markup(
+        '<div style="overflow-x:auto" tabindex="0" role="group" aria-label="table">{}</div>'
+    ).format(content)
 
 
 def _row(cells: Sequence[str], numeric: Sequence[bool]) -> Markup:

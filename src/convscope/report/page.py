@@ -5,7 +5,7 @@ The page holds the report's JSON, and every number on it is written from that JS
 are inside, and a content security policy allows nothing else but the gallery's folder. Only scripts whose
 hash is in that policy run, so that a name with mark-up in it couldn't do harm even if it were written raw.
 
-Limits: needs a browser of 2022 or later; without JavaScript the tables are there, charts and gallery aren't.
+Limits: needs a browser of 2023 or later; without JavaScript the tables are there, charts and gallery aren't.
 """
 
 import base64
@@ -26,7 +26,7 @@ from convscope.report.fields import Fields, script_json
 from convscope.report.gallery_page import gallery_script, gallery_styles, without_units
 from convscope.report.gallery_standing import standing
 from convscope.report.graph_page import graph_of_page, graph_scripts, graph_styles
-from convscope.report.offline import VEGA, policy, static_text
+from convscope.report.offline import chart_scripts, policy, scoped_script
 from convscope.report.result import Report
 
 SECTIONS = (
@@ -71,7 +71,8 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
     data = page_data(report)
     specs = charts(data)
     drawn = graph_of_page(report)
-    scripts = [static_text(name) for name in (*VEGA, "page.js")] + (graph_scripts() if report.graph else [])
+    scripts = [*chart_scripts(), scoped_script(["words.js", "cost_table.js"])]
+    scripts += graph_scripts() if report.graph else []
     fields = Fields(data)
     environment = page_environment(fields)
     return environment.get_template("page.html.j2").render(

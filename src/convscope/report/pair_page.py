@@ -21,12 +21,14 @@ def pair_html(found: ReportPair) -> str:
     place = Path(found.page).resolve().parent
     data = {"pair": found.to_dict(), "missing": []}
     links = [quote(os.path.relpath(Path(each).resolve() / PAGE, place)) for each in found.reports]
+    script = static_text("downloads.js")
     return (
         page_environment(Fields(data))
         .get_template("pair.html.j2")
         .render(
             css=Markup(static_text("page.css")),
-            policy=policy(()),
+            policy=policy([script]),
+            script=Markup(script),
             data=script_json(data),
             links=links,
             galleries=quote(os.path.relpath(found.galleries, place)) if found.galleries else "",

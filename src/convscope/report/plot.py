@@ -15,7 +15,7 @@ from convscope.core.files import whole_file
 from convscope.cost import Sweep
 from convscope.report.fields import script_json
 from convscope.report.notebook import sweep_html
-from convscope.report.offline import VEGA, policy, static_text
+from convscope.report.offline import chart_scripts, policy
 from convscope.report.sweep_chart import Spec, sweep_chart
 
 FORMATS = (".html", ".svg", ".png")
@@ -59,7 +59,7 @@ def check_format(path: str | Path) -> None:
 
 def plot_html(sweep: Sweep, chart: Spec) -> str:
     """Return the page: chart and table, with scripts and data inside."""
-    scripts = [*map(static_text, VEGA), static_text("plot.js")]
+    scripts = chart_scripts(("downloads.js", "plot.js"))
     environment = Environment(
         loader=PackageLoader("convscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

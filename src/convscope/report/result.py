@@ -7,6 +7,7 @@ from typing import Any, get_args
 from convscope.checkup.result import Checkup
 from convscope.core.finding import Finding, Severity
 from convscope.core.result import Result
+from convscope.cost.batch.least import LeastMemory
 from convscope.cost.table import Cost
 from convscope.fold.ledger import Folded
 from convscope.report.graph import NetworkGraph
@@ -83,6 +84,7 @@ class Report(Result):
         folder: the folder with the page, the pictures and the runs.
         seconds: how long everything took.
         versions: of what it was measured with.
+        least_memory: of a GPU, for a training step of ``cost``; None in reports of older versions.
         graph: the layers of ``cost``, the modules around them and what each reads.
     """
 
@@ -100,6 +102,7 @@ class Report(Result):
     folder: str
     seconds: float
     versions: dict[str, str]
+    least_memory: LeastMemory | None = None
     graph: NetworkGraph | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def test_a_single_process_has_nothing_to_compare():
     assert undistributed(net) is net
 
 
+@pytest.mark.slow
 def test_differences_are_those_of_the_worst_channel(found):
     mean, log_variance = found[0]["together"].disagreements["1"]
     assert found[0]["together"] == found[1]["together"]
@@ -31,12 +32,14 @@ def test_differences_are_those_of_the_worst_channel(found):
     assert log_variance == pytest.approx(math.log((4 + 1e-5) / (1 + 1e-5)))
 
 
+@pytest.mark.slow
 def test_alike_networks_have_no_differences(found):
     for process in found:
         assert process["again"].compared
         assert process["again"].disagreements == {}
 
 
+@pytest.mark.slow
 def test_one_process_alone_does_not_wait_for_ever(found):
     assert not found[0]["alone"].compared
     for what in ("wrapped alone", "synchronised alone"):
@@ -47,6 +50,7 @@ def test_one_process_alone_does_not_wait_for_ever(found):
     assert "redundant-bias" not in found[0]["wrapped alone"][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["wrapped", "synchronised"])
 def test_all_processes_check_as_one_would(found, what):
     for process in found:

@@ -24,7 +24,7 @@
 
   const embedding = {
     mode: "vega-lite", renderer: "svg", ast: true, defaultStyle: true,
-    actions: { export: { svg: true, png: false }, source: false, compiled: false, editor: false },
+    actions: false, // downloads.js has them
     tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" },
   };
 
@@ -32,20 +32,42 @@
     if (place.dataset.drawn) return;
     place.dataset.drawn = "pending";
     try {
-      await vegaEmbed(place, filled(charts[place.dataset.chart]), { ...embedding, downloadFileName: place.dataset.chart });
+      const name = place.dataset.chart, spec = charts[name];
+      await unpackedVega();
+      const { view } = await vegaEmbed(place, { description: place.getAttribute("aria-label"), ...filled(spec) }, embedding);
       place.dataset.drawn = "yes";
+      place.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: { view, spec, name } }));
     } catch (error) {
       place.dataset.drawn = "failed";
       console.error(error);
     }
   }
 
-  // A chart in a closed <details> has no width yet; it is drawn when that opens.
-  for (const place of document.querySelectorAll("[data-chart]")) {
-    const hidden = place.closest("details:not([open])");
-    if (hidden) hidden.addEventListener("toggle", () => draw(place), { once: true });
-    else draw(place);
-  }
+  // A chart in a closed <details> has no width yet; it is drawn when that opens. The others are drawn one by
+  // one once the page is painted, so that it can be read and scrolled meanwhile.
+  const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  (async function () {
+    const places = [...document.querySelectorAll("[data-chart]")];
+    const shown = places.filter((place) => {
+      const hidden = place.closest("details:not([open])");
+      hidden?.addEventListener("toggle", () => draw(place), { once: true });
+      return !hidden;
+    });
+    for (const place of shown) {
+      await Promise.race([painted(), new Promise((done) => setTimeout(done, 100))]); // none in a hidden tab
+      await draw(place);
+    }
+  })();
+
+  // In a table the head of a column says how its numbers were had; a number says so too, once pointed at.
+  addEventListener("pointerover", (event) => {
+    const number = event.target.closest?.("td .n");
+    if (!number || number.dataset.told) return;
+    number.dataset.told = "yes";
+    const cell = number.closest("td");
+    const how = cell.closest("table").tHead?.rows[0].cells[cell.cellIndex]?.title;
+    if (how && !number.title.includes(how)) number.title = [number.title, how].filter(Boolean).join(" · ");
+  });
 
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("main details:not(.chart details)")) details.open = true;

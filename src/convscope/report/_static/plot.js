@@ -4,12 +4,14 @@
   const place = document.getElementById("plot");
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   try {
-    await vegaEmbed(place, JSON.parse(document.getElementById("chart").textContent), {
-      mode: "vega-lite", renderer: "svg", ast: true, theme: dark ? "dark" : undefined,
-      actions: { export: { svg: true, png: false }, source: false, compiled: false, editor: false },
-      tooltip: { theme: dark ? "dark" : "light" }, downloadFileName: "sweep",
+    const spec = JSON.parse(document.getElementById("chart").textContent);
+    await unpackedVega();
+    const { view } = await vegaEmbed(place, { ...spec, description: place.getAttribute("aria-label") }, {
+      mode: "vega-lite", renderer: "svg", ast: true, theme: dark ? "dark" : undefined, actions: false,
+      tooltip: { theme: dark ? "dark" : "light" },
     });
     place.dataset.drawn = "yes";
+    place.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: { view, spec, name: "sweep" } }));
   } catch (error) {
     place.dataset.drawn = "failed";
     console.error(error);

@@ -1,5 +1,7 @@
 """Findings about the first convolution's filters: dead, weak, dominant, alike, or leaving a gap."""
 
+from collections.abc import Sequence
+
 import torch
 
 from convscope.core.finding import Evidence, Finding
@@ -55,7 +57,7 @@ def dominant(stem: Stem) -> Finding | None:
     return Finding(
         "dominant-filters", "advice", stem.address,
         (Evidence("largest strength / median strength", largest, "1", _how(stem)),),
-        f"{len(found)} filters have over {limit:.2g} times the median filter's strength, "
+        f"{_filters_have(found)} over {limit:.2g} times the median filter's strength, "
         f"up to {largest:.2g} times: {_listed(found)}",
         "renormalise filters whose RMS exceeds a fixed radius during training, or use batch norm",
         SOURCE + "section 3.1",
@@ -76,7 +78,7 @@ def oversized(stem: Stem) -> Finding | None:
             Evidence("largest weight RMS", largest, "1"),
             Evidence("radius", stem.radius, "1", f"{ZF_RADIUS:g} for ±128, for ±{stem.input_range:.3g}"),
         ),
-        f"{len(found)} filters' weights have an RMS over {stem.radius:.3g}, which is ZF's radius of 0.1 for "
+        f"{_filters_have(found)} weights with an RMS over {stem.radius:.3g}, which is ZF's radius of 0.1 for "
         f"pixels in ±{stem.input_range:.3g}: {_listed(found)}",
         "renormalise them to that radius after each step, as Zeiler and Fergus did",
         SOURCE + "section 3.1",
@@ -148,3 +150,7 @@ def _how(stem: Stem) -> str:
 def _listed(indices: list[int]) -> str:
     shown = ", ".join(map(str, indices[:12]))
     return shown + (", …" if len(indices) > 12 else "")
+
+
+def _filters_have(found: Sequence[int]) -> str:
+    return "1 filter has" if len(found) == 1 else f"{len(found)} filters have"

@@ -11,14 +11,21 @@ function row(...cells) {
   return made;
 }
 
-function headed(...titles) {
+function headed(name, ...titles) {
   const table = element("table");
   const head = element("thead");
   const line = element("tr");
-  for (const title of titles) line.append(element("th", "", title));
+  for (const title of titles) {
+    const cell = element(title ? "th" : "td", "", title);
+    if (title) cell.scope = "col";
+    line.append(cell);
+  }
   head.append(line);
   table.append(head);
   const scroller = element("div", "scroll");
+  scroller.tabIndex = 0;
+  scroller.setAttribute("role", "region");
+  scroller.setAttribute("aria-label", name);
   scroller.append(table);
   return { scroller, body: table.appendChild(element("tbody")) };
 }
@@ -48,7 +55,7 @@ function verdictOn(score, entry) {
 
 function scoresOf(entry, path) {
   if (!entry.unit.scores) return element("p", "quiet", "The scores of this unit’s pictures weren’t measured.");
-  const { scroller, body } = headed("Score of the strongest picture", "Value", "Verdict");
+  const { scroller, body } = headed("Scores", "Score of the strongest picture", "Value", "Verdict");
   for (const score of SCORES) {
     const name = element("span", "", score.name.replace("_", " "));
     name.append(element("small", "meaning", score.meaning));
@@ -61,7 +68,7 @@ function scoresOf(entry, path) {
 }
 
 function examplesOf(unit, path) {
-  const { scroller, body } = headed("", "Image", "Activation", "At y, x", "Sees rows", "Sees columns");
+  const { scroller, body } = headed("Strongest images", "", "Image", "Activation", "At y, x", "Sees rows", "Sees columns");
   unit.examples.forEach((example, rank) => {
     const from = `${path}.examples.${rank}`;
     const name = field(`${from}.name`, example.name || `image ${example.image}`, `image ${example.image} of the data`);

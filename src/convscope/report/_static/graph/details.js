@@ -33,10 +33,9 @@ function makeDetails(place, data, marks, view, act) {
     return list;
   }
 
-  function link(text, address, follow) {
+  function link(text, address) {
     const made = element("a", "", text);
     made.href = address;
-    if (follow) made.addEventListener("click", (event) => { event.preventDefault(); follow(); });
     return made;
   }
 
@@ -84,8 +83,7 @@ function makeDetails(place, data, marks, view, act) {
   function ways(number) {
     const node = view.nodes[number];
     const list = element("p", "ways");
-    const cell = node.row === null ? null : document.querySelector(`[data-field="cost.rows.${node.row}.address"]`);
-    list.append(link("Cost table", "#cost", cell ? () => act.show(cell.closest("tr")) : undefined));
+    list.append(link("Cost table", node.row === null ? "#cost" : `#cost/${encodeURIComponent(data.cost.rows[node.row].address)}`));
     if (of("norms", number).length || of("findings", number).length) list.append(link("Check-up", "#checkup"));
     const sight = of("sight", number);
     if (sight.length) list.append(link("What its units look for", `#gallery/${sight[0]}`));

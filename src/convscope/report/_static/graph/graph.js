@@ -8,7 +8,7 @@ function startGraph(data, marks) {
   const state = { drawing: null, scale: 0, chosen: view.inside(-1)[0] };
   const measures = MEASURES.filter(({ key }) => whole(key) > 0);
   const picture = drawn("svg", { role: "group", "aria-label": "The network as a graph", "aria-describedby": "graph-keys" });
-  const actions = { select, open, close, enter, leave, zoom, show: flash };
+  const actions = { select, open, close, enter, leave, zoom };
   const act = Object.fromEntries(Object.entries(actions).map(([name, action]) => [name, careful(action)]));
   const detail = makeDetails(at("graph-detail"), data, marks, view, act);
 
@@ -164,12 +164,6 @@ function startGraph(data, marks) {
     canvas.scrollTo({ left: left - x, top: top - y, behavior: "instant" });
   }
 
-  function flash(row) {
-    row.scrollIntoView({ block: "center" });
-    row.classList.add("pointed-at");
-    setTimeout(() => row.classList.remove("pointed-at"), 2500);
-  }
-
   // #graph=ADDRESS, or a module's path, whose first call is meant.
   function follow() {
     const asked = /^#graph=(.+)$/.exec(location.hash);
@@ -231,6 +225,7 @@ function startGraph(data, marks) {
     canvas.dataset.drawn = "failed";
   }
 
+  linkAddresses(nodes);
   listenToKeys(picture, state, act);
   listenToPointer(canvas, act);
   measure.addEventListener("change", careful(() => { draw(); select(state.chosen, false, false); }));

@@ -1,0 +1,100 @@
+"use strict";
+// Charts as SVG, and what they and the tables show as CSV, saved from the page itself.
+(function () {
+  const data = JSON.parse(document.getElementById("data")?.textContent ?? "{}");
+
+  function save(name, content, type) {
+    const way = document.createElement("a");
+    way.href = typeof content === "string" && content.startsWith("data:") ? content : URL.createObjectURL(new Blob([content], { type }));
+    way.download = name;
+    way.click();
+    if (way.href.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(way.href), 1000);
+  }
+
+  const at = (path, within = data) => path.split(".").reduce((value, key) => (value == null ? value : value[key]), within);
+
+  // Every data set that a specification names, once: [its name, its rows].
+  function sources(spec, found = new Map()) {
+    if (spec === null || typeof spec !== "object") return found;
+    const values = spec.data?.values;
+    if (values?.$field) found.set(values.$field, at(values.$field));
+    else if (values) found.set(JSON.stringify(values), values);
+    for (const value of Object.values(spec)) if (value !== values) sources(value, found);
+    return found;
+  }
+
+  // The columns that a chart takes apart, so that each of their values is a row.
+  function flattened(spec, found = new Set()) {
+    if (spec === null || typeof spec !== "object") return found;
+    if (Array.isArray(spec.flatten)) spec.flatten.forEach((name) => found.add(name));
+    for (const value of Object.values(spec)) flattened(value, found);
+    return found;
+  }
+
+  // One row for each value of the columns named, which may lie deeper: "single.gamma" becomes "gamma".
+  function rowsOf(value, lists = new Set()) {
+    const rows = (Array.isArray(value) ? value : [value]).map((row) => (row !== null && typeof row === "object" ? row : { value: row }));
+    return rows.flatMap((row) => {
+      const found = [...lists].filter((name) => Array.isArray(at(name, row)));
+      if (!found.length) return [row];
+      const taken = new Set(found.map((name) => name.split(".")[0]));
+      const kept = Object.fromEntries(Object.entries(row).filter(([key]) => !taken.has(key)));
+      const length = Math.max(...found.map((name) => at(name, row).length));
+      const single = (place) => found.map((name) => [name.split(".").pop(), at(name, row)[place]]);
+      return Array.from({ length }, (_, place) => ({ ...kept, ...Object.fromEntries(single(place)) }));
+    });
+  }
+
+  // As the command line writes it: shapes joined by x, no formulas, no control characters.
+  function cell(value) {
+    if (value === null || value === undefined) return "";
+    if (Array.isArray(value) && value.every(Number.isInteger)) return value.join("x");
+    let text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    if (typeof value === "string") {
+      text = text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`);
+      if (/^\s*[=+\-@]/.test(text)) text = `'${text}`;
+    }
+    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+
+  function csv(rows) {
+    const columns = [...new Set(rows.flatMap(Object.keys))];
+    const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
+    return lines.map((line) => line.map(cell).join(",") + "\n").join("");
+  }
+
+  function chartCsv(spec) {
+    const found = sources(spec), lists = flattened(spec);
+    const tables = [...found].map(([name, value]) => [name, rowsOf(value, lists)]);
+    return csv(tables.flatMap(([name, rows]) => (found.size > 1 ? rows.map((row) => ({ source: name, ...row })) : rows)));
+  }
+
+  function buttons(place, title, ways) {
+    const row = document.createElement("p");
+    row.className = "save";
+    for (const [text, action] of ways) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = text;
+      button.setAttribute("aria-label", `Save as ${text}: ${title}`);
+      button.addEventListener("click", action);
+      row.append(button);
+    }
+    place.after(row);
+  }
+
+  document.addEventListener("drawn", ({ target, detail: { view, spec, name } }) => {
+    const title = target.getAttribute("aria-label");
+    buttons(target, title, [
+      ["SVG", async () => save(`${name}.svg`, await view.toSVG(), "image/svg+xml")],
+      ["CSV", () => save(`${name}.csv`, chartCsv(spec), "text/csv")],
+    ]);
+  });
+
+  for (const place of document.querySelectorAll("[data-csv]")) {
+    const { csv: path, name } = place.dataset, picture = place.querySelector("img");
+    const ways = [["CSV", () => save(`${name}.csv`, csv(rowsOf(at(path))), "text/csv")]];
+    if (picture) ways.unshift(["PNG", () => save(`${name}.png`, picture.src)]);
+    buttons(place, place.getAttribute("aria-label") ?? name, ways);
+  }
+})();
