@@ -68,6 +68,10 @@ def main(names: list[str]) -> None:
         print(table)
         said = (known[name].__doc__ or "").partition("\n")[2].strip()
         sections[title] = f"## {title}\n\n{said}\n\n{table}\n"
+        _write(sections, machine)
+
+
+def _write(sections: dict[str, str], machine: str) -> None:
     head = (
         "# Measured\n\n"
         f"`make bench`; {machine}. Ratios of times say who is faster: below 1 it is the first one named.\n"
