@@ -340,7 +340,7 @@ def test_filters_beyond_zeilers_radius():
     found = stem(net, images)
     assert found.radius == pytest.approx(0.1, rel=0.01)
     (finding,) = (finding for finding in found.findings if finding.fault == "oversized-filters")
-    assert finding.why.startswith("1 filters'")
+    assert finding.why.startswith("1 filter has weights with an RMS over 0.1")
     assert "oversized-filters" not in {finding.fault for finding in stem(net, images / 128).findings}
 
 
