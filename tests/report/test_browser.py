@@ -80,6 +80,14 @@ def test_a_number_in_a_table_says_how_it_was_had_once_pointed_at(opened):
     assert title("checkup.layers.0.momentum").startswith("weight of the new value")
 
 
+def test_what_is_folded_away_is_printed_unless_its_charts_were_never_drawn(opened):
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    closed = "[...document.querySelectorAll('main details:not([open])')]"
+    assert opened.evaluate(f"{closed}.every((each) => each.querySelector('[data-chart]') !== null)")
+    assert opened.evaluate(f"{closed}.length") == 1
+    assert opened.evaluate("document.querySelectorAll('#findings details[open]').length") >= 1
+
+
 def test_what_a_chart_shows_can_be_chosen(opened):
     def marks(label):
         return opened.locator(f"#chart-checkup-statistics svg [aria-label*='{label}']").count()

@@ -69,7 +69,10 @@
     if (how && !number.title.includes(how)) number.title = [number.title, how].filter(Boolean).join(" · ");
   });
 
+  // What is folded away is printed, but for charts that nobody has looked at: there is no time to draw them.
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("main details:not(.chart details)")) details.open = true;
+    for (const details of document.querySelectorAll("main details")) {
+      details.open ||= !details.querySelector("[data-chart]:not([data-drawn=yes])");
+    }
   });
 })();
