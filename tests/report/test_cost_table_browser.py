@@ -15,6 +15,7 @@ from report.graphs import with_graph
 pytestmark = pytest.mark.browser
 
 ROWS = "[...document.querySelectorAll('[data-cost=cost] tbody tr')]"
+DRAWN = "document.getElementById('graph-canvas').dataset.drawn === 'yes'"
 POINTED = "[...document.querySelectorAll('tr.pointed-at code')].map((each) => each.textContent)"
 
 
@@ -123,8 +124,22 @@ def test_a_link_leads_to_a_row_whatever_is_searched_for(page, asked, found):
     page.wait_for_timeout(150)
     assert page.evaluate(POINTED) == ([found] if found else [])
     if found:
+        until(page, DRAWN)
+        page.wait_for_timeout(100)
         box = page.locator("tr.pointed-at").bounding_box()
-        assert 0 <= box["y"] <= 900
+        assert 300 <= box["y"] <= 600
+
+
+def test_a_reader_who_scrolls_is_not_called_back(page):
+    page.evaluate(f"location.hash = '#cost/{quote('head#1', safe='')}'")
+    page.wait_for_timeout(50)
+    page.mouse.wheel(0, 2000)
+    page.wait_for_timeout(100)
+    place = page.evaluate("scrollY")
+    page.evaluate("document.querySelector('main').prepend(document.createElement('p'))")
+    page.wait_for_timeout(100)
+    assert page.locator("tr.pointed-at").bounding_box()["y"] < 0
+    assert abs(page.evaluate("scrollY") - place) < 100
 
 
 def test_the_graph_leads_to_the_row_of_a_layer(page):

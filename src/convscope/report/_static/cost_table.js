@@ -146,8 +146,23 @@ function startTable(place, rows) {
     }
     for (const each of body.querySelectorAll(".pointed-at")) each.classList.remove("pointed-at");
     calls[number].made.classList.add("pointed-at");
-    calls[number].made.scrollIntoView({ block: "center", behavior: "instant" });
+    keepInView(calls[number].made);
   };
+}
+
+// What is drawn above it in the meantime moves it, for as long as the reader doesn't.
+function keepInView(place) {
+  const show = () => place.scrollIntoView({ block: "center", behavior: "instant" });
+  const moved = new ResizeObserver(show);
+  const acts = ["wheel", "touchstart", "pointerdown", "keydown"];
+  const leave = () => {
+    moved.disconnect();
+    for (const act of acts) removeEventListener(act, leave);
+  };
+  for (const act of acts) addEventListener(act, leave, { passive: true });
+  moved.observe(document.body);
+  setTimeout(leave, 3000);
+  show();
 }
 
 function startTables(data) {
