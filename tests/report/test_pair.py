@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,3 +126,40 @@ def test_a_folder_that_holds_something_else_and_a_damaged_report_are_refused(mad
         report_pair([out / "first", tmp_path], out=tmp_path / "pair")
     with pytest.raises(ConvscopeError, match="1 networks with 2 files"):
         report_pair([out / "first"], out=tmp_path / "pair")
+
+
+def _held(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_older_pair_is_replaced_as_one_or_stays(made, tmp_path, monkeypatch):
+    out, data = tmp_path / "pair", load_data("digits", size=24, per_class=4)
+    shutil.copytree(made[1], out)
+    before = _held(out)
+    with pytest.raises(ConvscopeError, match="nowhere"):  # once the first of both has been made
+        report_pair([_net(3), "nowhere.py:build"], data, out=out, config=CONFIG)
+    assert _held(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["pair"]
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("convscope.report.pair_page.pair_html", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            report_pair([_net(3), out / "second"], data, out=out, config=CONFIG)
+    assert _held(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["pair"]
+    report_pair([_net(3), out / "second"], data, out=out, config=CONFIG)
+    after = _held(out)
+    assert {path for path in before if before[path] != after.get(path)} >= {
+        Path("index.html"),
+        Path("report.json"),
+    }
+    assert {path: text for path, text in after.items() if path.parts[0] == "second"} == {
+        path: text for path, text in before.items() if path.parts[0] == "second"
+    }
+    for networks in ([out, _net(3)], [_net(3), out / "first"]):
+        with pytest.raises(ConvscopeError, match="would replace"):
+            report_pair(networks, data, out=out, config=CONFIG)
+    assert _held(out) == after

@@ -99,11 +99,45 @@ def nothing_begun(folder: str | Path, *names: str) -> Iterator[None]:
         yield
     except BaseException:
         for path in own:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            _remove(path)
         with suppress(OSError):  # it holds something else
             for path in missing:
                 path.rmdir()
         raise
+
+
+@contextmanager
+def replaced_together(folder: str | Path, *names: str) -> Iterator[None]:
+    """Take away what a folder holds under some names, for a block that writes them anew.
+
+    If the block ends with an exception, what was there comes back, and nothing of the block's stays. Until
+    then it lies in a hidden folder beside ``folder``.
+
+    Raises:
+        ConvscopeError: the folder or the one that holds it can't be written.
+    """
+    folder = Path(folder).resolve()
+    with nothing_begun(folder, *names):
+        before = [name for name in names if exists(folder / name)]
+        if not before:
+            yield
+            return
+        try:
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        try:
+            for name in before:
+                (folder / name).rename(aside / name)
+            yield
+        except BaseException:
+            for name in before:
+                if exists(aside / name):
+                    _remove(folder / name)
+                    (aside / name).rename(folder / name)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_replaceable(folder: str | Path, own: Collection[str], what: str) -> None:
@@ -132,6 +166,10 @@ def check_replaceable(folder: str | Path, own: Collection[str], what: str) -> No
             f"a new folder, an empty one, or an older {what}",
             "choose another one",
         )
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _exchange(new: Path, final: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.core.files import check_replaceable, nothing_begun, whole_file
+from convscope.core.files import check_replaceable, replaced_together, whole_file
 from convscope.core.paths import is_file
 from convscope.core.result import Result
 from convscope.data import ImageData
@@ -96,12 +96,13 @@ def report_pair(
     folder = Path(out)
     own = (PAGE, JSON, GALLERIES, *_SIDES) if is_file(folder / JSON) else ()
     check_replaceable(folder, own, "report")
+    found_in = [_folder_of_report(network) for network in networks]
     settings = replace(config or ReportConfig(), train=False)
     places = []
-    with nothing_begun(folder, *_SIDES, GALLERIES, PAGE, JSON):
-        for network, file, side in zip(networks, weights, _SIDES, strict=True):
-            if isinstance(network, str | Path) and is_file(Path(network) / JSON):
-                places.append(Path(network))
+    with replaced_together(folder, *_replaced(folder, found_in)):
+        for network, file, given, side in zip(networks, weights, found_in, _SIDES, strict=True):
+            if given is not None:
+                places.append(given)
                 continue
             name = network if isinstance(network, nn.Module) else str(network)
             place = folder / side
@@ -116,6 +117,29 @@ def report_pair(
                 "make them again",
             ) from error
         return _written(found, folder)
+
+
+def _folder_of_report(network: str | Path | nn.Module) -> Path | None:
+    """The folder, if that is what was given."""
+    if isinstance(network, nn.Module) or not is_file(Path(network) / JSON):
+        return None
+    return Path(network)
+
+
+def _replaced(folder: Path, found_in: Sequence[Path | None]) -> list[str]:
+    """What the pair may replace in its folder: all but reports that are read; refused if it must."""
+    folder = folder.resolve()
+    places = [place.resolve() for place in found_in if place is not None]
+    made = [folder / side for side, place in zip(_SIDES, found_in, strict=True) if place is None]
+    for place in places:
+        if place == folder or any(place.is_relative_to(side) for side in made):
+            raise ConvscopeError(
+                f"output {str(folder)!r}, where a new report would replace {str(place)!r}, which is compared",
+                "a folder apart from the reports",
+                "choose another one",
+            )
+    own = (PAGE, JSON, GALLERIES, *_SIDES)
+    return [name for name in own if not any(place.is_relative_to(folder / name) for place in places)]
 
 
 def _compared(places: Sequence[Path], folder: Path) -> ReportPair:
