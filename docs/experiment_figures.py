@@ -7,8 +7,8 @@ from typing import Any
 import vl_convert
 
 from convscope.checkup.observed.run import Percentiles
-from convscope.report.experiment_charts import experiment_charts
-from convscope.report.fields import at
+from convscope.report.charts.experiment import experiment_charts
+from convscope.report.pages.fields import at
 from convscope.train.comparing import Comparison
 
 _WIDTH = 700

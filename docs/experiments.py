@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from convscope.core.errors import ConvscopeError
-from convscope.report.formats import MISSING, number, percent, seconds
-from convscope.report.written_intervals import bounded, form_of, span, written
+from convscope.report.wording.formats import MISSING, number, percent, seconds
+from convscope.report.wording.intervals import bounded, form_of, span, written
 from convscope.train import read_comparison
 from convscope.train.comparing import Comparison, Verdict
 from convscope.train.comparing.reading import comparison_from

@@ -10,7 +10,7 @@ from typing import Any
 import vl_convert
 
 import convscope as cs
-from convscope.report.charts import Spec, memory_chart
+from convscope.report.charts.report import Spec, memory_chart
 from family import family_picture
 from stream import stream_picture
 

@@ -78,8 +78,8 @@ __all__ = [
 set_renderers(
     "convscope.report.terminal",
     "convscope.report.notebook",
-    "convscope.report.gallery_page",
-    "convscope.report.experiment_page",
+    "convscope.report.pages.gallery",
+    "convscope.report.pages.experiment",
 )
 
 

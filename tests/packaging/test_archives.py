@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 LEFTOVERS = re.compile(r"__pycache__|\.py[co]$|\.egg-info|(^|/)(\.venv|\.git|build|dist|\.\w+_cache)/|~$")
-LICENCES = ("LICENSE", "src/convscope/report/_static/LICENSES")
+LICENCES = ("LICENSE", "src/convscope/report/pages/_static/LICENSES")
 
 
 def sources():
@@ -52,10 +52,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(in_wheel):
 def test_what_is_no_code_is_in_the_wheel(in_wheel):
     kinds = {
         "py.typed": 1,
-        "report/templates/*.j2": 15,
-        "report/_static/**/*.js": 12,
-        "report/_static/**/*.css": 2,
-        "report/_static/LICENSES": 1,
+        "report/pages/templates/*.j2": 15,
+        "report/pages/_static/**/*.js": 12,
+        "report/pages/_static/**/*.css": 2,
+        "report/pages/_static/LICENSES": 1,
         "checkup/pages/*.md": 35,
         "cost/memory/*.json": 1,
     }

@@ -27,10 +27,10 @@ from convscope.cost import (
 )
 from convscope.data import Damage
 from convscope.fold.ledger import Folded, Ledger, LedgerEntry, OutputError, Proof, Speed, Timing
-from convscope.report.findings import findings_of
-from convscope.report.norm_effect import norm_effect
-from convscope.report.ranking import rank
-from convscope.report.result import Part, Report, Subject
+from convscope.report.whole.findings import findings_of
+from convscope.report.whole.norm_effect import norm_effect
+from convscope.report.whole.ranking import rank
+from convscope.report.whole.result import Part, Report, Subject
 from convscope.sight.picturing.album import Example, Gallery, Layer, Sprite, Unit
 from convscope.sight.projecting.projection import Box, Census, Scores
 from convscope.sight.stems.diagnosis import (

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from convscope.cost import cost_of
-from convscope.report.graph import graph_of
+from convscope.report.graph.network import graph_of
 from convscope.tape import TrainingPlan, record
 
 

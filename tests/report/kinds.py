@@ -9,10 +9,10 @@ from convscope.checkup import Left, Mended, Mending
 from convscope.cost import sweep
 from convscope.data import load_data
 from convscope.report import ReportConfig, report_pair
-from convscope.report.checkup_page import write_checkup
-from convscope.report.experiment_page import experiment_html
-from convscope.report.page import write_page
-from convscope.report.plot import write_plot
+from convscope.report.pages.checkup import write_checkup
+from convscope.report.pages.experiment import experiment_html
+from convscope.report.pages.report import write_page
+from convscope.report.pages.sweep import write_plot
 from convscope.train import compare
 from convscope.train.comparing import Claim, Contrast, Experiment, Published, table_of
 from report.graphs import Twice, with_graph

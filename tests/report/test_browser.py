@@ -8,8 +8,8 @@ from torch import nn
 
 from browser import fetched, launched, until, watched
 from convscope.cost import sweep
-from convscope.report.page import write_page
-from convscope.report.plot import write_plot
+from convscope.report.pages.report import write_page
+from convscope.report.pages.sweep import write_plot
 
 pytestmark = pytest.mark.browser
 

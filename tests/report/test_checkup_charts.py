@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from convscope.report.charts import charts
-from convscope.report.checkup_charts import checkup_charts
-from convscope.report.page import page_data
+from convscope.report.charts.checkup import checkup_charts
+from convscope.report.charts.report import charts
+from convscope.report.pages.report import page_data
 from report.drawn import drawn, filled
 
 vl_convert = pytest.importorskip("vl_convert")

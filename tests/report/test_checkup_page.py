@@ -11,8 +11,8 @@ from torch import nn
 import convscope as cs
 from convscope.checkup import Left, Mended, Mending
 from convscope.core.errors import ConvscopeError
-from convscope.report.checkup_page import checkup_html, write_checkup
-from convscope.report.fault_pages import fault_pages
+from convscope.report.pages.checkup import checkup_html, write_checkup
+from convscope.report.pages.fault_links import fault_pages
 
 
 def test_the_page_holds_the_check_up_and_its_pictures(checkup, hostile):

@@ -11,8 +11,8 @@ from torch import nn
 from convscope.core.errors import ConvscopeError
 from convscope.data import load_data
 from convscope.report import ReportConfig, report
-from convscope.report.fields import at
-from convscope.report.request import with_settings
+from convscope.report.pages.fields import at
+from convscope.report.whole.request import with_settings
 
 SMALL = {"size": 64, "width": 0.05, "epochs": 1, "per_class": 4, "batch_size": 10, "repeats": 2}
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from convscope.cost import NetworkCost, Refused, SideBySide, Summary, Sweep, SweepPoint, Uncounted
-from convscope.report.cost_compared import left_out_beside, side_by_side_grids, sweep_grid
+from convscope.report.wording.cost_compared import left_out_beside, side_by_side_grids, sweep_grid
 
 MIB = 2**20
 

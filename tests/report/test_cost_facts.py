@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from convscope.report.cost_facts import largest_at_peak, left_out, memory_facts, work_facts
+from convscope.report.wording.cost_facts import largest_at_peak, left_out, memory_facts, work_facts
 
 MIB = 2**20
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from convscope.cost import cost as reading
-from convscope.report.cost_grid import MOST_ROWS, amount, described, grid_of, overview
+from convscope.report.wording.cost_grid import MOST_ROWS, amount, described, grid_of, overview
 
 
 class Stages(nn.Sequential):

@@ -9,7 +9,7 @@ from torch import nn
 from browser import launched, until, watched
 from convscope.core.units import format_bytes, format_count
 from convscope.cost.views.rollup import rolled_up
-from convscope.report.page import write_page
+from convscope.report.pages.report import write_page
 from report.graphs import with_graph
 
 pytestmark = pytest.mark.browser

@@ -11,7 +11,7 @@ from torch import nn
 
 import convscope as cs
 from browser import launched
-from convscope.report.page import page_html, write_page
+from convscope.report.pages.report import page_html, write_page
 from report.graphs import chain, with_graph
 from report.many import gallery_of
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from convscope.report.differences import differences, layer_differences, only_in
+from convscope.report.side_by_side.differences import differences, layer_differences, only_in
 
 ROW = {"address": "a#1", "op": "convolution", "output_shape": [2, 4, 8, 8], "macs": 100, "params": 10,
        "saved_bytes": 64}  # fmt: skip

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from convscope.core.result import page_of
-from convscope.report.experiment_charts import experiment_charts
-from convscope.report.experiment_page import experiment_html
-from convscope.report.fields import at
-from convscope.report.formats import MISSING, write
-from convscope.report.written_intervals import bounded, span, written, written_verdict
+from convscope.report.charts.experiment import experiment_charts
+from convscope.report.pages.experiment import experiment_html
+from convscope.report.pages.fields import at
+from convscope.report.wording.formats import MISSING, write
+from convscope.report.wording.intervals import bounded, span, written, written_verdict
 from convscope.train import compare
 from convscope.train.comparing import Claim, Contrast, Experiment, Published, table_of
 from convscope.train.comparing.statistics import Interval

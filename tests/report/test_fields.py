@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.report.fields import Fields, at, script_json
+from convscope.report.pages.fields import Fields, at, script_json
 
 NUMBERS = st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 JSON_VALUES = st.recursive(

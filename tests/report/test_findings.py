@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from convscope.fold.ledger import Ledger, LedgerEntry
-from convscope.report.findings import findings_of, fold_findings
+from convscope.report.whole.findings import findings_of, fold_findings
 
 
 def test_a_fold_counts_and_a_batch_norm_that_stays_is_advice(folded):

@@ -1,6 +1,6 @@
 import pytest
 
-from convscope.report.formats import (
+from convscope.report.wording.formats import (
     FORMATS,
     MISSING,
     error,

@@ -12,7 +12,7 @@ from torch import nn
 from browser import fetched, launched, until, watched
 from convscope.core.errors import ConvscopeError
 from convscope.report import write_gallery_comparison
-from convscope.report.offline import static_text
+from convscope.report.pages.offline import static_text
 from convscope.sight import compare_galleries, gallery
 from convscope.sight.comparing.result import Kind
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from browser import fetched, launched, until, watched
 from convscope.networks import Preprocessing
-from convscope.report.gallery_page import gallery_html
+from convscope.report.pages.gallery import gallery_html
 from convscope.sight import gallery
 from convscope.sight.images import ImageSource
 from convscope.sight.picturing.folder import write_index

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from convscope.report.gallery_standing import standing
+from convscope.report.wording.gallery_standing import standing
 from convscope.sight.projecting.projection import Census, Scores
 
 BEHIND_POOL = Census(("relu#1",), (), (), ("pool#1",), (), (), 3, 2)

@@ -12,11 +12,11 @@ from convscope.checkup import checkup
 from convscope.cost import cost_of, measure
 from convscope.data import load_data
 from convscope.report import report as report_on
-from convscope.report.formats import FORMATS
-from convscope.report.graph import MOST_AT_START, SUMMED, graph_of
-from convscope.report.graph_page import graph_marks, listed
-from convscope.report.page import page_html
-from convscope.report.result import Report
+from convscope.report.graph.network import MOST_AT_START, SUMMED, graph_of
+from convscope.report.pages.graph import graph_marks, listed
+from convscope.report.pages.report import page_html
+from convscope.report.whole.result import Report
+from convscope.report.wording.formats import FORMATS
 from convscope.tape import TrainingPlan, record
 from report.graphs import Listed, Residual, Twice, chain, read, with_graph
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from browser import fetched, launched, until, watched
 from convscope.core.units import format_bytes, format_count, format_percent
-from convscope.report.offline import static_text
-from convscope.report.page import page_html, write_page
+from convscope.report.pages.offline import static_text
+from convscope.report.pages.report import page_html, write_page
 from report.graphs import Dense, Listed, Residual, Twice, chain, with_graph
 
 pytestmark = pytest.mark.browser
@@ -253,7 +253,7 @@ def test_without_javascript_or_a_layout_there_is_a_list(chromium, report, tmp_pa
     context.close()
     broken = "var dagre = { graphlib: { Graph: class { setGraph() { throw new Error('no layout'); } } } };"
     monkeypatch.setattr(
-        "convscope.report.graph_page.static_text",
+        "convscope.report.pages.graph.static_text",
         lambda name: broken if name == "dagre.min.js" else static_text(name),
     )
     (tmp_path / "broken.html").write_text(page_html(found), encoding="utf-8")

@@ -1,7 +1,7 @@
 import pytest
 
 from convscope.fold.ledger import Ledger, LedgerEntry
-from convscope.report.ledger_groups import blocks, by_reason, gone, left, names, words
+from convscope.report.wording.ledger_groups import blocks, by_reason, gone, left, names, words
 
 
 def entry(address, verdict="folded", reason="", **fields):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from convscope.report.page import page_html
+from convscope.report.pages.report import page_html
 
 
 def section(report, device):

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from convscope.report.norm_effect import norm_effect
+from convscope.report.whole.norm_effect import norm_effect
 from convscope.train.run import Divergence
 
 

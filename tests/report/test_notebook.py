@@ -8,7 +8,7 @@ import pytest
 from convscope.cost import Explanation, Remedy, Timings, Verification, side_by_side, sweep
 from convscope.cost import cost as reading
 from convscope.cost.measured.values import Between, RowTiming, Seconds
-from convscope.report.cost_grid import grid_of
+from convscope.report.wording.cost_grid import grid_of
 
 
 class Tables(HTMLParser):

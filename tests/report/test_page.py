@@ -8,11 +8,11 @@ from importlib.resources import files
 
 import pytest
 
-from convscope.report.charts import charts
-from convscope.report.fields import at
-from convscope.report.formats import FORMATS, MISSING
-from convscope.report.offline import VEGA, static_text
-from convscope.report.page import page_html, write_page
+from convscope.report.charts.report import charts
+from convscope.report.pages.fields import at
+from convscope.report.pages.offline import VEGA, static_text
+from convscope.report.pages.report import page_html, write_page
+from convscope.report.wording.formats import FORMATS, MISSING
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 
@@ -111,7 +111,7 @@ def test_no_number_in_the_results_lacks_a_field(walked):
 
 
 def test_definitions_are_fixed_texts_of_the_templates(walked):
-    folder = files("convscope.report").joinpath("templates")
+    folder = files("convscope.report.pages").joinpath("templates")
     sources = " ".join(file.read_text(encoding="utf-8") for file in folder.iterdir())
     for text in walked.definitions:
         assert text in sources
@@ -278,7 +278,7 @@ def test_writes_the_file_whole(report, tmp_path):
 
 
 def test_the_licences_of_the_inlined_libraries_are_listed():
-    folder = files("convscope.report").joinpath("_static")
+    folder = files("convscope.report.pages").joinpath("_static")
     licences = folder.joinpath("LICENSES").read_text(encoding="utf-8")
     for file in folder.iterdir():
         if file.name.endswith(".min.js"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from convscope.fold.ledger import Ledger, LedgerEntry
-from convscope.report.page import page_html
+from convscope.report.pages.report import page_html
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from convscope.cli.main import main
 from convscope.core.errors import ConvscopeError
 from convscope.data import load_data
 from convscope.report import ReportConfig, report_pair
-from convscope.report.pair_page import MOST_LAYERS
+from convscope.report.pages.pair import MOST_LAYERS
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CONFIG = ReportConfig(batch_size=8, repeats=2, top=3)
@@ -145,7 +145,7 @@ def test_an_older_pair_is_replaced_as_one_or_stays(made, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("convscope.report.pair_page.pair_html", stopped)
+        patch.setattr("convscope.report.pages.pair.pair_html", stopped)
         with pytest.raises(KeyboardInterrupt):
             report_pair([_net(3), out / "second"], data, out=out, config=CONFIG)
     assert _held(out) == before

@@ -11,8 +11,8 @@ from torch import nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.cost import sweep
-from convscope.report.plot import check_format, write_plot
-from convscope.report.sweep_chart import sweep_chart
+from convscope.report.charts.sweep import sweep_chart
+from convscope.report.pages.sweep import check_format, write_plot
 from convscope.tape import TrainingPlan
 
 MIB = 2**20

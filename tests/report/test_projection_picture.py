@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.report.panels import PANEL
-from convscope.report.projection_picture import projection_picture
+from convscope.report.pictures.panels import PANEL
+from convscope.report.pictures.projection import projection_picture
 from convscope.sight import as_picture, project
 
 

@@ -1,5 +1,5 @@
 from convscope.core.finding import Evidence, Finding
-from convscope.report.ranking import READINGS, rank
+from convscope.report.whole.ranking import READINGS, rank
 
 
 def finding(fault, severity="info", address="a"):

@@ -3,9 +3,9 @@
 import json
 from dataclasses import replace
 
-from convscope.report.charts import charts
-from convscope.report.page import page_data, page_html
-from convscope.report.stem_charts import stem_charts
+from convscope.report.charts.report import charts
+from convscope.report.charts.stem import stem_charts
+from convscope.report.pages.report import page_data, page_html
 from report.drawn import drawn
 
 

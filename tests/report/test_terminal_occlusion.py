@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from convscope.report.occlusion_picture import occlusion_picture
+from convscope.report.pictures.occlusion import occlusion_picture
 from convscope.sight import InvariancePlan, OcclusionPlan, invariance, occlusion, project
 
 NAME = "bad\x1b[2J[red]<b>"

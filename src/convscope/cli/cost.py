@@ -112,7 +112,7 @@ def _sweep(
 ) -> None:
     """Show the points that can be read, then name those that can't."""
     from convscope.cli.sweeping import swept
-    from convscope.report.plot import check_format, write_plot
+    from convscope.report.pages.sweep import check_format, write_plot
 
     if plot is not None:
         check_format(plot)  # before the work, not after it

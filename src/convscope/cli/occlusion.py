@@ -71,7 +71,7 @@ def occlusion(
 
 def _write(found: "Occlusion", loaded: "Loaded", pixels: "Tensor", out: str) -> None:
     from convscope.core.files import whole_file
-    from convscope.report.occlusion_picture import occlusion_picture
+    from convscope.report.pictures.occlusion import occlusion_picture
 
     shown = shown_image(loaded, pixels)
     with whole_file(Path(out)) as temporary:

@@ -33,7 +33,7 @@ def project(
         out: Write the image and the projection, side by side, to this PNG file; default: LAYER-UNIT-RULE.png.
     """
     from convscope.core.files import whole_file
-    from convscope.report.projection_picture import projection_picture
+    from convscope.report.pictures.projection import projection_picture
     from convscope.sight import project as reading
 
     loaded = options.load_modules(network)

@@ -8,15 +8,15 @@ the results for programs.
 """
 
 from convscope.core.callable_room import make_callable
-from convscope.report.checkup_page import check_page, write_checkup
-from convscope.report.collect import report
-from convscope.report.gallery_comparison_page import write_gallery_comparison
-from convscope.report.norm_effect import NormEffect
-from convscope.report.page import page_html, write_page
-from convscope.report.pair import ReportPair, report_pair
-from convscope.report.ranking import RankedFinding, rank
-from convscope.report.request import ReportConfig, Stage, Watcher
-from convscope.report.result import Part, Report, Subject
+from convscope.report.pages.checkup import check_page, write_checkup
+from convscope.report.pages.gallery_comparison import write_gallery_comparison
+from convscope.report.pages.report import page_html, write_page
+from convscope.report.side_by_side.pair import ReportPair, report_pair
+from convscope.report.whole.collect import report
+from convscope.report.whole.norm_effect import NormEffect
+from convscope.report.whole.ranking import RankedFinding, rank
+from convscope.report.whole.request import ReportConfig, Stage, Watcher
+from convscope.report.whole.result import Part, Report, Subject
 
 __all__ = [
     "NormEffect",

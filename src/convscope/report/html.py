@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from convscope.report.cost_grid import Grid
+from convscope.report.wording.cost_grid import Grid
 
 _LINE = "1px solid rgba(127,127,127,.4)"
 _TABLE = (

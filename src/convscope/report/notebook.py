@@ -8,16 +8,6 @@ from markupsafe import Markup
 
 from convscope.core.result import renders_html
 from convscope.cost import Cost, Explanation, Selection, SideBySide, Sweep, Timings, Verification
-from convscope.report.cost_compared import (
-    left_out_along,
-    left_out_beside,
-    refusals,
-    side_by_side_grids,
-    sweep_grid,
-)
-from convscope.report.cost_facts import heading, largest_at_peak, left_out, memory_facts, work_facts
-from convscope.report.cost_grid import described, grid_of, overview
-from convscope.report.formats import counted
 from convscope.report.html import block, folded, html_facts, html_table, html_title, quiet
 from convscope.report.terminal.remedies import (
     NOTHING_HELPS,
@@ -33,6 +23,16 @@ from convscope.report.terminal.verification import (
     verification_grid,
     verification_title,
 )
+from convscope.report.wording.cost_compared import (
+    left_out_along,
+    left_out_beside,
+    refusals,
+    side_by_side_grids,
+    sweep_grid,
+)
+from convscope.report.wording.cost_facts import heading, largest_at_peak, left_out, memory_facts, work_facts
+from convscope.report.wording.cost_grid import described, grid_of, overview
+from convscope.report.wording.formats import counted
 
 
 @renders_html(Cost)

@@ -13,12 +13,12 @@ from convscope.checkup.result import StateProof
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Finding
 from convscope.core.result import renders
-from convscope.report.cost_grid import Grid
-from convscope.report.formats import counted, with_error, write
-from convscope.report.given import given_facts
-from convscope.report.norms_grid import OPTIONAL, norms_grid
 from convscope.report.terminal.fitting import Fitting
 from convscope.report.terminal.tables import facts, finding, label, sections, table, title
+from convscope.report.wording.cost_grid import Grid
+from convscope.report.wording.formats import counted, with_error, write
+from convscope.report.wording.given import given_facts
+from convscope.report.wording.norms_grid import OPTIONAL, norms_grid
 
 _NAMED = 6  # places that are named one by one
 

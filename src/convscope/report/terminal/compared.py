@@ -7,7 +7,9 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.cost import SideBySide, Sweep
-from convscope.report.cost_compared import (
+from convscope.report.terminal.fitting import Fitting
+from convscope.report.terminal.tables import UNITS_NOTE, facts, label, sections, title
+from convscope.report.wording.cost_compared import (
     OPTIONAL,
     left_out_along,
     left_out_beside,
@@ -15,10 +17,8 @@ from convscope.report.cost_compared import (
     side_by_side_grids,
     sweep_grid,
 )
-from convscope.report.cost_grid import Grid
-from convscope.report.formats import counted
-from convscope.report.terminal.fitting import Fitting
-from convscope.report.terminal.tables import UNITS_NOTE, facts, label, sections, title
+from convscope.report.wording.cost_grid import Grid
+from convscope.report.wording.formats import counted
 
 
 @renders(SideBySide)

@@ -6,10 +6,10 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
-from convscope.report.experiment_settings import compared, facts_of, heading, listed
-from convscope.report.formats import MISSING, number, percent, seconds
 from convscope.report.terminal.tables import facts, label, sections, table, title
-from convscope.report.written_intervals import bounded, caution, span, written, written_verdict
+from convscope.report.wording.experiment_settings import compared, facts_of, heading, listed
+from convscope.report.wording.formats import MISSING, number, percent, seconds
+from convscope.report.wording.intervals import bounded, caution, span, written, written_verdict
 from convscope.train.comparing import Comparison, ComparisonForecast, Verdict
 from convscope.train.comparing.result import ArmResult, Reached
 

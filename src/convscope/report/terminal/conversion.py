@@ -6,8 +6,8 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.norm.conversion.result import Conversion, Converted, Difference
-from convscope.report.formats import MISSING, counted, error, joined, number, percent
 from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.wording.formats import MISSING, counted, error, joined, number, percent
 
 _COLUMNS = ("Layer", "Status", "Before", "After", "Groups#", "Residual#", "Difference#", "Remark")
 _NOTE = "difference: of the layer's output in evaluation mode on a random batch, relative to the largest"

@@ -3,8 +3,8 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import counted, joined, with_error
 from convscope.report.terminal.tables import facts, findings, sections, table, title
+from convscope.report.wording.formats import counted, joined, with_error
 from convscope.sight import Correspondence
 from convscope.sight.corresponding.result import Consistency, CorrespondingLayer, Estimate, PartRow
 

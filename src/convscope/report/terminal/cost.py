@@ -7,13 +7,13 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.cost import Cost, Selection
-from convscope.report.cost_facts import heading, largest_at_peak, left_out, memory_facts, work_facts
-from convscope.report.cost_grid import Grid, described, grid_of, optional, overview
 from convscope.report.terminal.fitting import Fitting
 from convscope.report.terminal.remedies import render_explanation
 from convscope.report.terminal.tables import UNITS_NOTE, facts, label, sections, title
 from convscope.report.terminal.timing import render_timings
 from convscope.report.terminal.verification import render_verification
+from convscope.report.wording.cost_facts import heading, largest_at_peak, left_out, memory_facts, work_facts
+from convscope.report.wording.cost_grid import Grid, described, grid_of, optional, overview
 
 
 @renders(Cost)

@@ -3,8 +3,8 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import counted, joined, write
 from convscope.report.terminal.tables import facts, findings_by_kind, sections, table, title
+from convscope.report.wording.formats import counted, joined, write
 from convscope.sight import FeatureEvolution
 from convscope.sight.evolving.result import EvolvingLayer
 

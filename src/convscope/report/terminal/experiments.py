@@ -3,8 +3,8 @@
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
-from convscope.report.experiment_settings import listed
 from convscope.report.terminal.tables import facts, label, sections, table, title
+from convscope.report.wording.experiment_settings import listed
 from convscope.train.comparing import Arm, Claim, Experiment, Registry
 from convscope.train.comparing.table import NOT_OF_THE_ARM
 from convscope.train.config import TrainConfig

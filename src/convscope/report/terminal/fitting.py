@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 
-from convscope.report.cost_grid import Grid
 from convscope.report.terminal.names import Name
 from convscope.report.terminal.tables import GAP, label, table
+from convscope.report.wording.cost_grid import Grid
 
 
 class Fitting:

@@ -10,9 +10,9 @@ from convscope.core.units import format_bytes
 from convscope.fold import Folded, Ledger, LedgerEntry, Speed, Timing
 from convscope.fold.export.result import Exported
 from convscope.fold.ledger import Proof
-from convscope.report.formats import counted, error, joined, ratio, seconds, shape, write
-from convscope.report.ledger_groups import Block, blocks, by_reason, gone, left, names, words
 from convscope.report.terminal.tables import facts, label, sections, table, title
+from convscope.report.wording.formats import counted, error, joined, ratio, seconds, shape, write
+from convscope.report.wording.ledger_groups import Block, blocks, by_reason, gone, left, names, words
 
 _MOST_ROWS = 60
 _MOST_BLOCKS = 40

@@ -4,8 +4,8 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.norm.freezing.result import Frozen, FrozenLayer
-from convscope.report.formats import counted, exact, joined
 from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.wording.formats import counted, exact, joined
 
 _COLUMNS = ("Layer", "Class", "Channels#", "Mode before", "Gamma trained", "Beta trained")
 

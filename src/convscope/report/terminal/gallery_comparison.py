@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import write
 from convscope.report.terminal.tables import findings, label, sections, table, title
+from convscope.report.wording.formats import write
 from convscope.sight import GalleryComparison
 from convscope.sight.comparing.result import LayerComparison, UnitNumbers, UnitPair
 

@@ -6,8 +6,8 @@ from rich.padding import Padding
 from convscope.core.result import renders
 from convscope.core.units import format_bytes, format_count
 from convscope.gate import Check, Gate
-from convscope.report.formats import counted, exact, seconds, shape
 from convscope.report.terminal.tables import UNITS_NOTE, label, sections, table, title
+from convscope.report.wording.formats import counted, exact, seconds, shape
 
 _COLUMNS = ("Limit", "At most#", "Found#", "", "Of", "Time#")
 

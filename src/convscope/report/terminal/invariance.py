@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import number, shape, write
 from convscope.report.terminal.tables import facts, label, sections, table, title
+from convscope.report.wording.formats import number, shape, write
 from convscope.sight import Invariance
 from convscope.sight.transforming.result import LayerCurve, LayerInvariance, Mean
 

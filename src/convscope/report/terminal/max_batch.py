@@ -8,8 +8,8 @@ from convscope.core.result import renders
 from convscope.core.units import format_bytes
 from convscope.cost.batch.search import WINDOW
 from convscope.cost.batch.values import BatchBound, LargestBatch
-from convscope.report.formats import exact, joined, percent, write
 from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.wording.formats import exact, joined, percent, write
 
 _COLUMNS = ("", "Batch#", "Stops at#", "×8#", "Allocated#", "Reserved#", "PyTorch may take#", "Per item#",
             "Assumes")  # fmt: skip

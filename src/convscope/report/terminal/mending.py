@@ -4,11 +4,11 @@ from rich.console import Group, RenderableType
 
 from convscope.checkup import Mended, Mending
 from convscope.core.result import renders
-from convscope.report.formats import write
-from convscope.report.given import given_facts
-from convscope.report.mending_rows import mending_heading, mending_rows
 from convscope.report.terminal.checkup import unchanged
 from convscope.report.terminal.tables import WHOLE, facts, label, sections, table, title
+from convscope.report.wording.formats import write
+from convscope.report.wording.given import given_facts
+from convscope.report.wording.mending_rows import mending_heading, mending_rows
 
 _REPAIRS = ("Repair", "For", "Outputs changed by#")
 _COLUMNS = ("", "before#", "after#")

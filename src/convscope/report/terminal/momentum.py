@@ -4,8 +4,8 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.norm.momentum import MomentumCorrection
-from convscope.report.formats import counted, number
 from convscope.report.terminal.tables import sections, table, title
+from convscope.report.wording.formats import counted, number
 
 _COLUMNS = ("Layer", "Momentum before#", "Momentum after#", "Remark")
 _ITSELF = "(the network itself)"

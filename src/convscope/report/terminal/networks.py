@@ -4,8 +4,8 @@ from rich.console import RenderableType
 
 from convscope.core.result import renders
 from convscope.networks import Catalogue, WeightsReport
-from convscope.report.formats import joined, shape
 from convscope.report.terminal.tables import facts, label, sections, table, title
+from convscope.report.wording.formats import joined, shape
 
 _SHOWN = 8
 

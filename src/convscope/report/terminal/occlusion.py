@@ -3,8 +3,8 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import joined, number, shape, write
 from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.wording.formats import joined, number, shape, write
 from convscope.sight import Occlusion
 from convscope.sight.occluding.agreement import Agreement, Correlation
 from convscope.sight.occluding.result import ClassMaps, UnitMaps

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.report.differences import Told
-from convscope.report.formats import write
-from convscope.report.pair import ReportPair
+from convscope.report.side_by_side.differences import Told
+from convscope.report.side_by_side.pair import ReportPair
 from convscope.report.terminal.tables import UNITS_NOTE, facts, label, sections, table, title
+from convscope.report.wording.formats import write
 
 _COLUMNS = ("", "Number", "First#", "Second#", "Second ÷ first#")
 

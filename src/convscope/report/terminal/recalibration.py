@@ -4,8 +4,8 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.norm.recalibration import HeldOut, RecalibratedLayer, Recalibration, Residual
-from convscope.report.formats import counted, exact, number, signed, with_error
 from convscope.report.terminal.tables import facts, label, sections, table, title
+from convscope.report.wording.formats import counted, exact, number, signed, with_error
 
 _COLUMNS = ("Batch norm", "Values#", "Mean off by σ#", "after#", "Variance off by log#", "after#")
 _NOTE = "largest of all channels ± its standard error, in evaluation mode on the same data"

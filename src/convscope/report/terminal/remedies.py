@@ -5,9 +5,9 @@ from rich.console import Group, RenderableType
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
 from convscope.cost.remedies.values import Explanation, Remedy
-from convscope.report.cost_grid import Grid
-from convscope.report.formats import percent, signed, write
 from convscope.report.terminal.tables import label, sections, table, title
+from convscope.report.wording.cost_grid import Grid
+from convscope.report.wording.formats import percent, signed, write
 
 _COLUMNS = ("Change", "Peak#", "Saves#", "of the peak#", "Reserved#", "FLOPs#", "Same result", "What it is")
 _NOTE = "each simulated by itself: savings don't add up; FLOPs per item; 1 MiB = 1,048,576 B"

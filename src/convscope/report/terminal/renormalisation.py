@@ -3,8 +3,8 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import number, write
 from convscope.report.terminal.tables import findings_by_kind, sections, table, title
+from convscope.report.wording.formats import number, write
 from convscope.sight import Renormalised, RenormalisedLayer
 
 _COLUMNS = (

@@ -3,9 +3,9 @@
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
-from convscope.report.census import census_words
-from convscope.report.formats import joined, number, shape, write
 from convscope.report.terminal.tables import facts, findings, findings_by_kind, label, sections, table, title
+from convscope.report.wording.census import census_words
+from convscope.report.wording.formats import joined, number, shape, write
 from convscope.sight import Gallery, Layer, Projection
 
 MANY = 5  # damaged images that are named

@@ -3,8 +3,8 @@
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import number, shape, write
 from convscope.report.terminal.tables import facts, findings, label, sections, table, title
+from convscope.report.wording.formats import number, shape, write
 from convscope.sight import Stem
 from convscope.sight.stems.coverage import SMALLEST_KERNEL
 from convscope.sight.stems.diagnosis import Filter, Octave, WhatIf

@@ -14,8 +14,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from convscope.core.finding import Finding
-from convscope.report.formats import evidence
 from convscope.report.terminal.names import Name
+from convscope.report.wording.formats import evidence
 
 UNITS_NOTE = "1 MAC = 2 FLOPs; 1 MiB = 1,048,576 B; all numbers are for the whole batch"
 

@@ -5,9 +5,9 @@ from rich.console import RenderableType
 from convscope.core.result import renders
 from convscope.core.units import format_count
 from convscope.cost.measured.values import RowTiming, Seconds, Timings
-from convscope.report.cost_grid import Grid
-from convscope.report.formats import MISSING, counted, percent, seconds, shape, signed
 from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.wording.cost_grid import Grid
+from convscope.report.wording.formats import MISSING, counted, percent, seconds, shape, signed
 
 _NUM_ROWS = 20
 _NUM_BETWEEN = 5

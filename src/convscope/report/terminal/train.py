@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
-from convscope.report.formats import percent, seconds, write
-from convscope.report.norm_effect import NormEffect
 from convscope.report.terminal.tables import facts, findings, label, sections, table, title
+from convscope.report.whole.norm_effect import NormEffect
+from convscope.report.wording.formats import percent, seconds, write
 from convscope.train.measuring.confusion import Confusion
 from convscope.train.run import Divergence, EpochRecord, Run
 from convscope.train.telling.diverged import advice

@@ -5,9 +5,9 @@ from rich.console import RenderableType
 from convscope.core.result import renders
 from convscope.core.units import format_bytes
 from convscope.cost.measured.verification import Verification
-from convscope.report.cost_grid import Grid
-from convscope.report.formats import MISSING, shape, signed
 from convscope.report.terminal.tables import facts, sections, table, title
+from convscope.report.wording.cost_grid import Grid
+from convscope.report.wording.formats import MISSING, shape, signed
 
 _COLUMNS = ("", "Measured#", "Forecast#", "Error#")
 _NOTE = "error = forecast / measured − 1; whole batch; 1 MiB = 1,048,576 B"

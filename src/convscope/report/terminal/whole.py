@@ -4,10 +4,10 @@ from rich.console import Group, RenderableType
 
 from convscope.core.result import renders
 from convscope.core.units import format_bytes, format_count
-from convscope.report.formats import percent, ratio, seconds, shape, write
-from convscope.report.ranking import RankedFinding
-from convscope.report.result import Report
 from convscope.report.terminal.tables import UNITS_NOTE, facts, finding, label, sections, title
+from convscope.report.whole.ranking import RankedFinding
+from convscope.report.whole.result import Report
+from convscope.report.wording.formats import percent, ratio, seconds, shape, write
 
 
 @renders(RankedFinding)

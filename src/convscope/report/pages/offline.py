@@ -1,0 +1,59 @@
+"""What pages that open offline share: the scripts inside them, and the policy that lets nothing else run."""
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+
+VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+"""The scripts that draw charts, in the order in which they load."""
+CHARTS = ("downloads.js", "page.js")
+"""The scripts that draw and save the charts of a page with its data, by Vega."""
+
+
+def static_text(name: str) -> str:
+    """Return the text of one of the package's static files."""
+    return files("convscope.report.pages").joinpath("_static", name).read_text(encoding="utf-8")
+
+
+def chart_scripts(names: Iterable[str] = CHARTS) -> list[str]:
+    """Return the scripts of a page with charts: Vega, compressed, and those named, which unpack it."""
+    return [_packed_vega(), *map(static_text, names)]
+
+
+@cache
+def _vega() -> str:
+    return "\n".join(map(static_text, VEGA))
+
+
+@cache
+def _packed_vega() -> str:
+    """A script that defines ``unpackedVega()``: 0.5 MB instead of 0.8, and nothing to parse at first."""
+    packed = base64.b64encode(gzip.compress(_vega().encode(), mtime=0)).decode()
+    return static_text("unpack.js").replace("PACKED", packed)
+
+
+def scoped_script(names: Iterable[str]) -> str:
+    """Return static scripts as one: they share a scope, and leave nothing behind."""
+    parts = map(static_text, names)
+    return "(function () {\n" + '"use strict";\n' + "\n".join(parts) + "\n})();"
+
+
+def policy(scripts: Sequence[str], neighbours: bool = False) -> str:
+    """Return the content security policy of a page on which only the given scripts, and Vega, run.
+
+    Args:
+        scripts: their texts, exactly as they stand in the page.
+        neighbours: whether files beside the page may be loaded: a gallery's script and pictures.
+    """
+    unpacked = [_vega()] if _packed_vega() in scripts else []
+    texts = (*scripts, *unpacked)
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    beside = " 'self' file:" if neighbours else ""
+    return (
+        f"default-src 'none'; script-src {hashes}{beside}; style-src 'unsafe-inline'; "
+        f"img-src{beside} data: blob:; base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,1 @@
+"""Pictures made of images and what a reading found in them."""

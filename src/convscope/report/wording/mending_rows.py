@@ -1,0 +1,89 @@
+"""A mending's findings and numbers before and after, for the terminal and the page alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from convscope.checkup import Checkup, Mending
+from convscope.report.wording.formats import counted, with_error, write
+
+_SEVERITIES = ("error", "warning", "advice", "info")
+Measured = tuple[float | None, float | None]
+"""A number and its standard error."""
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """One quantity before and after.
+
+    Attributes:
+        name: what it is, with its unit.
+        before, after: the number.
+        before_error, after_error: its standard error; None where there is none.
+        is_count: whether it is a number of findings.
+    """
+
+    name: str
+    before: float | None
+    after: float | None
+    before_error: float | None = None
+    after_error: float | None = None
+    is_count: bool = False
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """The name and both numbers, written."""
+        if self.is_count:
+            return self.name, write("exact", self.before), write("exact", self.after)
+        errors = (self.before, self.before_error), (self.after, self.after_error)
+        before, after = (with_error(*each) for each in errors)
+        return self.name, before, after
+
+
+def mending_heading(found: Mending) -> str:
+    """Return how much was mended, and on what."""
+    if not found.before.layers and not found.mended:
+        return "This network has no batch norm: nothing to mend"
+    if not found.mended:
+        return "Nothing to mend: the network is as it was" if not found.left else "Nothing was mended"
+    changed = found.state is not None and not found.state.unchanged
+    where = "on a copy" if changed else "on a copy: your model is as it was"
+    return f"{counted(len(found.mended), 'repairs')} ({where})"
+
+
+def mending_rows(found: Mending) -> list[BeforeAfter]:
+    """Return the number of findings of each severity, the gap, and how far the worst channels are off."""
+    rows = []
+    for severity in _SEVERITIES:
+        before, after = (_count(checkup, severity) for checkup in (found.before, found.after))
+        if before or after:
+            rows.append(BeforeAfter(f"findings: {severity}", before, after, is_count=True))
+    for name, read in _NUMBERS.items():
+        (before_value, before_error), (after_value, after_error) = read(found.before), read(found.after)
+        if before_value is not None or after_value is not None:
+            rows.append(BeforeAfter(name, before_value, after_value, before_error, after_error))
+    return rows
+
+
+def _count(checkup: Checkup, severity: str) -> int:
+    return sum(finding.severity == severity for finding in checkup.findings)
+
+
+def _largest(checkup: Checkup, value: str, error: str) -> Measured:
+    """The largest of all layers that train, with its own standard error."""
+    found = [
+        (getattr(layer, value), getattr(layer, error))
+        for layer in checkup.layers
+        if not layer.frozen and getattr(layer, value) is not None
+    ]
+    return max(found, key=lambda each: each[0], default=(None, None))
+
+
+_NUMBERS: dict[str, Callable[[Checkup], Measured]] = {
+    "loss with running statistics": lambda checkup: (checkup.eval_loss, None),
+    "loss with batch statistics": lambda checkup: (checkup.batch_loss, None),
+    "gap between them, in the loss's unit": lambda checkup: (checkup.gap, checkup.gap_error),
+    "mean off by σ, worst channel": lambda checkup: _largest(checkup, "mean_residual", "mean_error"),
+    "variance off by ln, worst channel": lambda checkup: _largest(
+        checkup, "variance_residual", "variance_error"
+    ),
+}
