@@ -1,7 +1,7 @@
 """What the metadata promise: one version, the Pythons, the extras; and what an import may cost, in modules.
 
 That neither ``import convscope`` nor ``--help`` imports PyTorch is tested in tests/cli/test_main.py, the
-licences of the inlined libraries in tests/report/test_page.py.
+licences of the inlined libraries in tests/report/pages/test_report.py.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """Names of layers, networks and files that a spreadsheet, a terminal or a CI service might obey.
 
-Elsewhere: elements of HTML from names, in tests/report (test_fields.py, test_page.py, test_checkup_page.py,
-test_page_fold.py, test_plot.py, test_notebook.py, and in Chromium test_browser.py); characters that XML
-doesn't have, in tests/gate/test_junit.py; each terminal table by itself, in tests/report/test_terminal*.py;
+Elsewhere: elements of HTML from names, in tests/report/pages (test_fields.py, test_report.py,
+test_checkup.py, test_fold.py, test_sweep.py, in Chromium test_browser.py) and in test_notebook.py;
+characters that XML doesn't have, in tests/gate/test_junit.py; each terminal table, in tests/report/terminal;
 names of damaged files, in tests/data/test_damage.py.
 """
 

@@ -1,7 +1,7 @@
 """No command reaches a network: quick ones run in a process that has no sockets.
 
 That zoos build without downloading is tested in tests/networks/test_zoo.py, that ``photos`` are read from
-packages' folders in tests/data/test_photos.py; that pages load nothing in tests/report/test_browser.py.
+packages' folders in tests/data/test_photos.py; that pages load nothing in tests/report/pages/test_browser.py.
 """
 
 import os

@@ -13,7 +13,7 @@ import convscope as cs
 from browser import launched
 from convscope.report.pages.report import page_html, write_page
 from report.graphs import chain, with_graph
-from report.many import gallery_of
+from report.pages.many import gallery_of
 
 pytestmark = pytest.mark.browser
 TRIES = 4

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from browser import launched, until, watched
-from report.many import colours, gallery_of
+from report.pages.many import colours, gallery_of
 
 pytestmark = pytest.mark.browser
 COUNT_CARDS = """window.cards = 0;

@@ -9,7 +9,7 @@ import pytest
 from convscope.report.charts.checkup import checkup_charts
 from convscope.report.charts.report import charts
 from convscope.report.pages.report import page_data
-from report.drawn import drawn, filled
+from report.charts.drawn import drawn, filled
 
 vl_convert = pytest.importorskip("vl_convert")
 

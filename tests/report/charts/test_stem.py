@@ -6,7 +6,7 @@ from dataclasses import replace
 from convscope.report.charts.report import charts
 from convscope.report.charts.stem import stem_charts
 from convscope.report.pages.report import page_data, page_html
-from report.drawn import drawn
+from report.charts.drawn import drawn
 
 
 def marks_of(name, stem):

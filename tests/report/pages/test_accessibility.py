@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 from browser import launched, until
-from report.kinds import KINDS, pages_of
+from report.pages.kinds import KINDS, pages_of
 
 pytestmark = pytest.mark.browser
 
