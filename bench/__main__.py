@@ -13,6 +13,7 @@ import torch
 
 from bench import (
     accuracy,
+    allocator,
     checkup,
     cpu_memory,
     data_cache,
@@ -47,6 +48,7 @@ BENCHMARKS = (
     data_cache,
     training,
     training_peers,
+    allocator,
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

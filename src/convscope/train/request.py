@@ -17,12 +17,14 @@ from convscope.train.keeping.journal import Journal
 from convscope.train.keeping.log import Log, read_log, truncate_log
 from convscope.train.keeping.session import only_session
 from convscope.train.run import Run
+from convscope.train.running.allocator import memory_kept
 from convscope.train.running.callbacks import Callbacks
 from convscope.train.running.engine import agreed, lent, running_engine
 from convscope.train.running.loop import Training
 from convscope.train.running.norms import norms_of_run
 from convscope.train.running.preflight import check_data, check_forward, check_model, check_processes
 from convscope.train.subject import Images, Network, Subject, image_sets, subject_of
+from convscope.train.telling.forecast import Forecast
 from convscope.train.telling.memory import Workload, forecast_run, image_shape
 from convscope.train.telling.place import Place
 from convscope.train.telling.progress import NoProgress, Progress
@@ -117,8 +119,9 @@ def train(
         resumes = _resumes(folder, resume, accelerator)
         training = Training(subject, prepared, images, config, accelerator, folder)
         told = progress if accelerator.is_main_process and progress else NoProgress()
-        foretold = _foretold(training, seen, told)
-        with only_session(folder, accelerator), training.stopping.listening(training):
+        forecast = _forecast(training, seen)
+        foretold = Timed(told, forecast, accelerator.device)
+        with only_session(folder, accelerator), training.stopping.listening(training), memory_kept(forecast):
             journal = _opened(training, trackers, resumes=resumes)
             return _carried_out(training, journal, foretold, told_of_moments)
 
@@ -149,13 +152,13 @@ def _folder(
     return RunFolder(Path(agreed(str(path), accelerator)))
 
 
-def _foretold(training: Training, seen: SeededImages, progress: Progress) -> Progress:
-    """Check that the run fits into memory, and return a progress that is told its forecast."""
+def _forecast(training: Training, seen: SeededImages) -> Forecast:
+    """Return what the run will take; refuse it if that is more memory than there is."""
     config, data, accelerator = training.config, training.data, training.accelerator
     work = Workload(image_shape(seen, config), len(data.train), len(data.validation), training.total_steps)
     forecast = forecast_run(training.model, work, config, Place.of(accelerator))
     require_room(forecast, config, accelerator)
-    return Timed(progress, forecast, accelerator.device)
+    return forecast
 
 
 def _opened(training: Training, trackers: Sequence[str], *, resumes: bool) -> Journal:
