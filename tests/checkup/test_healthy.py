@@ -4,8 +4,8 @@ import pytest
 from bench.checkup_suite import deliberate, healthy
 from bench.checkup_suite.planted import examine
 
-# One of every family, for evaluation mode; `make zoo` checks all of them in it.
-_IN_BOTH_MODES = {
+# One of every family; `make zoo` checks all of them.
+_BRIEF = {
     "resnet18", "resnetv2_18", "skresnet18", "vgg11_bn", "darknet17", "ese_vovnet19b_slim", "regnety_002",
     "repvgg_a0", "mobilenetv3_small_050", "mixnet_s", "ghostnet_050", "efficientnet_b0",
     "tv/shufflenet_v2_x0_5", "levit_128s", "mobilevit_xxs", "efficientvit_b0", "swiftformer_xs",
@@ -17,8 +17,15 @@ def _alarms(found):
     return [(f.fault, f.address, f.why) for f in found.findings if f.severity in ("error", "warning")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", healthy.CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=pytest.mark.slow if case.name in _BRIEF else pytest.mark.whole_zoo, id=str(case)
+        )
+        for case in healthy.CASES
+    ],
+)
 def test_networks(case):
     subject = case.make()
     found = examine(subject)
@@ -28,14 +35,7 @@ def test_networks(case):
         layer.effective_values is None or layer.effective_values >= _FEWEST_VALUES for layer in found.layers
     )
     assert _alarms(found) == []
-    if case.name in _IN_BOTH_MODES:
-        _assert_healthy_in_evaluation_mode(subject)
-
-
-@pytest.mark.whole_zoo
-@pytest.mark.parametrize("case", healthy.CASES, ids=str)
-def test_networks_in_evaluation_mode(case):
-    _assert_healthy_in_evaluation_mode(case.make())
+    _assert_healthy_in_evaluation_mode(subject)
 
 
 def _assert_healthy_in_evaluation_mode(subject):
@@ -51,4 +51,4 @@ def test_deliberate_uses(case):
 
 def test_there_are_enough_networks_with_batch_norm():
     assert len(set(healthy.NETWORKS)) >= _FEWEST_NETWORKS
-    assert set(healthy.NETWORKS) >= _IN_BOTH_MODES
+    assert set(healthy.NETWORKS) >= _BRIEF

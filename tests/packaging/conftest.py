@@ -20,12 +20,13 @@ class Outside:
         hidden = ("PYTHON", "VIRTUAL_ENV")
         self._variables = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
 
-    def run(self, *command, folder=None, check=True):
-        """Run a command; what it said is told if it fails."""
+    def run(self, *command, folder=None, check=True, given=""):
+        """Run a command with something given to its standard input; what it said is told if it fails."""
         done = subprocess.run(
             [str(word) for word in command],
             cwd=folder or self.folder,
             env={**self._variables, "OMP_NUM_THREADS": "1"},
+            input=given,
             capture_output=True,
             text=True,
             check=False,

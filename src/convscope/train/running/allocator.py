@@ -2,8 +2,8 @@
 
 On Linux PyTorch's CPU tensors come from glibc's ``malloc``. It asks the kernel for each block above 32 MiB,
 gives it back when it is freed, and does the same with what lies free at the heap's end. A training step
-frees nearly all of its activations, so the kernel clears and maps them anew at every step: a tenth to a
-third of the processor time, measured on six networks. Here the heap keeps them.
+frees nearly all of its activations, so the kernel clears and maps them anew at every step: 5 to 37 % of the
+processor time of six networks. Here the heap keeps them.
 
 Limits: glibc (not musl, not macOS); settings of its own that the environment makes are left alone; another
 allocator that was loaded in front of it isn't affected. The heap's holes take memory, up to a fifth of a
