@@ -28,6 +28,27 @@ def network(outputs=2, momentum=0.1):
 def five():
     return network(outputs=5)
 
+class Heads(nn.Module):
+    def __init__(self, form, outputs):
+        super().__init__()
+        self.body, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.scores, self.size, self.form = nn.Linear(6, outputs), nn.Linear(6, 1), form
+    def forward(self, x):
+        x = self.norm(self.body(x)).relu().mean((2, 3))
+        return self.form(self.scores(x), self.size(x))
+
+def heads():
+    return Heads(lambda scores, size: (size, scores), 2), SHAPE
+
+def as_dict():
+    return Heads(lambda scores, size: {"scores": scores, "size": size}, 2), SHAPE
+
+def heads_of_five():
+    return Heads(lambda scores, size: {"scores": scores, "size": size}, 5), SHAPE
+
+def maps():
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)), SHAPE
+
 def tensorflow():
     return network(momentum=0.9)
 
@@ -153,6 +174,28 @@ def why_no_gap(out):
     return note["reason"]
 
 
+@pytest.mark.parametrize(("network", "place"), [("heads", 2), ("as_dict", 1)])
+def test_of_several_outputs_the_scores_are_taken_and_said(run, network, place):
+    code, out, _ = run(f"checkup net.py:{network} --data pictures --batch 6 --json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["gap"] is not None
+    assert found["loss_of"] == f"output {place} of 2, of shape (images, 2)"
+    _, out, _ = run(f"checkup net.py:{network} --data pictures --batch 6")
+    assert f"is that of output {place} of 2" in out
+
+
+@pytest.mark.parametrize(("network", "gives"), [
+    ("heads_of_five", "5 scores an image"), ("maps", "no output that may be scores (images, classes)"),
+])  # fmt: skip
+def test_what_fits_no_class_is_said_in_the_command_lines_words(run, network, gives):
+    code, out, _ = run(f"checkup net.py:{network} --data pictures --batch 6 --json")
+    assert code == 0
+    reason = why_no_gap(out)
+    assert reason.endswith(f"the data has 2, the network gives {gives}; --classes FILE names them")
+    assert "loss=" not in reason
+
+
 def test_pictures_without_classes_are_said_to_have_none(run):
     code, out, err = run("checkup net.py:network --data pictures/cat --batch 6 --json")
     assert (code, err) == (0, "")
@@ -193,6 +236,7 @@ def test_fix_shows_before_and_after_and_writes_weights_that_fit(run, tmp_path):
         "redundant-bias",
     }
     assert "not in the file, since weights don't hold it: momentum" in err
+    assert "1 bias that went: zeros in the file, for the network's code has them" in err
     tensors = load_file(tmp_path / "mended.safetensors")
     assert bool((tensors["0.bias"] == 0).all())
     code, out, err = run(
@@ -200,7 +244,7 @@ def test_fix_shows_before_and_after_and_writes_weights_that_fit(run, tmp_path):
     )
     assert code == 0
     faults = {finding["fault"] for finding in json.loads(out)["findings"]}
-    assert not faults & {"stale-statistics", "young-statistics", "non-finite-statistics"}
+    assert not faults & {"stale-statistics", "young-statistics", "non-finite-statistics", "redundant-bias"}
 
 
 def test_a_page_with_pictures(run, tmp_path):

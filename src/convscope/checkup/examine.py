@@ -12,6 +12,7 @@ from convscope.checkup.judging.faults import judge
 from convscope.checkup.judging.misled import by_blame
 from convscope.checkup.measuring.batches import preserved_order
 from convscope.checkup.measuring.criterion import Loss
+from convscope.checkup.measuring.image_data import as_batches, num_classes_of
 from convscope.checkup.measuring.loss_state import preserved_loss, with_loss
 from convscope.checkup.measuring.observe import observe_data, observe_modules
 from convscope.checkup.measuring.subject import Subject
@@ -46,11 +47,13 @@ def checkup(
             evaluation mode are taken for frozen on purpose.
         data: a batch (images, or ``(images, labels)``, or a dict with ``"labels"``), or an iterable of
             batches as they are trained on; an input shape such as ``(2, 3, 224, 224)``, or None, for what
-            can be told without data.
+            can be told without data. Of a data set of :func:`convscope.data.load_data`, the training images
+            are read, in shuffled batches of 32.
         loss: ``loss(outputs, labels)`` → scalar tensor, a mean over the batch (what says that it is a sum, as
             ``reduction="sum"`` does, is divided by the number of samples); without it cross-entropy if labels
-            are integers, or what a network that is given the labels returns as ``"loss"``. One that is or
-            holds a module comes back as it was, too.
+            are integers (of several outputs, of the one that may be scores of their classes), or what a
+            network that is given the labels returns as ``"loss"``. One that is or holds a module comes back
+            as it was, too.
         optimizer: the one that trains the model, if its groups are to be checked too.
         reference: what the model was made from, if that is to be checked too: the network before its layers
             were converted, the one whose weights the model averages, the student of a teacher, or the
@@ -70,7 +73,9 @@ def checkup(
         >>> [finding.fault for finding in found.findings if finding.address == "0#1"]
         ['redundant-bias']
     """
-    observation, state = measure(Subject(model, loss, optimizer, reference, checked(plan)), data)
+    data = as_batches(data)
+    subject = Subject(model, loss, optimizer, reference, checked(plan), num_classes_of(data))
+    observation, state = measure(subject, data)
     return assemble(observation, depth_of(data), state)
 
 
@@ -130,6 +135,7 @@ def assemble(observation: Observation, depth: Depth, state: StateProof | None = 
         attribution=by_blame(observation),
         percentiles=() if observation.run is None else observation.run.percentiles,
         state=state,
+        loss_of="" if gap is None else gap.output,
     )
 
 

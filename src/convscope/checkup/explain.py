@@ -1,8 +1,10 @@
 """The page about each fault: what it is, how it shows, how it is measured, and how to mend it."""
 
+import inspect
 from difflib import get_close_matches
 from importlib.resources import files
 
+from convscope.checkup.judging.faults.registry import Rule, rule_of
 from convscope.core.errors import ConvscopeError
 
 _PAGES = files("convscope.checkup").joinpath("pages")
@@ -29,24 +31,36 @@ def summary_of(fault: str) -> str:
 
 
 def page_of(fault: str) -> str:
-    """Return the page about a fault, as Markdown.
+    """Return the page about a fault, as Markdown; of a registered one without a page, what its rule says.
 
     Args:
         fault: its id, which findings carry.
 
     Raises:
-        ConvscopeError: there is no page about such a fault; faults that a user adds have none.
+        ConvscopeError: there is no page about such a fault, and no rule is registered for it.
 
     Example:
         >>> print(page_of("momentum-convention").splitlines()[0])
         # momentum-convention: the newest batch outweighs all others
     """
     names = page_names()
+    if fault not in names and (rule := rule_of(fault)) is not None:
+        return _of_rule(fault, rule)
     if fault not in names:
         near = get_close_matches(fault, names, n=1)
         raise ConvscopeError(
             f"no page about the fault {fault!r}",
             f"one of {len(names)} faults, which convscope checkup --explain lists",
-            f"did you mean {near[0]!r}?" if near else "check the name",
+            f"did you mean {near[0]!r}?"
+            if near
+            else "check the name; for a rule in a network's file, name the network too",
         )
     return _PAGES.joinpath(fault + _SUFFIX).read_text(encoding="utf-8")
+
+
+def _of_rule(fault: str, rule: Rule) -> str:
+    """A page made of a rule's own docstring."""
+    told = inspect.getdoc(rule) or "Its rule has no docstring, which would be shown here."
+    where = f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', repr(rule))}"
+    closing = f"Judged by `{where}`; convscope has no page about it."
+    return f"# {fault}: a rule that was added\n\n{told}\n\n{closing}\n"

@@ -125,6 +125,8 @@ class Checkup(Result):
         gap_error: standard error of the gap; None where it can't be estimated.
         eval_loss: mean loss in evaluation mode, with running statistics.
         batch_loss: mean loss with batch statistics.
+        loss_of: which of the network's several outputs these are of, such as ``"output 1 of 2, of shape
+            (images, 3)"``; empty if there is one, or the loss is the user's or the network's own.
         layers: one row per batch norm call, in order of execution.
         num_samples: samples in the batches that were run; 0 at static depth.
         num_batches: how many batches those were.
@@ -153,3 +155,4 @@ class Checkup(Result):
     state: StateProof | None = None
     percentiles: tuple[Percentiles, ...] = ()
     given: Given | None = None
+    loss_of: str = ""

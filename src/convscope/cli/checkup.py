@@ -64,10 +64,12 @@ def checkup(
         page: Write findings and pictures as a page that opens offline, .html; with --fix, of the mended copy,
             with the repairs.
         explain: Print the page about a fault instead: what it is, how it is measured and mended; without a
-            name, all faults.
+            name, all faults. Of a rule that the network's file adds: what its docstring says.
     """
     if explain is not None:
-        tell(explain)
+        if network is not None:  # whose file may add rules
+            options.load_modules(network)
+        tell(explain, as_json=json)
         return
     if network is None:
         raise ConvscopeError(

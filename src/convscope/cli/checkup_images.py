@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _IN_ORDER = "numbered in the order of their names (--classes FILE gives the network's own order)"
 
+_WHICH_LOGITS = "let the network return them as 'logits', or as its only output"
+
 
 @dataclass(frozen=True)
 class CheckupImages:
@@ -34,10 +36,12 @@ class CheckupImages:
 
     def told(self, found: "Checkup") -> "Checkup":
         """Return a check-up that says why there was no gap to measure in the words of the command line."""
-        if not self.no_labels:
-            return found
+        from convscope.checkup.measuring.criterion import WHICH_LOGITS
+
         notes = (
-            replace(each, reason=self.no_labels) if "gap" in each.what and "labels" in each.reason else each
+            replace(each, reason=self.no_labels or each.reason.replace(WHICH_LOGITS, _WHICH_LOGITS))
+            if "gap" in each.what and "labels" in each.reason
+            else each
             for each in found.unchecked
         )
         return replace(found, unchecked=tuple(notes))
@@ -66,7 +70,7 @@ def checkup_images(
         note(f"fewer images than a batch of {batch_size:,}: one batch of {len(images.train):,}")
     numbers = _numbers(loaded, images)
     no_labels, known = (numbers, None) if isinstance(numbers, str) else ("", numbers)
-    batches = _Labelled(images.batches("train", batch_size), known)
+    batches = _Labelled(images.batches("train", batch_size), known, _num_classes(loaded, images, known))
     facts = _facts(loaded, images, batch_size, stated.is_given)
     labels = "" if known is None else "by the network's class names" if loaded.class_names else _IN_ORDER
     return CheckupImages(batches, replace(facts, labels=labels), no_labels)
@@ -101,10 +105,12 @@ class _Labelled:
     Attributes:
         batches: images and the data's labels.
         numbers: the network's number of each of the data's classes; None if these aren't its classes.
+        num_classes: of the network, by which the output with their scores is known; None if it isn't.
     """
 
     batches: Any
     numbers: "Tensor | None"
+    num_classes: int | None
 
     @property
     def generator(self) -> Any:
@@ -136,20 +142,28 @@ def _numbers(loaded: "Loaded", images: "ImageData") -> "Tensor | str":
             f"the data's classes aren't those of the network: {strange[0]!r} isn't one of its "
             f"{len(names)} names; --classes FILE gives others"
         )
-    scores = _num_outputs(loaded)
-    if len(classes) > 1 and scores == len(classes):
+    widths = _widths(loaded)
+    if len(classes) > 1 and len(classes) in widths:
         return torch.arange(len(classes))
-    gives = f"{scores} scores" if scores is not None else "no list of scores"
+    gives = " or ".join(f"{width:,}" for width in dict.fromkeys(widths))
+    gives = f"{gives} scores an image" if gives else "no output that may be scores (images, classes)"
     return (
         f"the data's classes aren't those of the network: the data has {len(classes)}, the network gives "
-        f"{gives} an image; --classes FILE names them"
+        f"{gives}; --classes FILE names them"
     )
 
 
-def _num_outputs(loaded: "Loaded") -> int | None:
-    """How many scores the network gives; None if its output isn't one list of scores an image."""
+def _num_classes(loaded: "Loaded", images: "ImageData", known: "Tensor | None") -> int | None:
+    """How many classes the network has, if one of its outputs is as wide as its names or the data's."""
+    number = len(loaded.class_names or images.classes)
+    return number if known is not None and number in _widths(loaded) else None
+
+
+def _widths(loaded: "Loaded") -> list[int]:
+    """The numbers of scores that the network's outputs may be, in order."""
+    from convscope.probe.class_scores import is_number_of_classes
     from convscope.tape import record
 
     tape = record(loaded.model, loaded.inputs)
     shapes = [tape.values[value].shape for value in tape.outputs]
-    return int(shapes[0][1]) if len(shapes) == 1 and len(shapes[0]) == 2 else None
+    return [int(shape[1]) for shape in shapes if len(shape) == 2 and is_number_of_classes(shape[1])]

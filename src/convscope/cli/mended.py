@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convscope.cli.show import note
 from convscope.core.errors import ConvscopeError
+from convscope.core.units import counted
 
 if TYPE_CHECKING:
     from convscope.checkup import Mending
@@ -50,16 +51,20 @@ def write_mended(found: "Mending", loaded: "Loaded", images: "Images | None", ou
     if not found.mended:
         note(f"not written, since nothing was mended: {out}")
         return
-    fitting = copy.deepcopy(found.model)
+    fitting, num_zeros = copy.deepcopy(found.model), 0
     for name, tensor in loaded.model.named_parameters():
         path, _, own = name.rpartition(".")
         owner = fitting.get_submodule(path)
         if getattr(owner, own) is None:
             owner.register_parameter(own, torch.nn.Parameter(torch.zeros_like(tensor)))
+            num_zeros += 1
     preprocessing = _preprocessing(loaded, images)
     save_weights(fitting, out, Extras(preprocessing, loaded.class_names or None, loaded.recipe))
     left = len(found.after.findings)
     note(f"written: {out}" + (f" (findings that are left: {left})" if left else ""))
+    if num_zeros:
+        biases = counted(num_zeros, "bias", "biases")
+        note(f"{biases} that went: zeros in the file, for the network's code has them")
     for repair in found.mended:
         if _SETTINGS & set(repair.faults) and "statistics" not in repair.done:
             note(f"not in the file, since weights don't hold it: {repair.done}")

@@ -1,6 +1,6 @@
 """The probe: reads and replaces values at the tape's addresses while a model really runs."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -252,14 +252,28 @@ def probing(model: nn.Module, *, training: bool = False) -> Iterator[Probe]:
             yield probe
 
 
-def unknown_module(path: str, paths: set[str]) -> ConvscopeError:
-    """Return the error for a module path which the network doesn't have, with the nearest ones."""
+def unknown_module(path: str, paths: set[str], operators: Sequence[str] = ()) -> ConvscopeError:
+    """Return the error for a module path which the network doesn't have, with the nearest ones.
+
+    Args:
+        path: the path.
+        paths: those of the network's modules.
+        operators: addresses of operators that can be named as well, in order; those that sound like the path
+            are told, or else the nearest.
+    """
     near = get_close_matches(path, sorted(paths - {ROOT}), n=3, cutoff=0.3)
-    return ConvscopeError(
-        f"unknown layer {path!r}",
-        "a module path of this network" + (f", such as {', '.join(near)}" if near else ""),
-        "see `convscope cost` for the layers",
-    )
+    wanted = "a module path of this network" + (f", such as {', '.join(near)}" if near else "")
+    alike = _alike(path, operators)
+    if alike:
+        wanted += f", or an operator's address, such as {', '.join(alike)}"
+    return ConvscopeError(f"unknown layer {path!r}", wanted, "see `convscope cost` for the layers")
+
+
+def _alike(path: str, operators: Sequence[str]) -> list[str]:
+    """Up to three addresses: of operators that a path's last word names, such as relu2; else the nearest."""
+    word = path.rpartition(".")[2].rstrip("0123456789").lower()
+    same = [at for at in operators if word and at.rpartition(":")[2].partition(".")[0].rstrip("_") == word]
+    return same[:3] or get_close_matches(path, operators, n=3, cutoff=0.3) or list(operators[:1])
 
 
 def _not_passed(address: str) -> ConvscopeError:

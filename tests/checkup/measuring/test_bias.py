@@ -89,6 +89,40 @@ def test_zero_gains_leave_it_undetermined():
     assert "direct#1" not in {finding.address for finding in found.findings}
 
 
+class _Unused(nn.Module):
+    """A head that the network doesn't return anything of."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.head, self.size = nn.Linear(4, 3), nn.Linear(4, 1)
+
+    def forward(self, x):
+        x = self.norm(self.body(x)).relu().mean((2, 3))
+        scores, _ = self.head(x), self.size(x)
+        return scores
+
+
+def test_a_bias_that_no_output_depends_on_is_said_to_be_that():
+    found = checkup(_Unused(), torch.randn(8, 3, 9, 8))
+    assert {each.what: each.reason for each in found.unchecked}["size.bias"].startswith(
+        "nothing that the network returns depends on this bias"
+    )
+    assert "head.bias" not in {each.what for each in found.unchecked}
+
+
+@pytest.mark.parametrize(
+    ("value", "moved", "told"), [(0.0, True, False), (0.0, False, True), (0.5, True, True)]
+)
+def test_a_bias_of_zeros_before_a_trained_norm_has_been_taken_out(value, moved, told):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    nn.init.constant_(net[0].bias, value)
+    if moved:
+        net[1].running_mean.fill_(0.25)
+    found = checkup(net, torch.randn(8, 3, 9, 8)).findings
+    assert ("redundant-bias" in {each.fault for each in found}) is told
+
+
 def test_half_precision_is_too_coarse_to_tell():
     found = checkup(Mixed().bfloat16(), torch.randn(8, 3, 9, 8).bfloat16())
     assert any(u.what == "direct.bias" and "half precision" in u.reason for u in found.unchecked)

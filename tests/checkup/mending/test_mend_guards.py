@@ -300,3 +300,44 @@ def test_the_next_epoch_has_the_order_that_it_would_have_had(made, tool, fails):
     without, with_tool = orders(lambda _: None), orders(read)
     assert not torch.equal(*without)
     assert torch.equal(without[1], with_tool[1])
+
+
+@pytest.mark.parametrize("with_generator", [False, True])
+def test_before_and_after_are_of_the_same_batches(with_generator):
+    """Batch statistics don't depend on the running ones, so that their loss tells batches apart."""
+    data = TensorDataset(images(60), labels_of(images(60)))
+    generator = torch.Generator().manual_seed(3) if with_generator else None
+    batches = DataLoader(data, 7, shuffle=True, drop_last=True, generator=generator)
+    model = grown("plain")
+    with torch.no_grad():
+        model[4].weight.mul_(4)
+    found = mend(model, batches)
+    assert found.mended
+    assert found.before.eval_loss != found.after.eval_loss
+    assert found.after.batch_loss == pytest.approx(found.before.batch_loss, rel=1e-5)
+    assert not any("another order" in each.done for each in found.mended)
+
+
+def test_each_reading_begins_alike_by_whatever_draws():
+    def batches():
+        for _ in range(3):
+            yield torch.rand(2) + random.random() + np.random.rand()
+
+    class Drawing:
+        def __iter__(self):
+            return batches()
+
+    read = Reread(Drawing(), None)
+    first, second = list(read), list(read)
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert read.is_alike
+
+
+def test_one_number_says_how_near_the_new_statistics_are():
+    model = grown("plain")
+    with torch.no_grad():
+        model[4].weight.mul_(4)
+    found = mend(model, list(images(160).split(16)))
+    (done,) = [each.done for each in found.mended if "stale-statistics" in each.faults]
+    assert "times as near to the layers' inputs" in done
+    assert "residual" not in done

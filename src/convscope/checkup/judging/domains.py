@@ -17,11 +17,37 @@ from torch import Tensor
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, SIGMAS, VARIANCE_TOLERANCE
 from convscope.checkup.observed import NormCall, Observation, Population
 from convscope.core.student import student
+from convscope.tape import OperatorCall, Tape
 
 PER_DOMAIN = (
     "a batch norm for each domain, with γ and β in common if you like, or both domains in one batch "
     "(torch.cat before the call, split after it); then cs.norm.recalibrate(model, loader)"
 )
+
+PER_CALL = (
+    "a batch norm for each call (the layers around it may stay shared), for one call reads what another has "
+    "made; then train on, or cs.norm.recalibrate(model, loader)"
+)
+
+
+def separated(observation: Observation, path: str) -> str:
+    """Return the remedy for a batch norm whose calls differ: by call where they are a chain, else by domain.
+
+    Args:
+        observation: with a recording, by which it is told whether one call reads what another has made.
+        path: of a module that is called several times.
+    """
+    tape = observation.tape
+    calls = (
+        []
+        if tape is None
+        else [tape.find(norm.operator or "") for norm in observation.norms if norm.path == path]
+    )
+    known = [call for call in calls if isinstance(call, OperatorCall)]
+    if tape is None:
+        return PER_DOMAIN
+    chained = any(reads(tape, later, one.output) for one, later in combinations(known, 2))
+    return PER_CALL if chained else PER_DOMAIN
 
 
 def calls_by_path(observation: Observation) -> dict[str, list[NormCall]]:
@@ -81,6 +107,20 @@ def _mixed(populations: list[Population | None], weights: list[float]) -> Popula
         image_variance=_weighed([each.image_variance for each in known], weights),
         square_variance=_weighed([each.square_variance for each in known], weights),
     )
+
+
+def reads(tape: Tape, call: OperatorCall, value: int) -> bool:
+    """Return whether a call reads a value, directly or through others."""
+    pending, seen = [*call.inputs], set(call.inputs)
+    while pending:
+        read = pending.pop()
+        if read == value:
+            return True
+        producer = tape.producer(read)
+        before = set() if producer is None else set(producer.inputs) - seen
+        pending += before
+        seen |= before
+    return False
 
 
 def _weighed(values: list[Tensor], weights: list[float]) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.checkup.measuring.batches import KeptBatch
-from convscope.checkup.measuring.criterion import Criterion, Loss
+from convscope.checkup.measuring.criterion import Criterion
 from convscope.checkup.measuring.gap_meter import GapMeter
 from convscope.checkup.observed import Gap, LayerGap, NormCall
 from convscope.checkup.plan import CheckupPlan, Progress
@@ -30,7 +30,7 @@ def attribution(
     model: nn.Module,
     batches: list[KeptBatch],
     norms: tuple[NormCall, ...],
-    loss: Loss | None,
+    criterion: Criterion,
     plan: CheckupPlan,
 ) -> tuple[tuple[LayerGap, ...], tuple[Unchecked, ...]]:
     """Return how much of the gap each batch norm is answerable for, largest first; one pass a layer.
@@ -42,13 +42,12 @@ def attribution(
         model: comes back as it was.
         batches: with labels and their losses in evaluation mode, which aren't computed again.
         norms: the calls that were met.
-        loss: or None for cross-entropy.
+        criterion: how losses are taken.
         plan: tells of progress.
 
     Returns:
         A row per layer, and the layers whose loss with batch statistics isn't a number.
     """
-    criterion = Criterion(loss)
     layers, pairs = _switchable(norms), _Pairs(batches, criterion)
     shares, unchecked = [], []
     with probing(model) as probe:

@@ -26,8 +26,10 @@ from convscope.checkup.measuring.loss_state import modules_of, without_trace
 from convscope.checkup.measuring.losses import (
     as_tensor,
     default_loss,
+    described_logits,
     has_class_labels,
     logits_among,
+    strange_classes,
     unclear_logits,
     valid_positions,
 )
@@ -36,6 +38,9 @@ from convscope.core.errors import ConvscopeError
 
 Loss = Callable[[Any, Any], Tensor]
 """``loss(outputs, labels)``: a scalar tensor."""
+
+WHICH_LOGITS = "pass loss=callable(outputs, labels), or let the network return them as 'logits'"
+"""What to do from Python where it isn't clear which output holds the scores."""
 
 _IN_NATS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 _FUNCTIONS_IN_NATS = (
@@ -54,9 +59,11 @@ class Criterion:
 
     Attributes:
         loss: the user's; None for cross-entropy, or what the network itself returns as its loss.
+        num_classes: of the data, where that is known: which of several outputs the scores are.
     """
 
     loss: Loss | None
+    num_classes: int | None = None
 
     def __call__(self, outputs: Any, labels: Any) -> Tensor:
         """Return the loss of outputs: one number, or (N,) for cross-entropy; a sum is taken per sample."""
@@ -86,12 +93,18 @@ class Criterion:
             return ""
         if not has_class_labels(batch.labels):
             return "the labels aren't integer classes, and no loss was given"
-        if shapes := unclear_logits(outputs, batch.labels):
-            return (
-                f"outputs of shapes {shapes} could be the logits: pass loss=callable(outputs, labels), or "
-                "let the network return them as 'logits'"
-            )
+        if strange := strange_classes(outputs, batch.labels, self.num_classes):
+            return strange
+        if shapes := unclear_logits(outputs, batch.labels, self.num_classes):
+            return f"outputs of shapes {shapes} could be the logits: {WHICH_LOGITS}"
         return ""
+
+    def taken(self, outputs: Any, batch: Batch) -> str:
+        """Return which of several outputs the loss is of, in words; empty if that isn't our choice."""
+        own = _own_loss(outputs) if batch.has_given_labels else None
+        if self.loss is not None or (own is not None and not self._has_logits(outputs, batch.labels)):
+            return ""
+        return described_logits(outputs, batch.labels, self.num_classes)
 
     def is_in_nats(self, labels: Any) -> bool:
         """Return whether the loss is that of a classification in nats; see the module's words."""
@@ -114,12 +127,19 @@ class Criterion:
     def _of(self, outputs: Any, labels: Any, num_samples: int, *, has_labels: bool) -> Tensor:
         if self.loss is None:
             own = _own_loss(outputs) if has_labels else None
-            if own is None or _has_logits(outputs, labels):
-                return default_loss(outputs, labels)
+            if own is None or self._has_logits(outputs, labels):
+                return default_loss(outputs, labels, self.num_classes)
             return own.reshape(())
         with without_trace(modules_of(self.loss)):
             found = users_loss(self.loss, outputs, labels)
         return found / num_samples if self.is_sum else found
+
+    def _has_logits(self, outputs: Any, labels: Any) -> bool:
+        return (
+            has_class_labels(labels)
+            and bool(logits_among(outputs, labels, self.num_classes))
+            and not unclear_logits(outputs, labels, self.num_classes)
+        )
 
 
 def users_loss(loss: Loss, outputs: Any, labels: Any) -> Tensor:
@@ -150,14 +170,6 @@ def _own_loss(outputs: Any) -> Tensor | None:
     """What the network returns as its loss, as it does where it is given labels."""
     found = named(outputs, "loss")
     return found if found is not None and found.numel() == 1 else None
-
-
-def _has_logits(outputs: Any, labels: Any) -> bool:
-    return (
-        has_class_labels(labels)
-        and bool(logits_among(outputs, labels))
-        and not unclear_logits(outputs, labels)
-    )
 
 
 def _innermost(loss: Any) -> Any:

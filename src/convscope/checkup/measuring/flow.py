@@ -41,6 +41,19 @@ def feeds_only_relus(tape: Tape, operator: str) -> bool | None:
     return bool(readers) and call.output not in tape.outputs and all(map(_is_relu, readers))
 
 
+def reach_outputs(tape: Tape, operators: Iterable[str]) -> bool:
+    """Return whether any of these calls has a part in the network's outputs; True if the tape lacks them."""
+    calls = [tape.find(operator) for operator in operators]
+    made = {call.output for call in calls if isinstance(call, OperatorCall)}
+    pending, seen = list(tape.outputs), set(tape.outputs)
+    while pending and made.isdisjoint(seen):
+        producer = tape.producer(pending.pop())
+        before = set() if producer is None else set(producer.inputs) - seen
+        pending += before
+        seen |= before
+    return not made or not made.isdisjoint(seen)
+
+
 def norms_reading(tape: Tape, operator: str) -> tuple[str, ...]:
     """Return the batch norms that read an operator call's result, if nothing else does.
 

@@ -1,4 +1,4 @@
-"""The random generators of its own that a loader draws from, so that it reads alike twice and comes back."""
+"""The random generators of a loader, its own and the global ones, so that it reads alike twice."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -44,6 +44,28 @@ def draws_of(data: Any) -> list[Draws]:
         if isinstance(value, _KINDS)
     }
     return [Draws(each, _restorer(each)) for each in found.values()]
+
+
+def global_draws() -> Callable[[], None]:
+    """Return what sets Python's, NumPy's and PyTorch's global generators (CPU) back to their state of now.
+
+    A loader without a generator of its own shuffles by them, and so may what varies images.
+
+    Example:
+        >>> restore = global_draws()
+        >>> first = torch.rand(1)
+        >>> restore()
+        >>> torch.equal(torch.rand(1), first)
+        True
+    """
+    python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(torchs)
+
+    return restore
 
 
 def _holders(data: Any) -> Iterator[Any]:

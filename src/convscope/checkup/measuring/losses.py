@@ -9,11 +9,12 @@ from torch import Tensor
 
 from convscope.checkup.measuring.outputs import named, tensors_of
 from convscope.core.errors import ConvscopeError
+from convscope.probe.class_scores import described_output, is_number_of_classes
 
 _IGNORED = -100  # the label that PyTorch's cross-entropy leaves out
 
 
-def default_loss(outputs: Any, labels: Any) -> Tensor:
+def default_loss(outputs: Any, labels: Any, num_classes: int | None = None) -> Tensor:
     """Return each sample's cross-entropy between logits and integer class labels, shape (N,).
 
     A mean over the sample's positions without those labelled −100; 0 where all are. Weighed by
@@ -22,12 +23,13 @@ def default_loss(outputs: Any, labels: Any) -> Tensor:
     Args:
         outputs: what the model returned; see :func:`logits_among`, of which the first is taken.
         labels: integers (N, *): a tensor, an array or a list.
+        num_classes: of the data, where that is known.
 
     Raises:
         ConvscopeError: a label isn't one of the classes, or there are no logits of that many samples.
     """
     labels = as_tensor(labels)
-    fitting = logits_among(outputs, labels)
+    fitting = logits_among(outputs, labels, num_classes)
     if not fitting:
         raise _no_logits(outputs, labels)
     logits, labels = fitting[0], labels.to(fitting[0].device)
@@ -37,18 +39,49 @@ def default_loss(outputs: Any, labels: Any) -> Tensor:
     return each.reshape(len(labels), -1).sum(1) / valid_positions(labels).clamp_min(1)
 
 
-def logits_among(outputs: Any, labels: Any) -> list[Tensor]:
+def logits_among(outputs: Any, labels: Any, num_classes: int | None = None) -> list[Tensor]:
     """Return what may be the logits (N, classes, *) for labels (N, *), the likeliest first; empty if nothing.
 
-    The tensor called ``logits``, alone; else every floating tensor of a fitting shape.
+    The tensor called ``logits``, alone; else every floating tensor of a fitting shape; if those differ in
+    width, the ones that may be scores of the labels' classes, if any may.
     """
     labels = as_tensor(labels)
     by_name = named(outputs, "logits")
     known = tensors_of(outputs) if by_name is None else [by_name]
-    return [each for each in known if each.dim() >= 2 and labels.shape == each.shape[:1] + each.shape[2:]]
+    fitting = [each for each in known if each.dim() >= 2 and labels.shape == each.shape[:1] + each.shape[2:]]
+    if len({each.shape[1] for each in fitting}) < 2:
+        return fitting
+    largest = int(labels.max()) if labels.numel() else 0
+    return [each for each in fitting if is_number_of_classes(each.shape[1], num_classes, largest)] or fitting
 
 
-def unclear_logits(outputs: Any, labels: Any) -> str:
+def described_logits(outputs: Any, labels: Any, num_classes: int | None = None) -> str:
+    """Return which of several outputs is taken for the logits, in words; empty if there is one output.
+
+    Example:
+        >>> described_logits((torch.zeros(4, 3), torch.zeros(4, 1)), torch.zeros(4).long())
+        'output 1 of 2, of shape (images, 3)'
+    """
+    known, fitting = tensors_of(outputs), logits_among(outputs, labels, num_classes)
+    if len(known) < 2 or not fitting:
+        return ""
+    place = next((index for index, each in enumerate(known) if each is fitting[0]), 0)
+    return described_output(place, len(known), fitting[0].shape[1])
+
+
+def strange_classes(outputs: Any, labels: Any, num_classes: int | None) -> str:
+    """Return why the data's classes can't be those of the network; empty if they may be."""
+    widths = dict.fromkeys(each.shape[1] for each in logits_among(outputs, labels, num_classes))
+    if num_classes is None or not widths or num_classes in widths:
+        return ""
+    gives = " or ".join(f"{width:,}" for width in widths if is_number_of_classes(width) or len(widths) == 1)
+    return (
+        f"the data's classes aren't those of the network: the data has {num_classes:,}, the network gives "
+        f"{gives} scores an image"
+    )
+
+
+def unclear_logits(outputs: Any, labels: Any, num_classes: int | None = None) -> str:
     """Return the shapes of the outputs that may be the logits if it isn't clear which are; empty if it is.
 
     Heads of one width, such as GoogLeNet's auxiliary ones, are alike, and the first of them is the network's.
@@ -56,8 +89,10 @@ def unclear_logits(outputs: Any, labels: Any) -> str:
     Example:
         >>> unclear_logits((torch.zeros(4, 64), torch.zeros(4, 10)), torch.zeros(4).long())
         '(4, 64) and (4, 10)'
+        >>> unclear_logits((torch.zeros(4, 64), torch.zeros(4, 10)), torch.zeros(4).long(), num_classes=10)
+        ''
     """
-    fitting = logits_among(outputs, labels)
+    fitting = logits_among(outputs, labels, num_classes)
     if len({each.shape[1] for each in fitting}) < 2:
         return ""
     shapes = list(dict.fromkeys(str(tuple(each.shape)) for each in fitting))

@@ -17,7 +17,12 @@ from convscope.checkup.measuring.dropout import (
     whole_spreads,
     with_dropout,
 )
-from convscope.checkup.measuring.flow import feeds_only_relus, norms_reading, running_mean_behind
+from convscope.checkup.measuring.flow import (
+    feeds_only_relus,
+    norms_reading,
+    reach_outputs,
+    running_mean_behind,
+)
 from convscope.checkup.measuring.groups import group_calls
 from convscope.checkup.measuring.loader import loader_facts
 from convscope.checkup.measuring.passes import Passes
@@ -101,7 +106,7 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         sources = _dropout_sources(model, few, step, unchecked)
         kept = Kept(plan.kept_bytes if plan.attribute else 0)
         with probing(model) as probe:
-            passes = Passes(probe, roster, subject.loss, tape)
+            passes = Passes(probe, roster, subject.criterion, tape)
             passes.by_batch = step.by_batch
             passes.watched = frozenset(sources) if few is first else frozenset()
             for batch in chain([first], _unseen(batches, probe)):
@@ -120,7 +125,7 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         unchecked.append(Unchecked("batch norm", "none runs in this network"))
     return Observation(
         norms=norms,
-        biases=_biases(step, tape) if norms else (),
+        biases=_biases(model, step, tape) if norms else (),
         gap=gap,
         attribution=layers,
         optimizer=optimizer_facts(model, subject.optimizer),
@@ -153,7 +158,7 @@ def _attributed(
         unchecked.append(Unchecked("attribution of the gap", reason))
     if not kept.batches:
         return ()
-    layers, left_out = attribution(subject.model, kept.batches, norms, subject.loss, subject.plan)
+    layers, left_out = attribution(subject.model, kept.batches, norms, subject.criterion, subject.plan)
     unchecked += left_out
     return layers
 
@@ -228,11 +233,11 @@ def _whole(
         return {}
 
 
-def _biases(step: TrainingStep, tape: Tape | None) -> tuple[BiasGradient, ...]:
-    return tuple(_bias(sums, tape) for sums in step.biases.values() if sums.operators)
+def _biases(model: nn.Module, step: TrainingStep, tape: Tape | None) -> tuple[BiasGradient, ...]:
+    return tuple(_bias(model, sums, tape) for sums in step.biases.values() if sums.operators)
 
 
-def _bias(sums: BiasSums, tape: Tape | None) -> BiasGradient:
+def _bias(model: nn.Module, sums: BiasSums, tape: Tape | None) -> BiasGradient:
     operators = [str(call) for call in sums.operators]
     reading = [() if tape is None else norms_reading(tape, operator) for operator in operators]
     signed_C, absolute_C = sums.signed, sums.absolute
@@ -245,6 +250,8 @@ def _bias(sums: BiasSums, tape: Tape | None) -> BiasGradient:
         norms=tuple(dict.fromkeys(chain.from_iterable(reading))) if all(reading) else (),
         running_mean=running_mean_behind(tape, operators) if tape is not None and all(reading) else None,
         precise=sums.dtype is None or sums.dtype.itemsize >= 4,
+        is_zero=not bool(model.get_parameter(sums.name).detach().any()),
+        is_used=tape is None or reach_outputs(tape, operators),
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from convscope.checkup.measuring.batches import Batch
 from convscope.checkup.measuring.chance import loss_by_chance
 from convscope.checkup.measuring.coupling import loss_coupling
-from convscope.checkup.measuring.criterion import Criterion, Loss
+from convscope.checkup.measuring.criterion import Criterion
 from convscope.checkup.measuring.describe import Roster
 from convscope.checkup.measuring.flow import feeds_only_relus
 from convscope.checkup.measuring.gap_meter import GapMeter
@@ -59,7 +59,7 @@ class Passes:
         loss_coupling: see :func:`~convscope.checkup.measuring.coupling.loss_coupling`; of the first batch.
     """
 
-    def __init__(self, probe: Probe, roster: Roster, loss: Loss | None, tape: Tape | None) -> None:
+    def __init__(self, probe: Probe, roster: Roster, criterion: Criterion, tape: Tape | None) -> None:
         self.by_batch: dict[str, bool] = {}
         self.watched: frozenset[str] = frozenset()
         self.spreads: dict[str, Tensor] = {}
@@ -67,13 +67,14 @@ class Passes:
         self.loss_coupling: float | None = None
         self._reasons: Counter[str] = Counter()
         self._probe, self._model = probe, probe.model
-        self._roster, self._criterion, self._tape = roster, Criterion(loss), tape
+        self._roster, self._criterion, self._tape = roster, criterion, tape
         self._attribution = probe.attribution
         self._rule: Callable[[Visit], Any] = self._pool
         probe.around("batch_norm", lambda visit: self._rule(visit))
         self._seen: dict[str, _Seen] = {}
         self._meter = GapMeter()
         self._in_nats = True
+        self._output = ""
         self._by_chance: float | None = None
         self._batch_size = 0
         self._content: Content | None = None
@@ -127,6 +128,7 @@ class Passes:
         if not self._meter.add(before, after, weights, batch.num_samples):
             self._reasons["all labels are -100, which the loss ignores"] += 1
             return None
+        self._output = self._output or criterion.taken(outputs, batch)
         self._in_nats &= criterion.is_in_nats(batch.labels)
         if not self._in_nats and self._by_chance is None:
             self._by_chance = loss_by_chance(criterion, by_batch, batch.labels)
@@ -150,7 +152,9 @@ class Passes:
     def gap(self) -> Gap | None:
         """Return the gap over all batches with a finite loss, or None if there is none."""
         gap = self._meter.gap()
-        return None if gap is None else replace(gap, in_nats=self._in_nats, by_chance=self._by_chance)
+        if gap is None:
+            return None
+        return replace(gap, in_nats=self._in_nats, by_chance=self._by_chance, output=self._output)
 
     @property
     def unchecked(self) -> tuple[Unchecked, ...]:

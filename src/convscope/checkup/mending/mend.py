@@ -17,6 +17,7 @@ from convscope.checkup.mending import freezing
 from convscope.checkup.examine import assemble, depth_of, measure
 from convscope.checkup.measuring.batches import batches_of, preserved_order
 from convscope.checkup.measuring.criterion import Loss
+from convscope.checkup.measuring.image_data import as_batches, num_classes_of
 from convscope.checkup.measuring.loss_state import preserved_loss, with_loss
 from convscope.checkup.measuring.subject import Subject
 from convscope.checkup.mending.copying import copied
@@ -78,7 +79,8 @@ def mend(
         ((), None, False)
     """
     require_module(model)
-    subject, proved = Subject(model, loss, optimizer, reference, checked(plan)), with_loss(model, loss)
+    data, proved = as_batches(data), with_loss(model, loss)
+    subject = Subject(model, loss, optimizer, reference, checked(plan), num_classes_of(data))
     with outside_inference_mode(), preserved_order(data):
         start = fingerprint(proved)
         # A loader without a generator of its own draws from the global one.
@@ -99,7 +101,7 @@ def _mending(subject: Subject, data: Any) -> Mending:
     first = None if reread is None else next(batches_of(copy, reread))
     optimizer, done, undone = observation.optimizer, [], []
     for last in (False, True):
-        shop = Workshop(copy, observation, course[-1], reread, first, subject.loss, plan)
+        shop = Workshop(copy, observation, course[-1], reread, first, subject.criterion, plan)
         mended, left = _made(shop, last)
         if mended:
             # The optimizer holds the given model's parameters, so that facts about it are those from before.

@@ -1,5 +1,6 @@
 """The repair of running statistics: all of them estimated anew, from the data, and tried."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from convscope.checkup.judging.residuals import residuals
-from convscope.checkup.measuring.criterion import Criterion
 from convscope.checkup.mending.evidence import lacking
 from convscope.checkup.mending.repairs import repairs
 from convscope.checkup.mending.result import Left, Mended
@@ -63,15 +63,11 @@ def statistics(workshop: Workshop, findings: tuple[Finding, ...]) -> Iterator[Me
             yield Left(finding.fault, finding.address, refusal)
         return
     count = sum(layer.status == "recalibrated" for layer in found.layers)
-    off = tuple(
-        "unknown" if size is None else f"{size:.2g}" for size in (found.residual_before, found.residual_after)
-    )
     yield Mended(
         tuple(dict.fromkeys(finding.fault for finding in asking)),
         tuple(dict.fromkeys(finding.address for finding in asking)),
         f"running statistics of {counted(count, 'layer')} estimated anew over "
-        f"{counted(found.num_samples, 'sample')} ({found.method}): largest residual there {off[0]} before, "
-        f"{off[1]} after; {tried}",
+        f"{counted(found.num_samples, 'sample')} ({found.method}): {tried}",
     )
 
 
@@ -117,12 +113,19 @@ def _tried(workshop: Workshop) -> tuple[Recalibration | None, str, str]:
     if has_losses:
         return found, "", f"the loss on {parts.words} {_by_loss(found)}"
     after = distance(workshop.model, parts.tried, tape)
-    course = f"on {parts.words}, residuals in units of their tolerance {before:.2g} before, {after:.2g} after"
+    course = f"on {parts.words} {_course(before, after)} to the layers' inputs, over all channels"
     worse = _agreed("" if after < before else f"the new ones aren't nearer to layers' inputs: {course}")
     if worse:
         found.undo()
         return found, f"the old statistics stay: {worse}", ""
     return found, "", course
+
+
+def _course(before: float, after: float) -> str:
+    """How much nearer statistics have come: one ratio, as the table has each layer's residual."""
+    if after < before:
+        return f"{before / after:.2g} times as near" if after else "as near as can be"
+    return f"{before / after:.2g} times as near" if math.isfinite(after) else "no number"
 
 
 def _agreed(refusal: str) -> str:
@@ -174,7 +177,7 @@ def _recalibrated(workshop: Workshop, parts: Split, has_losses: bool) -> Recalib
 
     settings: dict[str, Any] = {"plan": RecalibrationPlan(progress=tell)}
     if has_losses:
-        settings |= {"held_out": parts.tried, "loss": Criterion(workshop.loss)}
+        settings |= {"held_out": parts.tried, "loss": workshop.criterion}
     found = recalibrate(workshop.model, parts.estimated, **settings)
     if found.applied and (found.residual_after or 0.0) > _SETTLED:
         found.undo()

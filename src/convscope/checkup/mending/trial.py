@@ -10,6 +10,7 @@ from torch import nn
 
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE, residuals
 from convscope.checkup.measuring.batches import batches_of
+from convscope.checkup.measuring.criterion import Criterion
 from convscope.checkup.measuring.describe import Roster
 from convscope.checkup.measuring.passes import Passes
 from convscope.checkup.mending.workshop import Reread
@@ -96,7 +97,7 @@ def distance(model: nn.Module, data: Reread | Part, tape: Tape | None) -> float:
         tape: the network's recording, if there is one.
     """
     with probing(model) as probe:
-        passes = Passes(probe, Roster(model), None, tape)
+        passes = Passes(probe, Roster(model), Criterion(None), tape)
         batches = batches_of(model, data)
         while True:
             with probe.paused():

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from convscope.checkup.measuring.batches import Batch
-from convscope.checkup.measuring.criterion import Loss
-from convscope.checkup.measuring.generators import draws_of
+from convscope.checkup.measuring.criterion import Criterion
+from convscope.checkup.measuring.generators import draws_of, global_draws
 from convscope.checkup.measuring.outputs import tensors_of
 from convscope.checkup.observed import Observation
 from convscope.checkup.plan import CheckupPlan
@@ -27,8 +27,9 @@ from convscope.probe.batches import items_of
 class Reread:
     """Data that is read again from its beginning as often as it is asked for, up to a number of batches.
 
-    A loader that shuffles by a generator of its own shuffles alike each time; the global generators are in
-    the readers' care. What shuffles by something else reads differently each time, which shows.
+    A loader that shuffles by a generator of its own, or by the global ones, shuffles alike each time: each
+    reading begins with their states of the time when this was made, and leaves them to whom it may concern.
+    What shuffles by something else reads differently each time, which shows.
 
     Attributes:
         is_alike: whether all readings since :meth:`note_order` have had the same batches in the same order.
@@ -45,13 +46,14 @@ class Reread:
                 "data that can be read several times, such as a DataLoader or a list",
                 "pass list(data)",
             )
-        self._draws = draws_of(self._items)
+        self._draws, self._restore_globals = draws_of(self._items), global_draws()
         self._order: list[bytes] = []
         self.is_alike = True
 
     def __iter__(self) -> Iterator[Any]:
         for each in self._draws:
             each.restore()
+        self._restore_globals()
         return self._noted(islice(iter(self._items), self._max_batches))
 
     def note_order(self) -> None:
@@ -89,7 +91,7 @@ class Workshop:
         found: the check-up of that.
         data: batches; None without them.
         first: the first of them, on which outputs are compared.
-        loss: or None for cross-entropy.
+        criterion: how losses are taken.
         plan: tells of progress.
     """
 
@@ -98,7 +100,7 @@ class Workshop:
     found: Checkup
     data: Reread | None
     first: Batch | None
-    loss: Loss | None
+    criterion: Criterion
     plan: CheckupPlan
 
     def layer(self, address: str) -> nn.Module:

@@ -17,6 +17,8 @@ class BiasGradient:
         running_mean: name of the buffer that can take the bias in exactly, since nothing else is normalised
             by it; None if there is none.
         precise: whether gradients were in float32 or wider.
+        is_zero: whether all of its values are 0.
+        is_used: whether what it is added to has a part in what the network returns.
     """
 
     name: str
@@ -27,3 +29,5 @@ class BiasGradient:
     norms: tuple[str, ...]
     running_mean: str | None
     precise: bool
+    is_zero: bool = False
+    is_used: bool = True

@@ -20,6 +20,7 @@ class Gap:
         in_nats: whether the loss is known, or very likely, to be a classification's in nats.
         by_chance: the loss of samples that have each other's outputs, as a scale for other losses; None if it
             isn't known.
+        output: which of several outputs the losses are of, in words; empty if that wasn't chosen.
     """
 
     eval_loss: float
@@ -28,6 +29,7 @@ class Gap:
     doubt: float | None = None
     in_nats: bool = True
     by_chance: float | None = None
+    output: str = ""
 
     @property
     def difference(self) -> float:

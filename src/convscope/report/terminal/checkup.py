@@ -23,6 +23,7 @@ from convscope.report.wording.norms_grid import OPTIONAL, norms_grid
 _NAMED = 6  # places that are named one by one
 
 _OVERLAP = "loss in evaluation mode minus that with this layer switched; shares overlap and don't add up"
+_SHARED = "shared-over-domains"
 _SHARES = ("Batch norm on batch statistics", "takes of the gap#", "")
 
 
@@ -38,6 +39,7 @@ def render_checkup(checkup: Checkup) -> RenderableType:
         _more(checkup),
         table(_SHARES, map(_share, checkup.attribution), note=_OVERLAP) if checkup.attribution else None,
         _layers(checkup),
+        _lines(_of_several(checkup)),
         _lines(f"expected: {fault} at {places}" for fault, places in _declared(checkup.expected)),
         _lines(f"not checked: {what}: {reason}" for what, reason in _unchecked(checkup.unchecked)),
         unchanged(checkup.state, "the check-up"),
@@ -126,6 +128,18 @@ def unchanged(state: StateProof | None, during: str, after: str = "after") -> Re
     return label(f"your model is unchanged: {what} have the same hashes before and {after}", "dim")
 
 
+def _of_several(checkup: Checkup) -> Iterator[str]:
+    """What stale channels are of, in the rows of a batch norm whose calls differ."""
+    shared = {each.address.partition("#")[0] for each in checkup.findings if each.fault == _SHARED}
+    for path in dict.fromkeys(layer.path for layer in checkup.layers if layer.path in shared):
+        rows = [layer for layer in checkup.layers if layer.path == path]
+        if any(layer.stale_channels for layer in rows):
+            yield (
+                f"stale at {', '.join(layer.address for layer in rows)}: one layer, whose running statistics "
+                f"are a mixture of its calls ({_SHARED})"
+            )
+
+
 def _share(share: LayerGap) -> tuple[object, ...]:
     return (
         share.path,
@@ -137,8 +151,10 @@ def _share(share: LayerGap) -> tuple[object, ...]:
 def _gap(checkup: Checkup) -> RenderableType | None:
     if checkup.gap is None:
         return None
+    of = (("the loss", f"is that of {checkup.loss_of}"),) if checkup.loss_of else ()
     return facts(
         (
+            *of,
             ("loss with running statistics", write("number", checkup.eval_loss)),
             ("loss with batch statistics", write("number", checkup.batch_loss)),
             ("gap, the first minus the second", with_error(checkup.gap, checkup.gap_error)),

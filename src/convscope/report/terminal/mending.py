@@ -26,6 +26,7 @@ def render_mending(found: Mending) -> RenderableType:
         title(mending_heading(found)),
         facts(given_facts(found.after)) if found.after.given else None,
         table(_REPAIRS, map(_repair, found.mended), note=_NOTE) if found.mended else None,
+        label(f"the loss is that of {found.after.loss_of}", "dim") if found.after.loss_of else None,
         table(_COLUMNS, (row.texts for row in rows)) if rows else None,
         Group(*(label(f"gone: {fault}{_at(address)}", "green") for fault, address in found.gone))
         if found.gone

@@ -1,6 +1,6 @@
 """A mending's findings and numbers before and after, for the terminal and the page alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from convscope.checkup import Checkup, Mending
@@ -51,7 +51,7 @@ def mending_heading(found: Mending) -> str:
 
 
 def mending_rows(found: Mending) -> list[BeforeAfter]:
-    """Return the number of findings of each severity, the gap, and how far the worst channels are off."""
+    """Return the number of findings of each severity, the gap, and how far the worst layers are off."""
     rows = []
     for severity in _SEVERITIES:
         before, after = (_count(checkup, severity) for checkup in (found.before, found.after))
@@ -61,6 +61,8 @@ def mending_rows(found: Mending) -> list[BeforeAfter]:
         (before_value, before_error), (after_value, after_error) = read(found.before), read(found.after)
         if before_value is not None or after_value is not None:
             rows.append(BeforeAfter(name, before_value, after_value, before_error, after_error))
+    rows += _of_layers(found, "mean off by σ", "mean")
+    rows += _of_layers(found, "variance off by ln", "variance")
     return rows
 
 
@@ -68,22 +70,34 @@ def _count(checkup: Checkup, severity: str) -> int:
     return sum(finding.severity == severity for finding in checkup.findings)
 
 
-def _largest(checkup: Checkup, value: str, error: str) -> Measured:
-    """The largest of all layers that train, with its own standard error."""
+def _of_layers(found: Mending, name: str, value: str) -> Iterator[BeforeAfter]:
+    """A row for the layer that is furthest off before, and one for another that is so after."""
+    worst = [_worst(checkup, f"{value}_residual") for checkup in (found.before, found.after)]
+    for address in dict.fromkeys(each for each in worst if each is not None):
+        before, after = (_of_layer(checkup, address, value) for checkup in (found.before, found.after))
+        yield BeforeAfter(f"{name}, worst channel of {address}", before[0], after[0], before[1], after[1])
+
+
+def _worst(checkup: Checkup, value: str) -> str | None:
+    """The address of the layer, of those that train, that is furthest off."""
     found = [
-        (getattr(layer, value), getattr(layer, error))
+        (getattr(layer, value), layer.address)
         for layer in checkup.layers
         if not layer.frozen and getattr(layer, value) is not None
     ]
-    return max(found, key=lambda each: each[0], default=(None, None))
+    return max(found, key=lambda each: each[0], default=(None, None))[1]
+
+
+def _of_layer(checkup: Checkup, address: str, value: str) -> Measured:
+    """A layer's residual and its standard error; neither if it isn't there any more."""
+    for layer in checkup.layers:
+        if layer.address == address:
+            return getattr(layer, f"{value}_residual"), getattr(layer, f"{value}_error")
+    return None, None
 
 
 _NUMBERS: dict[str, Callable[[Checkup], Measured]] = {
     "loss with running statistics": lambda checkup: (checkup.eval_loss, None),
     "loss with batch statistics": lambda checkup: (checkup.batch_loss, None),
     "gap between them, in the loss's unit": lambda checkup: (checkup.gap, checkup.gap_error),
-    "mean off by σ, worst channel": lambda checkup: _largest(checkup, "mean_residual", "mean_error"),
-    "variance off by ln, worst channel": lambda checkup: _largest(
-        checkup, "variance_residual", "variance_error"
-    ),
 }

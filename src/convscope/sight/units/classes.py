@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from convscope.core.errors import ConvscopeError
+from convscope.probe.class_scores import described_output, is_number_of_classes
 from convscope.tape import Tape
 
 
@@ -68,12 +69,12 @@ def class_scores(tape: Tape) -> ClassScores | None:
     for place, value in enumerate(tape.outputs):
         shape, dtype = tape.values[value].shape, tape.values[value].dtype
         is_scores = len(shape) in (2, 4) and shape[0] == num_images and set(shape[2:]) <= {1}
-        if not is_scores or shape[1] < 2 or not dtype.is_floating_point:
+        if not is_scores or not is_number_of_classes(shape[1]) or not dtype.is_floating_point:
             continue
         producer = tape.producer(value)
         is_probability = producer is not None and producer.op in ("_softmax", "_safe_softmax")
         how = "which is a softmax already" if is_probability else "through a softmax"
-        described = f"output {place + 1} of {len(tape.outputs)}, of shape (images, {shape[1]}), {how}"
+        described = f"{described_output(place, len(tape.outputs), shape[1])}, {how}"
         return ClassScores(value, shape[1], described, is_probability)
     return None
 

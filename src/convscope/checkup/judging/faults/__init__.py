@@ -3,6 +3,7 @@
 # isort: off
 # ruff: noqa: F401
 # Imported in the order of judgement: of equally severe findings, those of the first come first.
+from convscope.checkup.judging.faults import never_move
 from convscope.checkup.judging.faults import statistics
 from convscope.checkup.judging.faults import young
 from convscope.checkup.judging.faults import batch_size

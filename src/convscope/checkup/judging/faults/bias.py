@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.start import has_moved
 from convscope.checkup.observed import BiasGradient, Observation
 from convscope.checkup.unchecked import Unchecked
 from convscope.core.finding import Evidence, Finding
@@ -14,18 +15,32 @@ _ZERO = 1e-5  # rounding leaves 4e-7 in float32; a useful bias has 6e-3
 def redundant_bias(observation: Observation) -> Iterator[Finding | Unchecked]:
     """Biases whose gradient cancels to nothing in a training step, whatever the loss.
 
+    Not one that is 0 throughout before a batch norm whose statistics have moved: it has been taken
+    out, as far as a file of weights can, and gets no gradient to come back by.
+
     Effect: 1 for every bias: it does nothing, however many parameters it has; the largest come first.
     """
     found = []
     for bias in observation.biases:
         if not bias.precise:
             yield Unchecked(bias.name, "gradients in half precision are too coarse to tell a zero sum")
+        elif not bias.is_used:
+            yield Unchecked(bias.name, "nothing that the network returns depends on this bias: undetermined")
         elif bias.absolute == 0:
-            yield Unchecked(bias.name, "no gradient reaches this bias (a zero gain behind it?): undetermined")
-        elif bias.signed / bias.absolute < _ZERO:
+            yield Unchecked(
+                bias.name,
+                "no gradient reaches this bias (a zero gain, or a detach, behind it?): undetermined",
+            )
+        elif bias.signed / bias.absolute < _ZERO and not _is_taken_out(observation, bias):
             found.append(bias)
     for bias in sorted(found, key=lambda bias: -bias.channels):
         yield _redundant(bias)
+
+
+def _is_taken_out(observation: Observation, bias: BiasGradient) -> bool:
+    """Whether a bias is 0 and the batch norms that read it aren't new."""
+    behind = [norm for norm in observation.norms if norm.path in bias.norms]
+    return bias.is_zero and bool(behind) and all(has_moved(norm) for norm in behind)
 
 
 def _remedy(bias: BiasGradient) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from convscope.checkup.judging.calls import shift_beyond_doubt
-from convscope.checkup.judging.domains import PER_DOMAIN, calls_by_path, most_different
+from convscope.checkup.judging.domains import PER_DOMAIN, calls_by_path, most_different, separated
 from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.residuals import MEAN_TOLERANCE, VARIANCE_TOLERANCE
 from convscope.checkup.judging.shuffling import Sorted, sorted_by
@@ -36,7 +36,10 @@ def shared_over_domains(observation: Observation) -> Iterator[Finding]:
     Between the calls of one forward pass, or of one step of a watched training loop. In training each call is
     normalised by its own statistics; at test time all of them by a mixture.
     """
-    found = [_between_calls(calls) for calls in calls_by_path(observation).values()]
+    found = [
+        _between_calls(calls, separated(observation, path))
+        for path, calls in calls_by_path(observation).items()
+    ]
     yield from sorted((finding for finding in found if finding), key=lambda finding: -finding.effect)
     named = {calls[0].path for calls, finding in zip(calls_by_path(observation).values(), found) if finding}
     for shift in observation.run.call_shifts if observation.run else ():
@@ -86,7 +89,7 @@ def _sorted_finding(observation: Observation, norm: NormCall, found: Sorted, num
     )
 
 
-def _between_calls(calls: list[NormCall]) -> Finding | None:
+def _between_calls(calls: list[NormCall], remedy: str) -> Finding | None:
     """The two calls of a module whose inputs differ most, if beyond tolerance and doubt."""
     shift, error, log_variance, effect, one, other = most_different(calls)
     if effect <= 1:
@@ -105,7 +108,7 @@ def _between_calls(calls: list[NormCall]) -> Finding | None:
         f"{other.address} means by up to {shift:.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), log variances by up "
         f"to {log_variance:.2g} (tolerance {VARIANCE_TOLERANCE:.2g}); the running statistics are a mixture, "
         "which fits neither at test time",
-        PER_DOMAIN,
+        remedy,
         _SHARED,
         effect=effect,
     )
@@ -130,7 +133,7 @@ def _in_run(shift: CallShift, effect: float) -> Finding:
         f"{other} means by {shift.shift:.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), log variances by "
         f"{shift.log_variance:.2g} (tolerance {VARIANCE_TOLERANCE:.2g}); the running statistics are a "
         "mixture, which fits neither at test time",
-        PER_DOMAIN,
+        f"{PER_DOMAIN}; where one call reads what another has made, a batch norm for each call",
         _SHARED,
         effect=effect,
     )

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from convscope.checkup.judging.age import starting_weight
+from convscope.checkup.judging.calls import modules, once
 from convscope.checkup.judging.faults.registry import fault
+from convscope.checkup.judging.remedies import freeze
 from convscope.checkup.judging.residuals import shown_right
 from convscope.checkup.judging.start import has_moved
 from convscope.checkup.observed import NormCall, Observation
@@ -21,7 +23,7 @@ def momentum_convention(observation: Observation) -> Iterator[Finding]:
 
     Effect: the batches that momentum 0.5 averages over those that this one does.
     """
-    for norm in _modules(observation):
+    for norm in modules(observation):
         if norm.momentum is None or not norm.tracks or norm.frozen:
             continue
         if not 0 <= norm.momentum <= 1:
@@ -44,23 +46,6 @@ def momentum_convention(observation: Observation) -> Iterator[Finding]:
             )
 
 
-@fault("statistics-never-move")
-def statistics_never_move(observation: Observation) -> Iterator[Finding]:
-    """Normalised by the batch in training, while the statistics for test time stand still.
-
-    That is what momentum 0 does, and ``track_running_stats=False`` set on a layer that has statistics; the
-    latter only if it is in training mode, for in evaluation mode it does what it should.
-    """
-    for norm in _modules(observation):
-        if norm.frozen or norm.running_mean is None:
-            continue
-        if norm.tracks and norm.momentum == 0:
-            yield _never_moves(norm, "momentum 0", Evidence("momentum", 0.0, "1", "weight of the new batch"))
-        elif not norm.tracks and norm.training:
-            evidence = Evidence("track_running_stats", 0, "1", "with running statistics that are there")
-            yield _never_moves(norm, "track_running_stats=False", evidence)
-
-
 @fault("frozen-but-tracking")
 def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
     """Gamma and beta don't train, but the statistics move: the layer isn't frozen.
@@ -69,7 +54,7 @@ def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
     has moved them nevertheless, as it does a momentum encoder's or those of a critic that trains by turns.
     """
     moved = observation.run.moved if observation.run is not None else frozenset()
-    for norm in _modules(observation):
+    for norm in modules(observation):
         if not observation.training or norm.path in moved:
             continue
         if norm.training and norm.trains is False and norm.tracks:
@@ -84,7 +69,7 @@ def frozen_but_tracking(observation: Observation) -> Iterator[Finding]:
                 ),
                 "gamma and beta have requires_grad=False, but in training mode the layer uses batch "
                 "statistics and moves its running ones: what it computes drifts",
-                f"{_freeze(norm)}, which holds through every model.train(); before that, if its statistics "
+                f"{freeze(norm)}, which holds through every model.train(); before that, if its statistics "
                 "are stale, cs.norm.recalibrate(model, loader)",
                 "torch.nn.BatchNorm2d documentation: requires_grad has no effect on buffers",
             )
@@ -96,7 +81,7 @@ def foreign_optimizer(observation: Observation) -> Iterator[Finding]:
     facts = observation.optimizer
     if facts is None or not facts.num_foreign or not facts.missing or observation.averaged:
         return  # an average's optimizer is that of the network that it averages
-    for norm in _once(observation):
+    for norm in once(observation):
         lost = [name for name in norm.affine_names if name in facts.missing]
         if lost:
             yield Finding(
@@ -120,7 +105,7 @@ def decayed_gains(observation: Observation) -> Iterator[Finding]:
     facts = observation.optimizer
     if facts is None:
         return
-    decayed = [n for n in _once(observation) if any(facts.decay.get(name, 0) > 0 for name in n.affine_names)]
+    decayed = [n for n in once(observation) if any(facts.decay.get(name, 0) > 0 for name in n.affine_names)]
     if decayed:
         decay = max(facts.decay.get(name, 0.0) for norm in decayed for name in norm.affine_names)
         yield Finding(
@@ -150,7 +135,7 @@ def static_dummy_forwards(observation: Observation) -> Iterator[Finding]:
     if facts is None or facts.has_stepped is not False:
         return
     moved = [
-        (norm, weight) for norm in _modules(observation) if (weight := _weight_of_batches(norm)) is not None
+        (norm, weight) for norm in modules(observation) if (weight := _weight_of_batches(norm)) is not None
     ]
     if not moved:
         return
@@ -206,35 +191,3 @@ def _no_average(norm: NormCall, momentum: float) -> Finding:
         "cs.norm.recalibrate(model, loader)",
         "torch.nn.BatchNorm2d documentation: new = (1 − momentum) · old + momentum · batch",
     )
-
-
-def _freeze(norm: NormCall) -> str:
-    """The call that freezes this layer; one that is the whole model has no name in it."""
-    return "cs.norm.freeze(model)" if norm.path == "self" else f'cs.norm.freeze(model, only="{norm.path}")'
-
-
-def _never_moves(norm: NormCall, setting: str, evidence: Evidence) -> Finding:
-    return Finding(
-        "statistics-never-move",
-        "warning",
-        norm.address,
-        (evidence,),
-        f"with {setting} training uses batch statistics and test time old ones: this doesn't freeze",
-        f"{_freeze(norm)} to freeze it; or set its momentum to 0.1 and its track_running_stats to True, then "
-        "cs.norm.recalibrate(model, loader)",
-        "torch.nn.BatchNorm2d documentation: training mode normalises by the batch",
-    )
-
-
-def _modules(observation: Observation) -> Iterator[NormCall]:
-    """Each batch norm module once."""
-    return (norm for norm in _once(observation) if norm.training is not None)
-
-
-def _once(observation: Observation) -> Iterator[NormCall]:
-    """The first call of each batch norm module, and every functional call."""
-    seen: set[str] = set()
-    for norm in observation.norms:
-        if norm.training is None or norm.path not in seen:
-            seen.add(norm.path)
-            yield norm

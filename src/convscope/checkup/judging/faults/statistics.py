@@ -1,30 +1,26 @@
 """Faults of the running statistics: wrong, not numbers, and what they cost at test time."""
 
-import math
 from collections.abc import Iterator
 
 import torch
 
-from convscope.checkup.judging.domains import PER_DOMAIN, mixed_domains
+from convscope.checkup.judging.domains import mixed_domains, separated
 from convscope.checkup.judging.faults.registry import fault
 from convscope.checkup.judging.faults.young import is_only_young
-from convscope.checkup.judging.gap_limit import is_too_large, shows_in_loss, tolerance_of, tolerated_gap
+from convscope.checkup.judging.gap_limit import is_too_large, tolerance_of, tolerated_gap
 from convscope.checkup.judging.misled import stale_calls, to_blame
-from convscope.checkup.judging.remedies import estimate_anew
+from convscope.checkup.judging.remedies import estimate_anew, never_moves
 from convscope.checkup.judging.residuals import (
     MEAN_TOLERANCE,
     VARIANCE_TOLERANCE,
     Residuals,
 )
+from convscope.checkup.judging.staleness import ENOUGH_IMAGES, severity_of, stale_origins
 from convscope.checkup.observed import NormCall, Observation
 from convscope.checkup.unchecked import Unchecked
-from convscope.core.finding import Evidence, Finding, Severity
+from convscope.core.finding import Evidence, Finding
 
 _FEWEST_IMAGES = 8  # of fewer, Student's t makes a doubt of 5 standard errors one of 23 and more
-# What images that a sample has missed explain: of 300 images fewer than 5 / 300 would be missed (e⁻⁵), and
-# being 30 times as loud as the others they make the variance up to 1 + 5 / 300 · 30² = 16 times as large.
-_ENOUGH_IMAGES, _MISSED, _LOUD = 300, 5.0, 30.0
-_CHANNELS_PER_RARE = 100  # of which one may be off by rare images
 _RETHINKING = "Wu and Johnson, Rethinking 'Batch' in BatchNorm, arXiv 2105.07576, section 3"
 
 
@@ -68,7 +64,8 @@ def _remedy(observation: Observation) -> str:
     """What to do about the gap: new statistics, or separate ones if the layer to blame mixes domains."""
     most, mixed = to_blame(observation), mixed_domains(observation)
     if most is not None and most.path in mixed:
-        return f"{most.path} is shared by inputs that differ, and no statistics fit them all: {PER_DOMAIN}"
+        remedy = separated(observation, most.path)
+        return f"{most.path} is shared by inputs that differ, and no statistics fit them all: {remedy}"
     return estimate_anew(*observation.norms)
 
 
@@ -94,14 +91,13 @@ def stale_statistics(observation: Observation) -> Iterator[Finding | Unchecked]:
 
     Effect: the largest residual of a stale channel, in units of its tolerance.
     """
-    off = [(norm, found, own) for norm, found, own in stale_calls(observation) if found]
-    if not off:
+    origins, num_misled = stale_origins(observation)
+    if not origins:
         yield from _too_few(observation)
         return
-    own = [(norm, own) for norm, _, own in off if own] or [off[0][:2]]
-    origins = [(norm, found) for norm, found in own if not is_only_young(norm)]
-    for norm, found in sorted(origins, key=lambda pair: -pair[1].size):
-        yield _stale_finding(observation, norm, found, len(off) - len(own))
+    wrong = [(norm, found) for norm, found in origins if not is_only_young(norm)]
+    for norm, found in sorted(wrong, key=lambda pair: -pair[1].size):
+        yield _stale_finding(observation, norm, found, num_misled)
 
 
 @fault("non-finite-statistics")
@@ -136,7 +132,7 @@ def _stale_finding(observation: Observation, norm: NormCall, found: Residuals, n
     count = int(stale_C.sum())
     return Finding(
         "stale-statistics",
-        _severity(observation, found),
+        severity_of(observation, found),
         norm.address,
         (
             Evidence(
@@ -153,34 +149,13 @@ def _stale_finding(observation: Observation, norm: NormCall, found: Residuals, n
         ),
         f"the running statistics of {count} of {norm.channels} channels aren't those of the inputs over "
         f"{found.num_images} images: means off by up to {abs(mean):.2g} σ (tolerance {MEAN_TOLERANCE:.2g}), "
-        f"log variances by up to {abs(variance):.2g} (tolerance {VARIANCE_TOLERANCE:.2g})",
+        f"log variances by up to {abs(variance):.2g} (tolerance {VARIANCE_TOLERANCE:.2g})"
+        + ("; with momentum 0 they never follow (statistics-never-move)" if never_moves(norm) else ""),
         estimate_anew(norm),
         _RETHINKING
         + "; Huang et al., Delving into the Estimation Shift of Batch Normalization, arXiv 2203.10778",
         effect=found.size,
     )
-
-
-def _severity(observation: Observation, found: Residuals) -> Severity:
-    """An error if it shows in the loss, or, without losses, if it is several times the tolerance.
-
-    Advice if it doesn't, and rare images explain it, which one side has seen and the other hasn't: they do
-    that to single channels, one in a hundred; and, if they are loud, to the variances of all of them.
-    """
-    shows = None if observation.gap is None else shows_in_loss(observation.gap)
-    single = int(found.stale.sum()) * _CHANNELS_PER_RARE <= len(found.stale)
-    rare = single or _is_louder_before(found)
-    if shows is None:
-        return "advice" if rare else "error" if found.size > 4 else "warning"
-    return "error" if shows else "advice" if rare else "warning"
-
-
-def _is_louder_before(found: Residuals) -> bool:
-    """Whether means agree, running variances are larger, and rare images that aren't here may be why."""
-    most = math.log(1 + _MISSED / found.num_images * _LOUD**2)
-    smaller_C = (found.variance < 0) & (found.variance >= -most)
-    agree = found.mean.abs() <= MEAN_TOLERANCE
-    return found.num_images < _ENOUGH_IMAGES and bool((agree & smaller_C)[found.stale].all())
 
 
 def _too_few(observation: Observation) -> Iterator[Unchecked]:
@@ -194,7 +169,7 @@ def _too_few(observation: Observation) -> Iterator[Unchecked]:
         images = "1 image shows" if max(judged) == 1 else f"{max(judged)} images show"
         yield Unchecked(
             "stale-statistics",
-            f"{images} nothing surely: give at least {_FEWEST_IMAGES}, better {_ENOUGH_IMAGES}",
+            f"{images} nothing surely: give at least {_FEWEST_IMAGES}, better {ENOUGH_IMAGES}",
         )
 
 
