@@ -4,11 +4,14 @@ import json
 import re
 from typing import get_args
 
+import onnx
 import pytest
 import torch
+from safetensors import safe_open
 
 import convscope as cs
 from convscope.cli.main import main
+from convscope.networks import Extras, Preprocessing, save_weights
 from convscope.networks.plan import Norm
 
 SMALL = "--width 0.0625 --input 3x67x67 --num-classes 4"
@@ -71,15 +74,67 @@ def test_all_formats_at_once(run, tmp_path):
     assert code == 0, err
     assert json.loads(out)["ledger"]["folded"] == 5
     assert files(tmp_path) == ["a.onnx", "c.safetensors", "made", "net.py"]
-    assert [line.split(" written, ")[0] for line in err.splitlines()] == [
-        "a.onnx",
-        "made/b.pt2",
-        "c.safetensors",
-    ]
-    for line, holds in zip(
-        err.splitlines(), ["any number of samples of 3 × 67 × 67"] * 2 + ["weights alone"]
-    ):
+    *lines, said = err.splitlines()
+    assert [line.split(" written, ")[0] for line in lines] == ["a.onnx", "made/b.pt2", "c.safetensors"]
+    assert (
+        said
+        == "in the metadata: no preprocessing, since neither network nor weights state it; no class names"
+    )
+    for line, holds in zip(lines, ["any number of samples of 3 × 67 × 67"] * 2 + ["weights alone"]):
         assert f", {holds}; its outputs differ from the original's by at most" in line
+
+
+def test_files_say_what_is_known_of_their_images_and_classes(run, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    layers = nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "    return nn.Sequential(*layers), (1, 3, 16, 16)\n"
+    )
+    prepare = Preprocessing((16, 16), (0.25, 0.5, 0.75), (0.125, 0.25, 0.5), "bicubic", 1.0, "some photos")
+    net = cs.load(f"{tmp_path / 'net.py'}:build").model
+    save_weights(net, "w.safetensors", Extras(prepare, ("a cat", "ein Bär"), None))
+    code, _, err = run(
+        "fold net.py:build --weights w.safetensors --out a.onnx --out a.pt2 --out a.safetensors"
+    )
+    assert code == 0, err
+    assert err.splitlines()[3:] == [
+        "in the metadata: images of 16 × 16, (pixel / 255 − mean) / std with mean 0.25, 0.5, 0.75 "
+        "and std 0.125, 0.25, 0.5; 2 class names"
+    ]
+    graph = {entry.key: entry.value for entry in onnx.load("a.onnx").metadata_props}
+    program = dict.fromkeys(graph, "")
+    torch.export.load("a.pt2", extra_files=program)
+    assert graph == program
+    assert graph["convscope.folded"] == "true"
+    stated = json.loads(graph["convscope.preprocessing"])
+    assert (stated["size"], stated["mean"], stated["std"]) == (
+        [16, 16],
+        [0.25, 0.5, 0.75],
+        [0.125, 0.25, 0.5],
+    )
+    assert (stated["interpolation"], stated["crop_pct"], stated["source"]) == ("bicubic", 1.0, "some photos")
+    assert json.loads(graph["convscope.class_names"]) == ["a cat", "ein Bär"]
+    with safe_open("a.safetensors", "pt") as file:
+        header = file.metadata()
+    assert (header["convscope.folded"], json.loads(header["convscope"])["class_names"]) == (
+        "true",
+        ["a cat", "ein Bär"],
+    )
+
+
+def test_files_state_no_preprocessing_that_nobody_stated(run):
+    code, _, err = run(f"fold zfnet --norm batch {SMALL} --out a.pt2")
+    assert code == 0
+    said = err.splitlines()[-1]
+    assert (
+        said
+        == "in the metadata: no preprocessing, since neither network nor weights state it; no class names"
+    )
+    found = {"convscope.folded": "", "convscope.preprocessing": "", "convscope.class_names": ""}
+    torch.export.load("a.pt2", extra_files=found)
+    assert found == {"convscope.folded": "true", "convscope.preprocessing": "", "convscope.class_names": ""}
+    assert run(f"fold zfnet --norm batch {SMALL} --out a.pt2 --quiet")[2] == ""
 
 
 def test_folded_weights_know_that_they_belong_to_a_network_without_batch_norm(run, tmp_path):

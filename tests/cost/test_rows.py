@@ -101,6 +101,27 @@ def test_addresses_are_unique_and_outputs_are_the_modules():
     assert found.row("nowhere") is None
 
 
+def test_rows_without_a_window_say_whether_they_see_the_whole_image():
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2, stride=2), nn.Conv2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+    found = cost(layers, (2, 3, 8, 6))
+    assert [(row.path, row.receptive_field is None, row.sees_whole_image) for row in found.rows[:3]] == [
+        ("0", False, False), ("1", True, False), ("2", True, False),
+    ]  # fmt: skip
+    assert not any(row.sees_whole_image for row in found.rows if row.phase == "loss")
+    del layers[1:3]
+    found = cost(layers, (2, 3, 8, 6))
+    layer_rows = [row for row in found.rows if row.phase == "forward" and row.path != "0"]
+    assert all(row.receptive_field is None and row.sees_whole_image for row in layer_rows)
+    told = {
+        row["path"]: row["sees_whole_image"] for row in found.to_dict()["rows"] if row["phase"] == "forward"
+    }
+    assert told == {"0": False, "1": True, "2": True, "3": True}
+    assert {row.path: row.sees_whole_image for row in found.rolled_up(1).rows if row.path in told} == told
+
+
 def test_half_precision_halves_bytes_and_leaves_counts():
     full = cost(Branches(), (2, 3, 8, 6), TrainingPlan(precision="fp32"))
     half = cost(Branches(), (2, 3, 8, 6), TrainingPlan(precision="bf16"))

@@ -18,6 +18,11 @@ SHAPE = (2, 4, 8, 8)
 MIXED, POSITIVE = (0.5, -0.5, 2.0, 1.5), (0.5, 3.0, 2.0, 1.5)
 NETWORKS = {}
 
+turned = torch.library.custom_op(
+    "fold_reasons::turned", lambda x: x.flip(1), mutates_args=(), schema="(Tensor x) -> Tensor"
+)
+turned.register_fake(torch.empty_like)
+
 
 def reason(text):
     """Register the maker of a network that is folded with this reason."""
@@ -64,6 +69,11 @@ def alone():
 @reason("… isn't linear per channel")
 def between_activations():
     return seq(nn.SiLU(), norm(), nn.SiLU())
+
+
+@reason("no rule for … at …")
+def behind_another_library():
+    return seq(conv(), Net(lambda _, x: torch.ops.fold_reasons.turned(x)), norm())
 
 
 @reason("… passes no shift")
@@ -292,6 +302,16 @@ def test_what_can_be_asked_for_is_in_the_remedy_and_helps(make, options):
     (entry,) = cs.fold(net, SHAPE).ledger.entries
     assert all(f"{name}={value!r}" in entry.remedy for name, value in options.items())
     assert cs.fold(net, SHAPE, **options).ledger.folded == 1
+
+
+def test_an_operator_without_a_rule_is_named_with_the_page_about_rules():
+    (entry,) = cs.fold(with_numbers(behind_another_library(), MIXED), SHAPE).ledger.entries
+    assert entry.reason.startswith(
+        "its scale can't go back: no rule for fold_reasons_turned at 1#1:fold_reasons_turned.1;"
+    )
+    assert "weights to fold into" not in entry.reason
+    assert entry.remedy == "tell what it passes: docs/extending/fold-rule.md"
+    assert (Path(__file__).parents[2] / "docs" / "extending" / "fold-rule.md").exists()
 
 
 def test_calls_that_are_to_be_made_first_are_in_the_remedy_and_help():

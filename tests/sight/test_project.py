@@ -618,3 +618,46 @@ def test_numpys_numbers_are_numbers(image):
     found = project(net, image, "conv3", np.int64(2), position=(np.int32(0), np.int64(1)))
     assert torch.equal(found.image, project(net, image, "conv3", 2, position=(0, 1)).image)
     assert found.to_dict()["unit"] == 2
+
+
+class Functional(nn.Module):
+    """Its activations have no modules; a block runs twice."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return torch.relu(self.conv(x))
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.shared = nn.Conv2d(3, 4, 3), self.Block()
+
+    def forward(self, x):
+        return self.shared(self.shared(torch.tanh(self.stem(x))))
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ("features.relu2", "or an operator's address, such as shared#1:relu.1, shared#2:relu.1;"),
+        ("tanh", "or an operator's address, such as self#1:tanh.1;"),
+        ("shared.convv", "such as shared.conv, shared, or an operator's address, such as shared#"),
+    ],
+)
+def test_an_unknown_layer_is_told_of_operators_that_have_no_path(layer, told):
+    with pytest.raises(ConvscopeError) as caught:
+        project(Functional(), torch.rand(3, 8, 8), layer, 0)
+    assert told in str(caught.value)
+    offered = str(caught.value).partition("operator's address, such as ")[2].partition(";")[0]
+    for address in offered.split(", "):
+        assert project(Functional(), torch.rand(3, 8, 8), address, 0).address == address
+
+
+def test_where_every_operator_has_a_path_only_paths_are_told():
+    with pytest.raises(
+        ConvscopeError, match=r"unknown layer 'b'; expected a module path of this network; see"
+    ):
+        project(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.rand(3, 8, 8), "b", 0)

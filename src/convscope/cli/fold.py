@@ -1,11 +1,13 @@
 """``convscope fold``: the network without its batch norms, and files of it."""
 
-from collections.abc import Sequence
+import json as text
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from convscope.cli.images import is_known
 from convscope.cli.options import Json, Modules, NetworkOptions
 from convscope.cli.show import note, show
 from convscope.core.errors import ConvscopeError
@@ -89,8 +91,45 @@ def _write(files: Sequence[str], folded: "Folded", loaded: "Loaded") -> None:
     def with_header(network: "nn.Module", path: Path) -> None:
         save_weights(network, path, extras)
 
+    said = _said(loaded)
     for file in files:
-        note(export(folded, loaded.model, loaded.inputs, file, weights_writer=with_header))
+        beside = None if file.lower().endswith(".safetensors") else said
+        note(export(folded, loaded.model, loaded.inputs, file, weights_writer=with_header, metadata=beside))
+    _tell_said(said, loaded)
+
+
+def _said(loaded: "Loaded") -> Mapping[str, str]:
+    """What a program's or graph's metadata says of its inputs and outputs, where that is known."""
+    said: dict[str, str] = {}
+    if is_known(loaded):
+        said["convscope.preprocessing"] = text.dumps(vars(loaded.preprocessing))
+    if _has_names(loaded):
+        said["convscope.class_names"] = text.dumps(loaded.class_names, ensure_ascii=False)
+    return said
+
+
+def _tell_said(said: Mapping[str, str], loaded: "Loaded") -> None:
+    """Say which preprocessing the files state, or that they state none."""
+    known = loaded.preprocessing if "convscope.preprocessing" in said else None
+    names = f"{len(loaded.class_names):,} class names" if _has_names(loaded) else "no class names"
+    if known is None:
+        note(f"in the metadata: no preprocessing, since neither network nor weights state it; {names}")
+        return
+    note(
+        f"in the metadata: images of {known.size[0]} × {known.size[1]}, (pixel / 255 − mean) / std with mean "
+        f"{_numbers(known.mean)} and std {_numbers(known.std)}; {names}"
+    )
+
+
+def _has_names(loaded: "Loaded") -> bool:
+    """Whether somebody named the classes."""
+    from convscope.networks.preprocessing import default_class_names
+
+    return bool(loaded.class_names) and loaded.class_names != default_class_names(len(loaded.class_names))
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def _extras(folded: "Folded", loaded: "Loaded") -> "Extras":

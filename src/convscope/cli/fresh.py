@@ -7,15 +7,22 @@ from convscope.cli.show import note
 if TYPE_CHECKING:
     from convscope.networks import Loaded
 
-_ZOOS = ("timm:", "torchvision:")
+_OWN = ("alexnet", "zfnet")
+_ZOOS = ("timm:", "torchvision:", "hf:")
 
 
 def tell_fresh(loaded: "Loaded") -> None:
-    """Say on standard error that a network has random weights, where that is known.
+    """Say on standard error that a network has random weights, or those that its own code gave it.
 
-    A callable's or a folder's network may have brought its own, and nothing is said of it.
+    Nothing is said where weights were loaded.
     """
     reference = loaded.reference
-    is_fresh = reference in ("alexnet", "zfnet") or reference.startswith(_ZOOS)
-    if is_fresh and loaded.weights is None:
-        note(f"{reference} has random weights, drawn anew each time: give trained ones with --weights")
+    if loaded.weights is not None:
+        return
+    if reference in _OWN or reference.startswith(_ZOOS):
+        note(f"{reference} has random weights: give trained ones with --weights")
+    else:
+        note(
+            f"{reference} has the weights that its code gave it, random ones unless it loads some: give "
+            "trained ones with --weights"
+        )

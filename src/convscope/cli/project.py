@@ -26,7 +26,8 @@ def project(
     """Project one unit's activation back to the image that caused it.
 
     Args:
-        layer: A module path, such as features.relu3, or an operator's address (see `convscope cost`).
+        layer: A module path, such as features.relu3, or an operator's address, such as self#1:relu.2 for a
+            function in the network's own code (see `convscope cost`).
         unit: The channel, from 0.
         rule: What activations do on the way back: deconvnet or guided (networks of ReLUs), gated (any
             x times gate(x)) or gradient; default: the one that suits the network.

@@ -33,8 +33,11 @@ class Row:
             normalisation, pooling, softmax, sums.
         saved_bytes: bytes of the storages that it keeps for backward and no earlier row keeps.
         index_bytes: the part of ``saved_bytes`` that is integers: switches of max-pools, classes of a loss.
-        receptive_field: of its output in the network's first input; None where it isn't a window.
+        receptive_field: of its output in the network's first input; None where it isn't one window: the
+            output depends on the whole image (``sees_whole_image``), windows differ from position to
+            position, or an operator before it has no rule.
         calls: how often the module or operator ran; 1 unless the row was rolled up.
+        sees_whole_image: whether its output depends on the whole image, as behind a global pool.
     """
 
     address: str
@@ -57,6 +60,7 @@ class Row:
     index_bytes: int
     receptive_field: ReceptiveField | None
     calls: int = 1
+    sees_whole_image: bool = False
 
     @property
     def backward_flops(self) -> int:

@@ -1,6 +1,6 @@
 """The rows of the table: what every layer costs; together they are the whole network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convscope.core.units import FLOPS_PER_MAC
 from convscope.cost.arithmetic.gradients import ParameterFlow
@@ -10,7 +10,7 @@ from convscope.cost.parameters import distinct_parameters, nbytes, parameters_by
 from convscope.cost.row import Row, Totals, UnusedParameter
 from convscope.cost.saved import Kept, kept_by_layer
 from convscope.tape import Tape, TensorInfo
-from convscope.tape.receptive_field import ReceptiveField, receptive_fields
+from convscope.tape.receptive_field import ReceptiveField, fields_and_whole
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,12 @@ def table_of(tape: Tape) -> Table:
     work = work_by_layer(tape, layers, flow)
     owned = parameters_by_layer(tape, layers)
     kept = kept_by_layer(tape, layers)
-    fields = receptive_fields(tape)
+    fields, whole = fields_and_whole(tape)
     rows = tuple(
-        _row(tape, layer, work[id(layer)], owned.get(id(layer), []), kept.get(id(layer), Kept()), fields)
+        replace(
+            _row(tape, layer, work[id(layer)], owned.get(id(layer), []), kept.get(id(layer), Kept()), fields),
+            sees_whole_image=layer.output in whole,
+        )
         for layer in layers.layers
     )
     read = {region(parameter) for parameters in owned.values() for parameter in parameters}

@@ -25,6 +25,7 @@ from convscope.sight.picturing.options import Course, GalleryOptions
 from convscope.sight.picturing.tiles import as_picture
 from convscope.sight.project import project
 from convscope.sight.projecting.projection import Box, Census, Projection, Rule, Scores
+from convscope.sight.projecting.registering import gate_rule, linear_operators
 from convscope.sight.renormalisation import Renormalisation
 from convscope.sight.renormalising.result import Renormalised, RenormalisedLayer
 from convscope.sight.stem import stem
@@ -84,7 +85,9 @@ __all__ = [
     "compare_galleries",
     "correspondence",
     "gallery",
+    "gate_rule",
     "invariance",
+    "linear_operators",
     "occlusion",
     "project",
     "stem",

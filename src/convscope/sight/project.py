@@ -151,7 +151,7 @@ def locate(model: nn.Module, tape: Tape, layer: str) -> tuple[str, int]:
     parsed = parse_address(layer)
     paths = {path or "self" for path, _ in model.named_modules()}
     if parsed.path not in paths:
-        raise unknown_module(parsed.path, paths)
+        raise unknown_module(parsed.path, paths, _functional(model, tape))
     call = tape.find(parsed)
     if call is None or not call.outputs or call.outputs[0] is None:
         raise ConvscopeError(
@@ -160,6 +160,17 @@ def locate(model: nn.Module, tape: Tape, layer: str) -> tuple[str, int]:
             "see `convscope cost` for the addresses",
         )
     return str(parsed), call.outputs[0]
+
+
+def _functional(model: nn.Module, tape: Tape) -> tuple[str, ...]:
+    """Addresses of operators that make maps or vectors in modules with others within: no path names them."""
+    containers = {path or "self" for path, module in model.named_modules() if any(module.children())}
+    calls = (call for call in tape.in_phase("forward") if call.outputs and call.outputs[0] is not None)
+    return tuple(
+        str(call.address)
+        for call in calls
+        if call.address.path in containers and len(tape.values[call.output].shape) in (2, 4)
+    )
 
 
 def _chosen(below: Below, value: int) -> tuple[Rule, str]:

@@ -15,6 +15,11 @@ _NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException)
 _NO_SIMULATION = (UnsupportedOperatorException, UnsupportedFakeTensorException)
 _NO_FAKE = "no fake impl registered"  # of operators made with torch.library.custom_op
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+# PyTorch's words for an operator of torch.library's, and for one of its own.
+_NO_BACKWARD = re.compile(
+    r"Trying to backward through ([\w.]+?)(?:\.default)? but no autograd formula"
+    r"|derivative for (?:'?\w+'? of )?'?(?:aten::)?(\w+)'? is not implemented"
+)
 _FOR_REAL = "record it for real on a small batch: record(..., real=True), or convscope cost --real"
 
 
@@ -64,6 +69,13 @@ def network_failed(address: str, error: Exception, *, real: bool) -> ConvscopeEr
             "operators over tensors",
             "write it in those, such as torch.nn.functional.scaled_dot_product_attention",
         )
+    if (operator := _not_differentiable(error)) is not None:
+        return ConvscopeError(
+            f"the operator {operator} has no backward formula, and a training step goes back through it",
+            "operators that autograd differentiates",
+            "register one with torch.library.register_autograd, or look at inference alone: plan=None "
+            "(convscope cost --inference)",
+        )
     return ConvscopeError(
         f"the network fails in {address} ({first_line(error)})",
         "inputs that the network takes",
@@ -88,3 +100,13 @@ def _higher_order(error: Exception) -> str | None:
     """The name of the higher-order operator that no rule lets through a recording, or None."""
     found = re.search(r"HigherOrderOperator (\w+) and mode", str(error))
     return None if found is None else found[1]
+
+
+def _not_differentiable(error: BaseException | None) -> str | None:
+    """The operator that autograd can't go back through, as in ``"mine::smooth"``, or None."""
+    while error is not None:
+        found = _NO_BACKWARD.search(str(error))
+        if found is not None:
+            return (found[1] or found[2]).replace(".", "::")
+        error = error.__cause__
+    return None

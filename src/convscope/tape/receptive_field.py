@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from convscope.tape import receptive_rules as _rules  # noqa: F401 - registers its rules
 from convscope.tape import receptive_views as _views  # noqa: F401 - registers its rules
 from convscope.tape.calls import OperatorCall, Tape
-from convscope.tape.receptive_map import RULES, Atom, Lost, Map, Operation, State, Window
+from convscope.tape.receptive_map import RULES, SPANS, Atom, Lost, Map, Operation, State, Window
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,26 @@ def receptive_fields(tape: Tape, held: Collection[int] = ()) -> dict[int, Recept
         ReceptiveField(size=(19, 19), stride=(8, 8), offset=(0, 0))
     """
     return {value: _field(state) for value, state in _propagate(tape, held).items()}
+
+
+def fields_and_whole(tape: Tape) -> tuple[dict[int, ReceptiveField | None], frozenset[int]]:
+    """Return the receptive fields of values, and which of those without one depend on the whole image.
+
+    The others without one have windows that differ from position to position, or nothing is known of them.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscope.tape import record
+        >>> tape = record(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), (1, 3, 8, 8))
+        >>> fields, whole = fields_and_whole(tape)
+        >>> fields[tape.outputs[0]], tape.outputs[0] in whole
+        (None, True)
+    """
+    states = _propagate(tape)
+    whole = frozenset(
+        value for value, state in states.items() if isinstance(state, Map) and state.reason.endswith(SPANS)
+    )
+    return {value: _field(state) for value, state in states.items()}, whole
 
 
 def reasons_without_field(tape: Tape) -> dict[int, str]:

@@ -30,6 +30,7 @@ class Atom(NamedTuple):
 
 
 Axis = tuple[Atom, ...]
+SPANS = "spans the whole map"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Operation:
         """Return the map of a tensor argument, or None if it doesn't depend on the image."""
         return self.maps.get(-1 if (value := self.call.tensor(name)) is None else value)
 
-    def whole(self, axes: Sequence[Axis], why: str = "spans the whole map") -> Map:
+    def whole(self, axes: Sequence[Axis], why: str = SPANS) -> Map:
         """Return a map of these axes that depends on the whole image."""
         blank = tuple(tuple(Atom(a.size, "n" if a.kind == "n" else "") for a in axis) for axis in axes)
         known = next((m.reason for m in self.maps.values() if m.reason), "")

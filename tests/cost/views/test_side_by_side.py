@@ -48,6 +48,10 @@ def test_nothing_that_can_be_read_is_an_error():
         side_by_side({"wrong": REFUSED})
     with pytest.raises(ConvscopeError, match="no networks"):
         side_by_side({})
+    with pytest.raises(
+        ConvscopeError, match=r"'narrow': an object of type tuple; expected a Cost .*cs\.cost\("
+    ):
+        side_by_side({"narrow": (None, (1, 8))})
 
 
 def test_json_and_csv_say_the_same(found):

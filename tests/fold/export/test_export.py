@@ -3,9 +3,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -217,7 +219,37 @@ def test_own_header(tmp_path, randomised):
             save_file(network.state_dict(), temporary, {"mine": "yes"})
 
     export(fold(original, SHAPE), original, SHAPE, tmp_path / "a.safetensors", weights_writer=writer)
-    assert b'"mine":"yes"' in (tmp_path / "a.safetensors").read_bytes()
+    assert metadata_of(tmp_path / "a.safetensors") == {"mine": "yes", "convscope.folded": "true"}
+
+
+def metadata_of(path):
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            return file.metadata()
+    if path.suffix == ".onnx":
+        return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    found = {"convscope.folded": "", "mine": ""}
+    torch.export.load(path, extra_files=found)
+    return {name: value if isinstance(value, str) else value.decode() for name, value in found.items()}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_metadata_say_that_the_network_is_folded_and_what_the_caller_adds(ending, tmp_path, randomised):
+    original = randomised(net())
+    path = tmp_path / f"a{ending}"
+    export(fold(original, SHAPE), original, SHAPE, path, metadata={"mine": "σ", "convscope.folded": "no"})
+    assert metadata_of(path) == {"mine": "σ", "convscope.folded": "true"}
+
+
+@pytest.mark.parametrize("given", [lambda folded: folded.model, lambda folded: folded.ledger])
+def test_what_is_no_fold_is_one_line(given, tmp_path, randomised):
+    original = randomised(net())
+    folded = fold(original, SHAPE)
+    with pytest.raises(ConvscopeError) as caught:
+        export(given(folded), original, SHAPE, tmp_path / "a.pt2")
+    wanted = "expected what cs.fold returned"
+    assert wanted + (", not its .model" if given(folded) is folded.model else "") in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_tied_weights_and_inference_mode(tmp_path, randomised):

@@ -37,7 +37,7 @@ class Runs:
     def __call__(self, images, units, position):
         leaves = images.clone().requires_grad_()
         maps = self.probe.run_until("self", leaves)
-        self.book.prepare(maps, self.probe)
+        self.book.prepare(maps, self.probe, self.book.taken_gates())
         seed = torch.zeros_like(maps)
         for row, unit in enumerate(units):
             seed[row, unit, position[0], position[1]] = 1

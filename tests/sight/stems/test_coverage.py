@@ -60,6 +60,8 @@ def test_octaves_are_areas_for_random_weights_and_sum_to_one():
     # The ring between two radii has the area π (b² − a²); the highest octave has the rest of the square.
     assert result.octaves[2].random == pytest.approx(math.pi * (0.125**2 - 0.0625**2), rel=0.03)
     assert result.octaves[4].random == pytest.approx(1 - math.pi * 0.25**2, rel=0.01)
+    # … up to the corners of the square, half a cycle per pixel in both directions.
+    assert [octave.high for octave in result.octaves[3:]] == [0.25, pytest.approx(math.hypot(0.5, 0.5))]
     assert result.colour == pytest.approx(2 / 3, abs=0.02)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from convscope.core.errors import ConvscopeError
 from convscope.tape import OperatorCall, Ref, Tape, Value
+from convscope.tape.operator_names import plain_name
 
 _Result = TypeVar("_Result")
 
@@ -102,7 +103,7 @@ class RuleTable(Generic[_Result]):
         Raises:
             ConvscopeError: a name can't be an operator's.
         """
-        names = [_name(operator) for operator in operators]
+        names = [plain_name(operator) for operator in operators]
 
         def decorate(rule: Callable[[OperatorShapes], _Result]) -> Callable[[OperatorShapes], _Result]:
             self._rules.update(dict.fromkeys(names, rule))
@@ -137,16 +138,3 @@ class RuleTable(Generic[_Result]):
         if not isinstance(found, self._result):
             raise ConvscopeError(f"{told} returns {found!r}", f"{self._result.__name__}", "mend the rule")
         return found
-
-
-def _name(operator: str) -> str:
-    """An operator's name as tapes write it."""
-    library, _, name = operator.rpartition("::")
-    plain = name if library in ("", "aten") else f"{library}_{name}"
-    if not plain.isidentifier():
-        raise ConvscopeError(
-            f"a rule for operator {operator!r}",
-            "a name such as 'relu', 'mylib_correlate' or 'mylib::correlate'",
-            "write it as the list of uncounted operators does, without overload",
-        )
-    return plain

@@ -58,7 +58,7 @@ def rolled_up(
 
 def unused_row(params: int, parameter_bytes: int) -> Row:
     """Return the row of the parameters that no operator reads, for totals that have them too."""
-    numbers = dict.fromkeys((name for name in COLUMNS if name not in _DERIVED), 0)
+    numbers: dict[str, Any] = dict.fromkeys((name for name in COLUMNS if name not in _DERIVED), 0)
     numbers |= {"params": params, "parameter_bytes": parameter_bytes}
     return Row(
         address=UNUSED, path="", type_name="", op="parameters", phase="unused", output_shape=(),
@@ -81,7 +81,8 @@ def _summed(address: str, rows: Sequence[Row], modules: Mapping[str, ModuleCalls
     total: dict[str, Any] = {name: number for name, number in sums(rows).items() if name not in _DERIVED}
     last = rows[-1]
     if address == LOSS:
-        return replace(last, address=LOSS, op="loss", calls=1, receptive_field=None, **total)
+        last = replace(last, receptive_field=None, sees_whole_image=False)
+        return replace(last, address=LOSS, op="loss", calls=1, **total)
     path, _, operator = address.partition(":")
     module = modules.get(path)
     ops = {row.op for row in rows}

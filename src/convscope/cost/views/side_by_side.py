@@ -58,7 +58,8 @@ def side_by_side(costs: Mapping[str, Cost | ConvscopeError]) -> SideBySide:
         costs: each network's reading by its name, or the error that it raised.
 
     Raises:
-        ConvscopeError: none could be read (the first error is raised), or nothing was given.
+        ConvscopeError: none could be read (the first error is raised), nothing was given, or it isn't a
+            cost.
 
     Example:
         >>> from convscope.cost import cost
@@ -69,6 +70,13 @@ def side_by_side(costs: Mapping[str, Cost | ConvscopeError]) -> SideBySide:
     """
     read = {name: cost for name, cost in costs.items() if isinstance(cost, Cost)}
     refused = {name: error for name, error in costs.items() if isinstance(error, ConvscopeError)}
+    strange = next((name for name, cost in costs.items() if name not in {**read, **refused}), None)
+    if strange is not None:
+        raise ConvscopeError(
+            f"{strange!r}: an object of type {type(costs[strange]).__name__}",
+            "a Cost of each network, by its name",
+            "measure it first: {name: cs.cost(model, shape), ...}",
+        )
     if not read:
         raise next(iter(refused.values()), ConvscopeError("no networks", "at least one", "name some"))
     summaries = {name: summary_of(cost) for name, cost in read.items()}

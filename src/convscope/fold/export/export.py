@@ -1,6 +1,6 @@
 """``export``: a folded network written to a file, checked against the original network before it is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from convscope.fold.export.check import Answers, answers
 from convscope.fold.export.formats import FORMATS, Format, check_format
 from convscope.fold.export.program import num_samples, sizes_of
 from convscope.fold.export.result import Exported, NotExportable
+from convscope.fold.export.weights import add_metadata
 from convscope.fold.ledger import Folded
 from convscope.fold.proof.settle import copied
 from convscope.fold.proof.trials import Trial, described
+
+FOLDED = {"convscope.folded": "true"}
+"""The entry of every written file's metadata that says what it is of."""
 
 
 def export(
@@ -27,6 +31,7 @@ def export(
     path: str | Path,
     *,
     weights_writer: Callable[[nn.Module, Path], None] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Exported:
     """Write a folded network to a file in the format of its name, and return the check that it passed.
 
@@ -43,6 +48,7 @@ def export(
     *original* network by thirty times as much as the original's own differ from float64, or by 1e-4. Only
     then does the file get its name; otherwise nothing is left. A program takes any number of samples where
     the network's code allows it, which is checked with two other numbers; all other sizes are those given.
+    Its metadata says that the network is a folded one (``convscope.folded``: ``true``).
 
     Args:
         folded: what :func:`~convscope.fold.fold.fold` returned.
@@ -50,10 +56,13 @@ def export(
         inputs: a tensor, a tuple or dict of tensors, or a shape, which is filled with random numbers.
         path: the file; its folder is made if need be.
         weights_writer: writes a network's weights to a path, where a header shall say more about them.
+        metadata: more entries, such as how pixels become inputs: in a header of safetensors, in the extra
+            files of a program, in the ``metadata_props`` of a graph.
 
     Raises:
-        ConvscopeError: the ending is unknown, a package isn't installed, the fold has failed its proof, the
-            network can't be exported in this format, the file's outputs differ, or it can't be written.
+        ConvscopeError: ``folded`` isn't a :class:`~convscope.fold.ledger.Folded`, the ending is unknown, a
+            package isn't installed, the fold has failed its proof, the network can't be exported in this
+            format, the file's outputs differ, or it can't be written.
 
     Not covered: a graph's check where ONNX Runtime isn't installed (``checked_with`` is "" then); graphs
     larger than 2 GiB.
@@ -70,12 +79,14 @@ def export(
         torch.Size([5, 8, 7, 5])
     """
     path, form = Path(path), check_format(path)
+    _require_folded(folded)
     if not folded.proof.passed:
         raise ConvscopeError("a fold whose proof failed", "one that is proved", "see folded.ledger")
     if weights_writer is not None and not form.has_program:
-        form = replace(form, write=lambda network, _, __, path: weights_writer(network, path))
+        form = replace(form, write=_with_header(weights_writer))
+    entries = {**(metadata or {}), **FOLDED}
     with outside_inference_mode():
-        pair = _Pair(original, copied(folded.model).eval(), described(inputs, _dtype(original)))
+        pair = _Pair(original, copied(folded.model).eval(), described(inputs, _dtype(original)), entries)
         for any_batch in (True, False) if form.has_program else (True,):
             try:
                 return pair.written(form, path, any_batch)
@@ -92,11 +103,12 @@ def export(
 
 @dataclass(frozen=True)
 class _Pair:
-    """The original network, the folded one, and what both are given."""
+    """The original network, the folded one, what both are given, and what files say besides."""
 
     original: nn.Module
     network: nn.Module
     inputs: Any
+    metadata: Mapping[str, str]
 
     def written(self, form: Format, path: Path, any_batch: bool) -> Exported:
         """Write and check a file.
@@ -108,7 +120,7 @@ class _Pair:
         reader = form.reader()
         said = answers(self.original, self._trials(any_batch and form.has_program)) if reader else None
         with whole_file(path) as temporary:
-            form.write(self.network, self.inputs, any_batch, temporary)
+            form.write(self.network, self.inputs, any_batch, self.metadata, temporary)
             error = None if said is None else self._checked(said, form, temporary)
             num_bytes = temporary.stat().st_size
         return Exported(
@@ -138,6 +150,31 @@ class _Pair:
                 f"more than {said.allowed:.1e}"
             )
         return error
+
+
+def _require_folded(folded: object) -> None:
+    if isinstance(folded, nn.Module):
+        raise ConvscopeError(
+            f"the network {type(folded).__name__} as the fold",
+            "what cs.fold returned, not its .model",
+            "give export(cs.fold(model, inputs), model, inputs, path)",
+        )
+    if not isinstance(folded, Folded):
+        raise ConvscopeError(
+            f"{type(folded).__name__} as the fold", "what cs.fold returned", "give cs.fold(model, inputs)"
+        )
+
+
+def _with_header(
+    writer: Callable[[nn.Module, Path], None],
+) -> Callable[[nn.Module, Any, bool, Mapping[str, str], Path], None]:
+    """A caller's own way to write weights, as a format has it."""
+
+    def write(network: nn.Module, _: Any, __: bool, metadata: Mapping[str, str], path: Path) -> None:
+        writer(network, path)
+        add_metadata(path, metadata)
+
+    return write
 
 
 def _dtype(network: nn.Module) -> torch.dtype:

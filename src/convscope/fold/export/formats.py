@@ -23,7 +23,7 @@ class Format:
     Attributes:
         holds: what is in the file, in a few words.
         has_program: whether the file says what is computed, for inputs of a kind, or only by which weights.
-        write: writes a network, for inputs of a kind and any batch or only theirs, to a path.
+        write: writes a network, for inputs of a kind and any batch or only theirs, with metadata, to a path.
         read: returns what runs a written file of a network; called only if there is a reader.
         reader: the name of that; "" if nothing that can is installed.
         packages: without which it can't be written.
@@ -32,7 +32,7 @@ class Format:
 
     holds: str
     has_program: bool
-    write: Callable[[nn.Module, Any, bool, Path], None]
+    write: Callable[[nn.Module, Any, bool, Mapping[str, str], Path], None]
     read: Callable[[nn.Module, Path], Runner]
     reader: Callable[[], str]
     packages: tuple[str, ...] = ()

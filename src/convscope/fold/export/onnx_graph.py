@@ -5,6 +5,7 @@ reads it finds a constant; its constants are folded here, so that every convolut
 bias if there is one, as initialisers.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from convscope.fold.export.program import open_axes, program_of, quiet
 from convscope.fold.export.result import NotExportable
 
 
-def write_graph(network: nn.Module, inputs: Any, any_batch: bool, path: Path) -> None:
+def write_graph(
+    network: nn.Module, inputs: Any, any_batch: bool, metadata: Mapping[str, str], path: Path
+) -> None:
     """Write a network's graph, its weights in the same file.
 
     Args:
         network: in evaluation mode.
         inputs: as :func:`convscope.fold.proof.trials.described` returns them.
         any_batch: whether the number of samples shall stay open; its axis is then called ``batch``.
+        metadata: what the graph's ``metadata_props`` shall hold.
         path: the file.
 
     Raises:
@@ -41,6 +45,7 @@ def write_graph(network: nn.Module, inputs: Any, any_batch: bool, path: Path) ->
                 dynamic_shapes=open_axes(inputs) if any_batch else None,
             )
             assert graph is not None
+            graph.model.metadata_props.update(metadata)
             graph.save(path, external_data=False)
     except OSError:
         raise  # about the file

@@ -6,7 +6,7 @@ The number of samples is left open where the network's code allows it. All other
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,13 @@ def program_of(network: nn.Module, inputs: Any, *, any_batch: bool) -> ExportedP
         raise NotExportable.because(error) from error
 
 
-def write_program(network: nn.Module, inputs: Any, any_batch: bool, path: Path) -> None:
+def write_program(
+    network: nn.Module, inputs: Any, any_batch: bool, metadata: Mapping[str, str], path: Path
+) -> None:
     """Write a network's program; the arguments are those of :func:`program_of`.
+
+    ``metadata`` becomes extra files, which ``torch.export.load(path, extra_files={"convscope.folded": ""})``
+    fills in.
 
     Raises:
         NotExportable: as :func:`program_of`, or the program can't be saved.
@@ -56,7 +61,7 @@ def write_program(network: nn.Module, inputs: Any, any_batch: bool, path: Path) 
     program = program_of(network, inputs, any_batch=any_batch)
     try:
         with quiet(), path.open("wb") as file:
-            torch.export.save(program, file)
+            torch.export.save(program, file, extra_files=dict(metadata))
     except OSError:
         raise  # about the file
     except Exception as error:

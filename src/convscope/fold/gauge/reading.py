@@ -13,8 +13,13 @@ from convscope.fold.recorded.constants import Constants
 from convscope.fold.recorded.flow import Flow, Stays
 from convscope.fold.recorded.slots import Slot
 from convscope.tape import OperatorCall
+from convscope.tape.operator_names import plain_name
 
 _VIEWS = {"view", "slice", "select", "transpose", "permute", "t", "unsqueeze", "squeeze"}
+
+# Their operators have rules where they pass anything; of other libraries' nothing is known.
+_OPAQUE_WITHOUT_RULE = ("aten", "convscope")
+_WRITE_ONE = "tell what it passes: docs/extending/fold-rule.md"
 
 
 class Reading:
@@ -113,6 +118,8 @@ class Reading:
             return
         rule = RULES.get(call.op) or RULES.get(call.op.rstrip("_"))
         try:
+            if rule is None and call.overload.partition(".")[0] not in _OPAQUE_WITHOUT_RULE:
+                raise Stays(f"no rule for {call.op} at {call.address}", _WRITE_ONE)
             if rule is None:
                 self.opaque(call)
             else:
@@ -177,12 +184,21 @@ ALWAYS: set[str] = set()
 
 
 def passes(*ops: str, always: bool = False) -> Callable[[Rule], Rule]:
-    """Register the decorated function as the rule of operators."""
+    """Return a decorator which makes a function the rule of operators.
+
+    Args:
+        ops: as ``"mylib::smooth"`` or ``"mylib_smooth"``.
+        always: whether the rule is wanted even where nothing that they read can change.
+
+    Raises:
+        ConvscopeError: a name can't be an operator's.
+    """
+    names = [plain_name(op) for op in ops]
 
     def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(ops, rule))
+        RULES.update(dict.fromkeys(names, rule))
         if always:
-            ALWAYS.update(ops)
+            ALWAYS.update(names)
         return rule
 
     return register

@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from convscope.sight.projecting.origins import Origins
+from convscope.sight.projecting.registering import GATES
 from convscope.tape import OperatorCall
 
 CLAMPS = {"clamp", "clamp_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_"}
@@ -33,7 +34,7 @@ def is_relu(origins: Origins, call: OperatorCall) -> bool:
 
 def has_gate(origins: Origins, call: OperatorCall) -> bool:
     """Return whether an operator is an activation φ(x) = x · gate(x), other than ReLU."""
-    if call.op.rstrip("_") in _GATED:
+    if call.op.rstrip("_") in _GATED or has_own_gate(origins, call):
         return True
     given = call.arguments
     if is_square(origins, call):
@@ -44,6 +45,11 @@ def has_gate(origins: Origins, call: OperatorCall) -> bool:
         limits = bounds(call.op, given)
         return limits is not None and limits[0] <= 0 <= limits[1]
     return False
+
+
+def has_own_gate(origins: Origins, call: OperatorCall) -> bool:
+    """Return whether an operator is an activation of another library's whose gate was registered."""
+    return call.op in GATES and len(origins.places(call)) == 1
 
 
 def is_square(origins: Origins, call: OperatorCall) -> bool:

@@ -133,11 +133,12 @@ def gated_signal(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tens
         args: what it was given, the signal g first.
         kwargs: likewise.
     """
-    settings = [_wide(argument) for argument in args[1:]]
+    settings = [wide(argument) for argument in args[1:]]
     signal: Tensor = args[0].clamp(min=0)
     return signal * BACKWARDS[op](*settings, **kwargs).to(signal.dtype)
 
 
-def _wide(argument: Any) -> Any:
+def wide(argument: Any) -> Any:
+    """Return an argument, in float32 if it is a tensor in half precision."""
     half = isinstance(argument, Tensor) and argument.dtype in (torch.float16, torch.bfloat16)
     return argument.float() if half else argument

@@ -1,10 +1,10 @@
 """Which recorded operators are linear in what depends on the image: their backward is one for all images."""
 
 from convscope.sight.projecting.origins import Origins
+from convscope.sight.projecting.registering import LINEAR, linear_operators
 from convscope.tape import OperatorCall
 
-# Linear in all of their tensors together.
-_SUMS = {
+linear_operators(
     "add", "add_", "sub", "sub_", "rsub", "neg", "neg_", "sum", "mean", "cat", "stack", "clone", "_to_copy",
     "copy_", "view", "_unsafe_view", "_reshape_alias", "reshape", "permute", "transpose", "t", "expand",
     "squeeze", "unsqueeze", "slice", "select", "narrow", "split", "split_with_sizes", "unbind", "unfold",
@@ -16,13 +16,14 @@ _SUMS = {
     "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "movedim", "diagonal", "tril", "triu", "cumsum",
     "view_as_complex", "view_as_real", "_fft_r2c", "_fft_c2r", "_fft_c2c", "real", "imag", "zero_", "fill_",
     "select_scatter", "slice_scatter", "scatter", "scatter_add", "index_add", "slice_backward", "nansum",
-}  # fmt: skip
-# Linear in one tensor if the others don't depend on the image, or are frozen.
-_PRODUCTS = {
+)  # fmt: skip
+linear_operators(
     "convolution", "addmm", "mm", "bmm", "mv", "dot", "baddbmm", "mul", "mul_", "addcmul", "addcmul_",
     "linear", "grid_sampler_2d", "grid_sampler_3d", "lerp", "where", "masked_fill", "masked_fill_",
-}  # fmt: skip
-_QUOTIENTS = {"div", "div_", "addcdiv", "addcdiv_"}
+    linear_in="each",
+)  # fmt: skip
+linear_operators("div", "div_", "addcdiv", "addcdiv_", linear_in="first")
+_WITH_ADDEND = ("addmm", "baddbmm", "addcmul", "addcmul_", "addcdiv", "addcdiv_")
 
 
 def is_linear(origins: Origins, call: OperatorCall) -> bool:
@@ -30,12 +31,10 @@ def is_linear(origins: Origins, call: OperatorCall) -> bool:
 
     A batch norm is taken for one by given statistics.
     """
-    if call.op in _SUMS:
-        return True
-    places = origins.places(call)
-    if call.op in _PRODUCTS:
-        has_addend = call.op in ("addmm", "baddbmm", "addcmul", "addcmul_")
-        return len([place for place in places if place or not has_addend]) <= 1
-    if call.op in _QUOTIENTS:
-        return set(places) <= {0} if call.op.startswith("div") else set(places) <= {0, 1}
-    return call.op == "batch_norm"
+    linear_in, places = LINEAR.get(call.op), origins.places(call)
+    factors = [place for place in places if place or call.op not in _WITH_ADDEND]
+    if linear_in == "each":
+        return len(factors) <= 1
+    if linear_in == "first":
+        return set(factors) <= {1 if call.op in _WITH_ADDEND else 0}
+    return linear_in == "all" or call.op == "batch_norm"

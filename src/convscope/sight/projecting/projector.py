@@ -35,7 +35,7 @@ class Projector:
     def __init__(self, probe: Probe, book: RuleBook, tape: Tape) -> None:
         self._probe, self._book, self._tape = probe, book, tape
         self.applied, self.below = book.applied, book.below
-        self._runs = WeakTensorKeyDictionary()
+        self._runs = WeakTensorKeyDictionary()  # by their images: what leads back, and their gates
 
     @cached_property
     def upper_weights(self) -> dict[Tensor, Tensor]:
@@ -66,14 +66,14 @@ class Projector:
         """
         leaves = images.detach().clone().requires_grad_()
         maps = self._probe.run_through(addresses, self._given(leaves))
-        self._runs[leaves] = self._probe.attribution.run
+        self._runs[leaves] = self._probe.attribution.run, self._book.taken_gates()
         return leaves, maps
 
     def forward(self, address: str, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         """Return the images as the start of a graph, and the units' maps at ``address``."""
         leaves = images.detach().clone().requires_grad_()
         maps = self._probe.run_until(address, self._given(leaves))
-        self._runs[leaves] = self._probe.attribution.run
+        self._runs[leaves] = self._probe.attribution.run, self._book.taken_gates()
         return leaves, maps
 
     def backward(
@@ -98,9 +98,9 @@ class Projector:
         if not maps.requires_grad:
             raise self._not_differentiable(leaves)
         try:
-            # Other forward runs may have come in between.
-            with self._probe.attribution.back_in(self._runs[leaves]):
-                self._book.prepare(maps, self._probe)
+            run, gates = self._runs[leaves]  # other forward runs may have come in between
+            with self._probe.attribution.back_in(run):
+                self._book.prepare(maps, self._probe, gates)
                 (projection,) = torch.autograd.grad(maps, leaves, seed, retain_graph=keep, allow_unused=True)
         except RuntimeError as error:
             if self._has_reentrant_checkpoint(leaves):

@@ -17,6 +17,7 @@ from convscope.tape import Attribution
 
 Signals = tuple[Tensor | None, ...]
 _DONE = "convscope"
+_OF_A_LIBRARY = "generatedbackwardfor_"
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,21 @@ class Change:
         kind: ``"cut"``: nothing else; ``"rectify"``: the signal from above is rectified first (an activation
             written out); ``"pass"``: the first input gets it as it is (local response normalisation);
             ``"clamp"``: it is rectified and gated by the bounds; ``"square"``: by the input itself;
-            ``"positive"``: it is rectified, and gated by the sign of the input ``data`` if ``masked``.
+            ``"positive"``: it is rectified, and gated by the sign of the input ``data`` if ``masked``;
+            ``"gate"``: it is rectified and gated by what was computed for the run, for the input ``data``.
         bounds: of a clamp.
-        data: which input of a maximum with zeros.
+        data: which input of a maximum with zeros, or of an activation with a gate.
         masked: see above.
+        gate: see above.
     """
 
     op: str
     cut: frozenset[int] = frozenset()
-    kind: Literal["cut", "rectify", "pass", "clamp", "positive", "square"] = "cut"
+    kind: Literal["cut", "rectify", "pass", "clamp", "positive", "square", "gate"] = "cut"
     bounds: tuple[float, float] = (0.0, 0.0)
     data: int = 0
     masked: bool = False
+    gate: Tensor | None = None
 
 
 def rewire(maps: Tensor, changes: Mapping[str, Change], attribution: Attribution) -> set[str]:
@@ -90,6 +94,8 @@ def _is_node_of(name: str, op: str) -> bool:
     if _is_copy(name):  # the operator wrote into a view
         return op.endswith("_")
     made_by = name.rpartition("::")[2].rstrip("0123456789").removesuffix("Backward").lower()
+    if made_by.startswith(_OF_A_LIBRARY):  # by torch.library.register_autograd, with the overload at the end
+        return made_by.removeprefix(_OF_A_LIBRARY).startswith(f"{op.lower()}_")
     return op in ("attention", "convscope_normalise") or made_by == op.replace("_", "").lower()
 
 
@@ -143,9 +149,17 @@ def _positive(node: Any, change: Change, below: Signals, above: Signals) -> Sign
     return tuple(signal if place == change.data else None for place in range(len(below)))
 
 
+def _gated(_node: Any, change: Change, below: Signals, above: Signals) -> Signals:
+    signal = _rectified(above[0])
+    if signal is not None and change.gate is not None:
+        signal = signal * change.gate.to(signal.dtype)
+    return tuple(signal if place == change.data else None for place in range(len(below)))
+
+
 _REPLACED: dict[str, Callable[[Any, Change, Signals, Signals], Signals]] = {
     "pass": _passed,
     "clamp": _clamped,
     "square": _squared,
     "positive": _positive,
+    "gate": _gated,
 }

@@ -27,9 +27,9 @@ own statistics are recorded switches (:mod:`convscope.sight.projecting.frozen`),
 normalisation is passed unchanged, as in Mahendran and Vedaldi 2016 ("Salient deconvolutional networks").
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from torch import Tensor
@@ -37,11 +37,19 @@ from torch import Tensor
 from convscope.core.errors import ConvscopeError
 from convscope.probe import Probe, Visit
 from convscope.sight.projecting import statistics
-from convscope.sight.projecting.activations import CLAMPS, EXTREMES, bounds, is_square, zeros_beside
+from convscope.sight.projecting.activations import (
+    CLAMPS,
+    EXTREMES,
+    bounds,
+    has_own_gate,
+    is_square,
+    zeros_beside,
+)
 from convscope.sight.projecting.below import Below
-from convscope.sight.projecting.gates import BACKWARDS, gated_signal
+from convscope.sight.projecting.gates import BACKWARDS, gated_signal, wide
 from convscope.sight.projecting.holding import Frozen, HoldPoint, is_norm
 from convscope.sight.projecting.projection import Census, Rule
+from convscope.sight.projecting.registering import GATES
 from convscope.sight.projecting.rewiring import Change, rewire
 from convscope.tape import OperatorCall
 
@@ -73,6 +81,7 @@ class RuleBook:
         self._by_role: dict[str, set[str]] = {"relu": set(), "gate": set(), "frozen": set(), "none": set()}
         self._recorded: dict[HoldPoint, Tensor] | None = None
         self._held: Frozen | None = None
+        self._gates: dict[str, Tensor] = {}
         if self.rule == "gradient":
             return
         for call in self.below.tape.in_phase("forward"):
@@ -103,11 +112,20 @@ class RuleBook:
             probe.around(op, self._statistics)
         for address in dict.fromkeys(point.address for point in self.below.hold_points):
             probe.around(address, self._hold)
+        for address, change in self._changes.items():
+            if change.kind == "gate":
+                probe.around(address, self._open)
 
-    def prepare(self, maps: Tensor, probe: Probe) -> None:
-        """Change the graph of a run before a signal goes back from ``maps``."""
+    def taken_gates(self) -> dict[str, Tensor]:
+        """Return the gates of the last forward run, by address, which belong to its graph."""
+        taken, self._gates = self._gates, {}
+        return taken
+
+    def prepare(self, maps: Tensor, probe: Probe, gates: Mapping[str, Tensor]) -> None:
+        """Change the graph of a run, with its gates, before a signal goes back from ``maps``."""
         if self._changes:
-            self.applied |= rewire(maps, self._changes, probe.attribution)
+            changes = {**self._changes, **{at: replace(self._changes[at], gate=gates[at]) for at in gates}}
+            self.applied |= rewire(maps, changes, probe.attribution)
 
     @contextmanager
     def recording(self) -> Iterator[Frozen]:
@@ -139,8 +157,8 @@ class RuleBook:
             raise ConvscopeError(
                 f"rule={self.rule!r} on the way through {', '.join(missed[:3])}, where autograd runs another "
                 "backward pass than PyTorch's own",
-                "operators outside of torch.autograd.Function",
-                "use rule='gradient', or switch the network's own backward passes off",
+                "operators outside of torch.autograd.Function; of torch.library, with register_autograd",
+                "use rule='gradient', or take the operator out of its autograd function",
             )
 
     def _change(self, call: OperatorCall) -> Change | None:
@@ -152,6 +170,8 @@ class RuleBook:
             data = zeros_beside(self.below.origins, call) or 0
             return Change(call.op, kind="positive", data=data, masked=self.rule != "deconvnet")
         if role == "gate" and self.rule == "gated":
+            if has_own_gate(self.below.origins, call):
+                return Change(call.op, kind="gate", data=self.below.origins.places(call)[0])
             if is_square(self.below.origins, call):
                 return Change(call.op, kind="square")
             limits = bounds(call.op, call.arguments) if call.op in CLAMPS else None
@@ -188,6 +208,13 @@ class RuleBook:
             return False
         self.applied.add(address)
         return True
+
+    def _open(self, visit: Visit) -> Any:
+        """Compute the gate of an activation of another library's, on the way forward."""
+        if visit.site.phase == "forward":
+            given = {name: wide(argument) for name, argument in visit.kwargs.items()}
+            self._gates[str(visit.site.address)] = GATES[visit.site.op](*map(wide, visit.args), **given)
+        return visit.run()
 
     def _hold(self, visit: Visit) -> Any:
         """Record an operator's results, or put held ones in their place."""

@@ -27,7 +27,14 @@ from convscope.sight.stems.diagnosis import Coverage, Octave
 from convscope.sight.stems.response import RINGS, Responses, responses
 
 SMALLEST_KERNEL = 7
-_EDGES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+_EDGES = (
+    0.0,
+    1 / 32,
+    1 / 16,
+    1 / 8,
+    1 / 4,
+    math.sqrt(1 / 2),
+)  # the last: the corners of the square of frequencies
 _ORIENTATIONS = 8
 _HALF_OCTAVES = 6
 

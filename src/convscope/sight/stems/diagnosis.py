@@ -82,7 +82,7 @@ class Octave:
     """One octave of spatial frequency.
 
     Attributes:
-        low, high: in cycles per pixel; the highest octave holds the corners of the square, too.
+        low, high: in cycles per pixel; the highest ends in the corners of the square, at √½.
         share: of the filters' energy, each filter counting once.
         reference: that of a bank of Gabor filters of the same kernel, evenly spaced in octaves.
         random: that of random weights: the octave's area.
