@@ -259,7 +259,7 @@ def test_bad_sweeps_are_one_line_with_examples(text):
 BAD = {
     "cost alexnet --batch 0": "--batch 0; expected a whole number from 1",
     "cost alexnet --batch -3": "--batch -3; expected a whole number from 1",
-    "cost alexnet --optimizer sdg": "'sgd-momentum'",
+    "cost alexnet --optimizer sdg": "sgd-momentum",
     "cost alexnet --precision fp8": "'fp32'",
     f"cost alexnet {TINY} --device gpu": "cuda",
     "cost alexnet --foreach fsued": "fused",

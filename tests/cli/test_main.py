@@ -50,6 +50,20 @@ def test_every_command_has_help_with_an_example(capsys, command):
     assert ("--json" in out) is (command != "completion")
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_are_never_wrapped(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, _ = run(capsys, f"{command} --help")
+    assert code == 0
+    assert all(f"  convscope {example}" in out.splitlines() for example in COMMANDS[command][1:])
+
+
+@pytest.mark.parametrize("command", ["cost", "max-batch", "checkup", "fold", "gate", "report"])
+def test_help_says_that_a_named_file_is_run(capsys, command):
+    words = " ".join(run(capsys, f"{command} --help")[1].replace("│", " ").split())
+    assert "Naming a module or a file runs it." in words
+
+
 def test_quiet_leaves_the_result_and_the_errors(in_tmp_path, capsys):
     for label in "ab":
         for index in range(8):
@@ -64,22 +78,6 @@ def test_quiet_leaves_the_result_and_the_errors(in_tmp_path, capsys):
     assert "Training of zfnet" in out
     assert "unknown network" in run(capsys, "-q cost zfnett")[2]
     assert "epoch 1/1" in run(capsys, f"{words} again")[2]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_every_command_and_flag(capsys, shell):
-    code, out, _ = run(capsys, f"completion {shell}")
-    assert code == 0
-    assert all(word in out for word in (*COMMANDS, "max-memory", "learning-rate", "clip-grad-norm"))
-
-
-def test_bash_completes():
-    script = subprocess.run(
-        [sys.executable, "-m", "convscope", "completion", "bash"], capture_output=True, text=True, check=True
-    ).stdout
-    asked = 'COMP_WORDS=(convscope ga); COMP_CWORD=1; _convscope; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True)
-    assert done.stdout.split() == ["gallery", "gallery-compare", "gate"], done.stderr
 
 
 def test_an_interruption_is_one_line_and_exit_code_130(in_tmp_path):
@@ -128,6 +126,27 @@ def test_networks(capsys):
     assert any("resnet50" in name for zoo in listed["zoos"] for name in zoo["names"])
 
 
+def test_that_no_network_matches_is_said(capsys):
+    code, out, err = run(capsys, "networks alexnte")
+    assert code == 0
+    assert "alexnet" not in out
+    assert err.startswith("no network's name contains 'alexnte'; did you mean 'alexnet'")
+    assert err.count("\n") == 1
+    assert run(capsys, "networks zfn")[2] == ""
+
+
+def test_a_page_about_a_fault_as_json(capsys):
+    code, out, _ = run(capsys, "checkup --explain dead-gamma stale-statistics --json")
+    told = json.loads(out)["faults"]
+    assert code == 0
+    assert [each["name"] for each in told] == ["dead-gamma", "stale-statistics"]
+    assert all(each["page"].startswith(f"# {each['name']}: {each['summary']}") for each in told)
+    every = json.loads(run(capsys, "checkup --explain --json")[1])["faults"]
+    assert len(every) > 30
+    assert every[0]["page"] is None
+    assert run(capsys, "checkup --explain dead-gama --json")[0] == 2
+
+
 def test_fold(capsys, in_tmp_path):
     code, out, _ = run(capsys, f"fold alexnet --norm batch {SMALL} --out folded.safetensors --json")
     folded = json.loads(out)
@@ -144,7 +163,11 @@ def test_weights_that_fit_in_part_are_reported(capsys, in_tmp_path):
         f"module.{name}": tensor for name, tensor in tensors.items() if not name.startswith("classifier.fc8")
     }
     save_file({**moved, "module.extra": tensors["classifier.fc8.bias"]}, in_tmp_path / "part.safetensors")
-    code, out, err = run(capsys, f"cost alexnet {SMALL} --weights part.safetensors --json")
+    line = f"cost alexnet {SMALL} --weights part.safetensors --json"
+    code, _, err = run(capsys, line)
+    assert code == 2
+    assert "lack 7 tensors of alexnet (features.conv1.bias, " in err
+    code, out, err = run(capsys, f"{line} --partial-weights")
     assert code == 0
     assert json.loads(out)["totals"]["params"] > 0
     for word in ("classifier.fc8.weight", "extra", "module."):
@@ -204,8 +227,17 @@ def test_train_then_look_at_what_was_trained(capsys, in_tmp_path):
 
 BAD = {
     "": 0,
-    "cots": "Did you mean",
-    "cost": "requires an argument",
+    "cots": "unknown command 'cots'; did you mean 'cost'?",
+    "zzzzz": "`convscope --help` lists them",
+    "--versoin": "did you mean '--version'?",
+    "--json cost alexnet": "unknown option '--json' before a command; a command's flags stand behind it",
+    "cost": "NETWORK is required; see convscope cost --help",
+    "cost alexnet --batch": "--batch requires an argument",
+    "max-batch alexnet": "--memory is required; see convscope max-batch --help",
+    "max-batch alexnet --memroy 8GiB": "Did you mean --memory",
+    "cost alexnet --optimizer adamm": "--optimizer adamm; expected one of sgd, sgd-momentum, adam, adamw, "
+    "rmsprop; did you mean 'adam'",
+    "cost alexnet --precision bf17": "did you mean 'bf16'",
     "cost alexnte": "did you mean 'alexnet'",
     "cost timm:resnet5O": "did you mean",
     "cost alexnet --input 3x60x60": "67",

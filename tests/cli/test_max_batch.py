@@ -1,6 +1,7 @@
 """``convscope max-batch`` as a user types it."""
 
 import json
+import re
 
 import pytest
 
@@ -43,11 +44,24 @@ def test_help_doesnt_offer_a_batch(capsys):
     assert "Shape of one input" in out  # the other flags keep their words
 
 
-def test_no_batch_fits_is_exit_code_1(capsys):
-    code, out, err = run(capsys, f"{TINY} --memory 145MiB")
+@pytest.mark.parametrize("memory", ["1MiB", "145MiB", "150MiB"])
+def test_no_batch_fits_is_exit_code_1(capsys, memory):
+    """Less than the network, less than the CUDA context, and a little more than that."""
+    code, out, err = run(capsys, f"{TINY} --memory {memory}")
     assert (code, err) == (1, "")
-    assert "no batch fits" in out
-    assert "a batch of 1 needs at least" in out
+    assert "no batch fits  under the likely answer, which decides (exit code 1): " in out
+
+
+def test_the_memory_that_is_said_to_be_enough_is_enough(capsys):
+    line = TINY.replace("T4", "sm90")  # whose context has a wide range
+    code, out, _ = run(capsys, f"{line} --memory 300MiB")
+    words = " ".join(out.split())
+    assert code == 1
+    assert re.search(r"optimistic [1-9]", words)  # the hopeful answer alone doesn't decide
+    enough = int(re.search(r"a batch of 1 fits from (\d+)MiB on", words)[1])
+    assert "no batch fits" in words
+    assert run(capsys, f"{line} --memory {enough}MiB")[0] == 0
+    assert run(capsys, f"{line} --memory {enough - 2}MiB")[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -57,9 +71,10 @@ def test_no_batch_fits_is_exit_code_1(capsys):
         ("--memory 24", "expected a positive number and a unit"),
         ("--memory=-3GiB", "expected a positive number and a unit"),
         ("--memory 0GiB", "expected a positive number and a unit"),
-        ("--memory 1MiB", "itself, beside 135 MiB for the CUDA context"),
-        ("--memory 1GiB --optimizer lion", "TrainingPlan(optimizer='lion')"),
-        ("--memory 1GiB --precision fp8", "TrainingPlan(precision='fp8')"),
+        ("--memory 24Gb", "a small b is bits: do you mean 24GiB or 24GB?"),
+        ("--memory 24G", "do you mean 24GiB or 24GB?"),
+        ("--memory 1GiB --optimizer lion", "--optimizer lion; expected one of sgd, "),
+        ("--memory 1GiB --precision fp8", "--precision fp8; expected one of fp32, "),
         ("--memory 1GiB --device tpu", "device 'tpu'"),
         ("--memory 1GiB --most 0", "max_batch=0"),
         ("--memory 1GiB --batch 8", "--batch 8; expected none: the batch is what is sought"),

@@ -16,7 +16,14 @@ from convscope.core.address import Address, parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import check_replaceable, whole_file, whole_folder
 from convscope.core.result import Result
-from convscope.core.units import FLOPS_PER_MAC, format_bytes, format_count, parse_bytes
+from convscope.core.units import (
+    FLOPS_PER_MAC,
+    format_bytes,
+    format_count,
+    parse_bytes,
+    parse_count,
+    size_to_give,
+)
 
 
 def test_one_mac_is_two_flops():
@@ -45,10 +52,47 @@ def test_formatted_counts(count, text):
     assert format_count(count) == text
 
 
-@pytest.mark.parametrize("text", ["24", "GiB", "-1GiB", "0 GiB", "24 GiX", "", "1e3GiB"])
+@pytest.mark.parametrize("text", ["24", "GiB", "-1GiB", "0 GiB", "24 GiX", "", "1e30000GiB", "1,0MiB"])
 def test_bad_sizes_are_refused(text):
-    with pytest.raises(ConvscopeError, match="memory size"):
+    with pytest.raises(ConvscopeError, match=r"memory size .*write it as 24GiB"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("24Gb", "bits"), ("24 Gib", "bits"), ("24G", ""), ("24g", "")])
+def test_gigabits_and_bare_prefixes_are_asked_about(text, kind):
+    with pytest.raises(ConvscopeError, match=f"{kind}.*do you mean 24GiB or 24GB"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("24gb", 24 * 10**9), ("1,024MiB", 2**30), ("1e3 MiB", 1000 * 2**20), ("8b", 8)]
+)
+def test_sizes(text, nbytes):
+    assert parse_bytes(text) == nbytes
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("1e3", 1000),
+        ("1,000", 1000),
+        ("5GFLOPs", 5 * 10**9),
+        ("2 MFLOP", 2 * 10**6),
+        *((text, None) for text in ("2.5 e", "5 GMACs", "5gFLOPs", "1,00", "0", "flops", "")),
+    ],
+)
+def test_counts(text, count):
+    if count is not None:
+        assert parse_count(text, "flops", "FLOPs") == count
+        return
+    with pytest.raises(ConvscopeError, match=r"^flops '"):
+        parse_count(text, "flops", "FLOPs")
+
+
+@given(st.integers(1, 2**50))
+def test_a_size_to_give_is_enough_and_hardly_more(num_bytes):
+    given_back = parse_bytes(size_to_give(num_bytes))
+    assert num_bytes <= given_back < num_bytes + (2**20 if num_bytes >= 2**20 else 2**10)
 
 
 _paths = st.lists(st.from_regex(r"[A-Za-z_0-9]+", fullmatch=True), min_size=1, max_size=4).map(".".join)

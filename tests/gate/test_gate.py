@@ -75,6 +75,105 @@ def test_data_is_checked_too():
     assert any("stale-statistics" in line for line in found.details)
 
 
+class TwoOutputs(nn.Module):
+    """A classifier whose second output could be the scores as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.size = _network(), nn.Linear(5, 7)
+
+    def forward(self, x):
+        scores = self.body(x)
+        return scores, self.size(scores)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x.relu() if x.mean() > 0 else x
+
+
+def _labelled():
+    torch.manual_seed(1)
+    return [(torch.randn(16, *SHAPE[1:]), torch.randint(5, (16,))) for _ in range(3)]
+
+
+def _trained(model):
+    """With statistics of the data that it is checked on."""
+    model.train()
+    for _ in range(60):
+        for images, _ in _labelled():
+            model(images)
+    return model.eval()
+
+
+def _by_first(outputs, labels):
+    return nn.functional.cross_entropy(outputs[0], labels)
+
+
+def test_a_gap_that_cant_be_measured_is_no_silent_pass():
+    model = _trained(TwoOutputs())
+    with pytest.raises(ConvscopeError, match=r"couldn't be measured \(.*outputs of shapes.*unmeasured-gap"):
+        cs.gate(model, SHAPE, fault="error", data=_labelled())
+    allowed = cs.gate(model, SHAPE, fault="error", data=_labelled(), allowed=("unmeasured-gap",))
+    (check,) = allowed.checks
+    assert check.passed
+    assert "but for" not in check.method
+    assert [each.what for each in check.unchecked if each.what == "gap"] == ["gap"]
+    for said in (str(allowed), allowed.to_junit(), allowed.to_json()):
+        assert "could be the logits" in " ".join(said.split())
+    (check,) = cs.gate(model, SHAPE, fault="error", data=_labelled(), loss=_by_first).checks
+    assert check.passed
+    assert not [each for each in check.unchecked if each.what == "gap"]
+
+
+def test_unlabelled_data_without_a_finding_is_no_silent_pass():
+    images = [images for images, _ in _labelled()]
+    with pytest.raises(ConvscopeError, match="no labels"):
+        cs.gate(_trained(_network()), SHAPE, fault="error", data=images)
+
+
+def test_a_finding_fails_whether_or_not_the_gap_was_measured():
+    model = _trained(TwoOutputs())
+    model.body[1].running_var.fill_(900.0)
+    assert not cs.gate(model, SHAPE, fault="advice", data=_labelled()).passed
+
+
+@pytest.mark.parametrize("norm", [nn.Identity, nn.BatchNorm2d])
+def test_without_a_batch_norm_that_trains_there_is_no_gap_to_measure(norm):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8) if norm is nn.BatchNorm2d else norm())
+    if norm is nn.BatchNorm2d:
+        cs.norm.freeze(_trained(model))
+        model.train()  # frozen layers stay as they are
+    assert cs.gate(model, SHAPE, fault="error", data=[images for images, _ in _labelled()]).passed
+
+
+def test_what_wasnt_checked_is_told_without_data_too():
+    found = cs.gate(_network().eval(), SHAPE, fault="error")
+    (check,) = found.checks
+    assert check.unchecked == cs.checkup(_network().eval(), SHAPE).unchecked != ()
+    assert "not checked: statistics, gap, biases and batches: no data was given" in str(found)
+
+
+def test_what_a_recording_assumed_is_told():
+    found = cs.gate(Branching(), SHAPE, flops="1G", memory="9GiB", params="1G", plan=None)
+    assumed = cs.record(Branching(), SHAPE, plan=None).assumptions
+    assert assumed
+    assert [check.assumptions for check in found.checks] == [assumed, (), assumed]
+    assert str(found).count(f"assumed: {assumed[0]}") == 1
+    assert found.to_junit().count(f"assumed: {assumed[0]}") == 2
+
+
+def test_a_loader_as_inputs_is_told_where_it_belongs():
+    loader = torch.utils.data.DataLoader(_labelled())
+    with pytest.raises(ConvscopeError, match=r"inputs of type DataLoader.*data="):
+        cs.gate(_network(), loader, fault="error")
+
+
 def test_batch_norms_that_dont_fold_are_counted_and_named():
     assert _found(Limits(unfolded=0)).passed
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.BatchNorm2d(8), nn.Tanh())
@@ -112,11 +211,12 @@ def test_the_model_comes_back_as_it_was():
         ({"parms": 3}, "unknown limit 'parms'; expected some of memory, params"),
         ({"params": 0}, "params=0; expected a whole number from 1"),
         ({"params": 2.5}, "params=2.5; expected a whole number"),
-        ({"flops": "5 apples"}, "count '5 apples'; expected a positive number"),
-        ({"memory": "24"}, "memory size '24'"),
+        ({"flops": "5 apples"}, r"flops \(--max-flops\) '5 apples'; expected a positive number"),
+        ({"memory": "24"}, r"memory \(--max-memory\) '24'"),
         ({"unfolded": -1}, "unfolded=-1; expected a whole number from 0"),
         ({"fault": "bad"}, "fault='bad'; expected one of error, warning, advice"),
         ({"fault": "error", "allowed": ("stale",)}, "unknown fault 'stale'"),
+        ({"fault": "error", "allowed": ("stale-statistic",)}, r"did you mean .*'stale-statistics'"),
         ({"params": 5, "allowed": ("stale-statistics",)}, "without a limit on faults"),
     ],
 )

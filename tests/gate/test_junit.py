@@ -22,3 +22,9 @@ def test_what_xml_cant_hold_is_replaced():
     (suite,) = ElementTree.fromstring(junit("gate", "net", CASES).encode())
     assert suite[0].find("system-out").text == "12 <b> & � of it"
     assert suite[1].find("failure").get("message") == "too � large"
+
+
+def test_what_is_said_of_all_cases_stands_behind_them():
+    (suite,) = ElementTree.fromstring(junit("gate", "net", CASES, "of \x07 all").encode())
+    assert [element.tag for element in suite] == ["testcase", "testcase", "system-out"]
+    assert suite[2].text == "of � all"

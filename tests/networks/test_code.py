@@ -131,3 +131,52 @@ def test_a_broken_or_absent_program_is_refused_quietly(tmp_path, caplog):
         with pytest.raises(ConvscopeError, match=message):
             load(f"{tmp_path}/{name}.pt2")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+BUILDERS = """
+from torch import nn
+
+
+def net(scores=3):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(4, scores)), (1, 3, 8, 8)
+
+
+def anything(**options):
+    return net(options["num_classes"])
+
+
+def only_by_place(num_classes=3, /):
+    return net(num_classes)
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        return 1 / 0
+
+
+def that_does_not_run():
+    return Broken()
+"""
+
+
+@pytest.mark.parametrize(("name", "asked"), [("net", 3), ("anything", 7), ("only_by_place", 3)])
+def test_a_builder_gets_the_number_of_classes_only_if_it_takes_it(tmp_path, name, asked):
+    (tmp_path / "net.py").write_text(BUILDERS)
+    model, inputs = load(f"{tmp_path / 'net.py'}:{name}", num_classes=asked)
+    assert model(torch.zeros(2, *inputs[1:])).shape == (2, asked)
+
+
+@pytest.mark.parametrize("name", ["net", "only_by_place"])
+def test_other_scores_than_were_asked_for_are_refused_with_what_to_do(tmp_path, name):
+    (tmp_path / "net.py").write_text(BUILDERS)
+    message = (
+        r"with 3 scores, whose builder takes no num_classes; expected 10 scores.*the keyword num_classes"
+    )
+    with pytest.raises(ConvscopeError, match=message):
+        load(f"{tmp_path / 'net.py'}:{name}", num_classes=10)
+
+
+def test_a_network_that_does_not_run_is_left_to_what_runs_it(tmp_path):
+    (tmp_path / "net.py").write_text(BUILDERS)
+    assert load(f"{tmp_path / 'net.py'}:that_does_not_run", num_classes=10).model is not None

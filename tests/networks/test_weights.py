@@ -176,3 +176,59 @@ def test_dtype_and_shared_parameters_stay(tmp_path):
     assert model["b"].weight is model["a"].weight
     assert model["a"].weight.dtype == torch.float16
     assert filled(model) == 4.0
+
+
+def _loaded_without(tmp_path, *endings):
+    tensors = {name: tensor for name, tensor in state(3.0).items() if not name.endswith(endings)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    return load_weights(network(), tmp_path / "w.safetensors")
+
+
+def test_parameters_and_running_statistics_that_stay_fresh_are_named_but_not_counters(tmp_path):
+    assert _loaded_without(tmp_path, "num_batches_tracked").unfilled == ()
+    report = _loaded_without(tmp_path, "num_batches_tracked", "running_var", "3.bias")
+    assert report.unfilled == ("1.running_var", "3.bias")
+    assert report.differences == (
+        f"weights {report.file!r}: of the network not in the file: "
+        "1.running_var, 1.num_batches_tracked, 3.bias",
+    )
+
+
+def test_a_tied_tensor_that_is_in_the_file_once_is_filled(tmp_path):
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    model["b"].weight = model["a"].weight
+    tensors = {name: t.clone() for name, t in model.state_dict().items() if name != "b.weight"}
+    save_file(tensors, tmp_path / "w.safetensors")
+    report = load_weights(model, tmp_path / "w.safetensors")
+    assert (report.missing, report.unfilled) == (("b.weight",), ())
+
+
+def test_names_of_a_folded_network_are_known_as_such(tmp_path):
+    def bare():
+        return nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Flatten())
+
+    save_file({"0.weight": torch.ones(6, 3, 3, 3), "0.bias": torch.ones(6)}, tmp_path / "folded.safetensors")
+    assert load_weights(bare(), tmp_path / "folded.safetensors").seems_folded
+    save_file({"0.weight": torch.ones(6, 3, 3, 3), "9.bias": torch.ones(6)}, tmp_path / "other.safetensors")
+    assert not load_weights(bare(), tmp_path / "other.safetensors").seems_folded
+    save_file(bare().state_dict(), tmp_path / "whole.safetensors")
+    assert not load_weights(bare(), tmp_path / "whole.safetensors").seems_folded
+
+
+def test_biases_that_folding_left_out_are_zero(tmp_path):
+    tensors = {"0.weight": torch.ones(6, 3, 3, 3), "3.weight": torch.ones(4, 6), "3.bias": torch.ones(4)}
+
+    def plain():
+        return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 4))
+
+    save_file(tensors, tmp_path / "folded.safetensors", {"convscope.folded": "true"})
+    model = plain()
+    report = load_weights(model, tmp_path / "folded.safetensors")
+    assert report.complete
+    assert torch.equal(model[0].bias, torch.zeros(6))
+    assert torch.equal(model[3].bias, torch.ones(4))
+    save_file(tensors, tmp_path / "others.safetensors")
+    model = plain()
+    before = model[0].bias.clone()
+    assert load_weights(model, tmp_path / "others.safetensors").unfilled == ("0.bias",)
+    assert torch.equal(model[0].bias, before)

@@ -1,14 +1,16 @@
-"""``convscope completion``: what a shell needs to complete commands and flags."""
+"""``convscope completion``: what a shell needs to complete commands, networks, flags and values."""
 
 from typing import Literal
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print the script with which a shell completes convscope's commands and flags.
+    """Print the script with which a shell completes convscope's commands, networks, flags and values.
 
     Args:
         shell: Whose script.
     """
-    from convscope.cli.main import app
+    from convscope.cli.completing import SCRIPTS, table
+    from convscope.cli.main import COMMANDS, app
 
-    print(app.generate_completion(shell=shell))
+    words = table(app, {name: text for name, (text, *_) in COMMANDS.items()})
+    print(SCRIPTS[shell](words), end="")

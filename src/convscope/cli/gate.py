@@ -30,7 +30,8 @@ class LimitOptions:
         max_macs: Multiply–accumulates of the forward pass of the batch, such as 2.5G.
         max_params: Parameters, tied ones once, such as 30M.
         no_fault: Findings of the check-up that are as bad as this or worse fail: error, warning or advice.
-        allow: A fault that doesn't count, by its name. Several times: all of them.
+        allow: A fault that doesn't count, by its name, or unmeasured-gap: data whose gap can't be measured.
+            Several times: all of them.
         max_unfolded: Batch norms that may be left when the network is folded, such as 0.
     """
 
@@ -104,7 +105,7 @@ def gate(
         found = _with_checkup(loaded, data, options.batch, max_batches, reading)
     else:
         found = read(loaded.model, loaded.inputs, **reading)
-    found = replace(found, network=network)
+    found = replace(found, network=network, weights=loaded.weights)
     if junit is not None:
         _write(junit, found.to_junit())
     show(found, as_json=json)

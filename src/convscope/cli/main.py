@@ -7,10 +7,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from convscope import __version__
+from convscope.cli.mistyped import in_words
 from convscope.cli.quiet import without_quiet
 from convscope.cli.waiting import waiting
 from convscope.core.errors import ConvscopeError
@@ -29,7 +31,8 @@ COMMANDS = {
         "cost zfnet --sweep resolution=128,160,224",
     ),
     "max-batch": (
-        "The largest batch that fits into a device's memory, and what binds.",
+        "The largest batch that fits into a device's memory, and what binds. Exit code 1: none does under "
+        "the likely answer.",
         "max-batch alexnet --memory 24GiB --optimizer adamw",
         "max-batch timm:resnet50 --memory 16GiB --gpu T4 --precision amp-fp16",
     ),
@@ -108,10 +111,11 @@ COMMANDS = {
         "gate zfnet --max-params 65M --max-flops 3G",
         "gate net.py:build --batch 32 --max-memory 24GiB --optimizer adamw --junit gate.xml",
         "gate timm:resnet50 --no-fault error --max-unfolded 0 --json",
-        "gate net.py:build --weights best.pth --data photos --no-fault warning --allow small-batch",
+        "gate net.py:build --weights best.pth --data photos --no-fault warning --allow micro-batch",
     ),
     "completion": (
-        "Print the script with which bash, zsh or fish completes commands and flags.",
+        "Print the script with which bash, zsh or fish completes commands, networks, flags and their values. "
+        "There is no JSON of it: it is a script.",
         "completion bash > ~/.local/share/bash-completion/completions/convscope",
         "completion fish > ~/.config/fish/completions/convscope.fish",
     ),
@@ -124,19 +128,34 @@ COMMANDS = {
 
 _ALWAYS = "--quiet (-q) with any command: only results and errors, no progress or notes."
 
-app = App(
+_EXIT_CODES = (
+    "Exit codes: 0 fine; 1 a limit of the gate isn't kept, or no batch fits (max-batch's likely answer); "
+    "2 bad usage or input."
+)
+
+
+class _Application(App):
+    """Prints what stands below the help as it is: an example that is wrapped can't be pasted."""
+
+    def help_print(self, tokens: Any = None, *, console: Any = None) -> None:
+        super().help_print(tokens, console=console)
+        command, *_ = (*self.parse_commands(tokens)[0], "")
+        examples = [f"  convscope {example}" for example in COMMANDS.get(command, ())[1:]]
+        below = ["", "Examples:", *examples, ""] if examples else ["", _EXIT_CODES]
+        print("\n".join((*below, _ALWAYS)))
+
+
+app = _Application(
     name="convscope",
     version=__version__,
     help="The anatomy of a convolutional network: what every layer costs, whether its batch norm is "
     "healthy, how to run it without batch norm, and what each unit looks for.",
     help_format="plaintext",  # Markdown would cost 40 ms
     suppress_keyboard_interrupt=False,  # main says a word about it
-    help_epilogue=f"Exit codes: 0 fine, 1 the gate failed or no batch fits, 2 bad usage or input.\n{_ALWAYS}",
 )
-for _name, (_help, *_examples) in COMMANDS.items():
-    _shown = "\n".join(f"  convscope {example}" for example in _examples)
+for _name, (_help, *_) in COMMANDS.items():
     _home = f"convscope.cli.{_name.replace('-', '_')}:{_name.replace('-', '_')}"
-    app.command(_home, name=_name, help=_help, help_epilogue=f"Examples:\n{_shown}\n\n{_ALWAYS}")
+    app.command(_home, name=_name, help=_help)
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -156,7 +175,9 @@ def main(tokens: Sequence[str] | None = None) -> None:
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except (ConvscopeError, CycloptsError) as error:
-        print("convscope: " + printable(in_short(" ".join(str(error).split()))), file=sys.stderr)
+        print(
+            "convscope: " + printable(in_short(" ".join(in_words(error, COMMANDS).split()))), file=sys.stderr
+        )
         sys.exit(2)
     except BrokenPipeError:
         # The reader has left (`| head`): nothing more can be said, and nothing is wrong.

@@ -31,12 +31,14 @@ def max_batch(
     most: Annotated[int, Parameter(name="--most")] = 65536,
     json: Json = False,
 ) -> None:
-    """Find the largest batch that fits: safe, likely and optimistic, and what binds. Exit code 1: none fits.
+    """Find the largest batch that fits: safe, likely and optimistic, and what binds.
+
+    Exit code 1: no batch fits under the likely answer.
 
     Nothing is allocated, and no GPU is needed.
 
     Args:
-        memory: Of the device, such as 24GiB; subtract what others use of it.
+        memory: How much the device has, such as 24GiB; subtract what others use of it.
         device: Whose memory rules to follow: cuda or cpu.
         gpu: Architecture or model, such as sm80 or T4.
         most: Larger batches aren't tried.
@@ -61,5 +63,5 @@ def max_batch(
         max_batch=most,
     )
     show(replace(found, network=network), as_json=json)
-    if not found.likely.batch:
+    if not found.fits:
         raise SystemExit(1)

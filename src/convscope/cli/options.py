@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from convscope.cli.show import note
+from convscope.cli.weights import check_weights
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 _NAMED = "alexnet, zfnet, timm:NAME, torchvision:NAME, hf:FOLDER, module:callable"
 _CALLED = (
-    "A callable is called without arguments, but for --num-classes, --norm, --width and --variant as "
-    "keywords where they are given; it returns a network, or a network and its inputs or their shape."
+    "Naming a module or a file runs it. A callable is called without arguments, but for --norm, --width and "
+    "--variant as keywords where they are given, and num_classes, if it takes that, where --num-classes or "
+    "the data to train on says it; it returns a network, or a network and its inputs or their shape."
 )
 Network = Annotated[str, Parameter(help=f"{_NAMED}, file.py:callable or model.pt2. {_CALLED}")]
 Modules = Annotated[str, Parameter(help=f"{_NAMED} or file.py:callable. {_CALLED}")]
@@ -37,6 +38,8 @@ class NetworkOptions:
 
     Attributes:
         weights: Weights to load: safetensors, or a checkpoint that torch.load reads with weights_only.
+        partial_weights: Take weights that lack parameters or running statistics, which stay as the network
+            was built.
         input: Shape of one input, such as 3x224x224. Without it: as the network or its weights say; for a
             callable that says nothing, 3x224x224.
         batch: Number of inputs.
@@ -55,6 +58,7 @@ class NetworkOptions:
     norm: Norm = None
     width: float | None = None
     variant: str | None = None
+    partial_weights: Annotated[bool, Parameter(negative="")] = False
 
     def load_modules(self, reference: str, **defaults: object) -> "Loaded":
         """Return what :meth:`load` does, for a reading that needs the network's modules and modes.
@@ -71,7 +75,11 @@ class NetworkOptions:
         return self.load(reference, **defaults)
 
     def load(self, reference: str, **defaults: object) -> "Loaded":
-        """Return the network that the words name; ``defaults`` hold where the words say nothing."""
+        """Return the network that the words name; ``defaults`` hold where the words say nothing.
+
+        Raises:
+            ConvscopeError: there is no such network, or its weights don't fit it.
+        """
         from convscope.networks import load
 
         if self.batch is not None and self.batch < 1:
@@ -89,9 +97,8 @@ class NetworkOptions:
             input_shape=shape,
             **given,
         )
-        report = loaded.weights
-        if report is not None and (not report.complete or report.stripped or report.place):
-            note(report)
+        if loaded.weights is not None:
+            check_weights(loaded.weights, reference, partial=self.partial_weights)
         return loaded
 
 

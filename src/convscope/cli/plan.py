@@ -1,11 +1,12 @@
 """Flags that say how a training step is made."""
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 
 if TYPE_CHECKING:
     from convscope.tape import TrainingPlan
@@ -58,7 +59,15 @@ class PlanOptions:
                 "leave one of them out; they are of a training step",
             )
         from convscope.tape import TrainingPlan
+        from convscope.tape.plan import Optimizer, Precision
 
+        for name, known in (("optimizer", get_args(Optimizer)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in known:
+                raise ConvscopeError(
+                    f"--{name} {getattr(self, name)}",
+                    f"one of {', '.join(known)}",
+                    nearest(getattr(self, name), known, "choose one of them"),
+                )
         plan = TrainingPlan(
             self.optimizer,  # type: ignore[arg-type]
             self.precision,  # type: ignore[arg-type]

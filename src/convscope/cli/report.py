@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from convscope.cli.options import Json, Modules, Norm
 from convscope.cli.progress import StageLines
 from convscope.cli.show import show
+from convscope.cli.weights import check_file
 from convscope.core.errors import ConvscopeError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def report(
     data: str = "photos",
     norm: Norm = None,
     weights: Annotated[list[str] | None, Parameter(negative="", metavar="FILE")] = None,
+    partial_weights: Annotated[bool, Parameter(negative="")] = False,
     out: str = "report",
     size: int | None = None,
     width: float | None = None,
@@ -43,6 +45,8 @@ def report(
         data: photos, digits, mnist5k, torchvision:NAME, hf:FOLDER or a folder of pictures.
         norm: Normalisation of alexnet and zfnet.
         weights: Weights to load; the network is then not trained. Twice: of the two networks.
+        partial_weights: Take weights that lack parameters or running statistics, which stay as the network
+            was built.
         out: Folder of the page.
         size: Side of the images in pixels, which are square here (there is no --input); 96 where alexnet and
             zfnet are trained here.
@@ -53,7 +57,7 @@ def report(
         per_class: At most so many images a class.
         seed: Of weights, images and their order; 0.
         train: Whether to train; default: unless weights are given. A file.py:callable that is to be trained
-            is called with num_classes, the data's number of classes.
+            is called with num_classes, the data's number of classes, if it takes that.
     """
     if input is not None:
         raise ConvscopeError(
@@ -68,6 +72,9 @@ def report(
     assert given.keys() <= {field.name for field in fields(ReportConfig)}
     config = ReportConfig(**given)  # type: ignore[arg-type]
     files = weights or []
+    for name, of in zip((network, second or network), files, strict=False):
+        options = {"norm": norm} if norm and name in ("alexnet", "zfnet") else {}
+        check_file(name, of, partial=partial_weights, **options)
     with StageLines() as watcher:
         if second is None and len(files) < 2:
             file = files[0] if files else None

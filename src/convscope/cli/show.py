@@ -13,9 +13,10 @@ from convscope.core.result import Result
 _FILE_WIDTH = 160
 
 
-def aside(*, shown: bool = True) -> Console:
+def aside(*, shown: bool = True, always: bool = False) -> Console:
     """Return the console of what is said about the work: standard error, or nothing if it is to be quiet."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=is_quiet() or not shown)
+    quiet = (is_quiet() and not always) or not shown
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
 
 
 def show(result: Result, *, as_json: bool) -> None:
@@ -34,8 +35,13 @@ def draw(rendering: RenderableType, file_width: int = _FILE_WIDTH) -> None:
     console.print(rendering)
 
 
-def note(said: str | Result) -> None:
-    """Say something about the work on standard error, so that standard output holds the result alone."""
+def note(said: str | Result, *, always: bool = False) -> None:
+    """Say something about the work on standard error, so that standard output holds the result alone.
+
+    Args:
+        said: a sentence, or a result.
+        always: even with ``--quiet``: a result mustn't be read without it.
+    """
     shown = "\n".join(map(printable, said.split("\n"))) if isinstance(said, str) else said
     stop_waiting()
-    aside().print(shown, markup=False)
+    aside(always=always).print(shown, markup=False)

@@ -22,6 +22,7 @@ from convscope.cli.train_flags import (
     config_of,
     with_batch,
 )
+from convscope.cli.weights import lacking
 from convscope.core.errors import ConvscopeError
 from convscope.core.paths import exists
 
@@ -192,7 +193,10 @@ class _Wish:
         if self.new_head and weights is not None:
             fresh = replace(self.options, weights=None)
             loaded = fresh.load_modules(self.network, num_classes=num_classes, **defaults)
-            return with_trained_body(loaded, weights, self.options.num_classes or num_classes)
+            trained = with_trained_body(loaded, weights, self.options.num_classes or num_classes)
+            if trained.weights is not None and trained.weights.unfilled and not self.options.partial_weights:
+                raise lacking(trained.weights, self.network)
+            return trained
         try:
             return self.options.load_modules(self.network, num_classes=num_classes, **defaults)
         except ConvscopeError as error:

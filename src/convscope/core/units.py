@@ -16,6 +16,7 @@ _BYTE_UNITS = {
     "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB,
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
 }  # fmt: skip
+_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 _PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -45,6 +46,17 @@ def format_bytes(num_bytes: float) -> str:
     return f"{num_bytes:,.0f} B"
 
 
+def size_to_give(num_bytes: int) -> str:
+    """Return a number of bytes, rounded up, as it can be given to :func:`parse_bytes`.
+
+    Example:
+        >>> size_to_give(918 * 2**20 + 1), size_to_give(2000), size_to_give(1404 * 2**20)
+        ('919MiB', '2KiB', '1404MiB')
+    """
+    size, unit = (MIB, "MiB") if num_bytes >= MIB else (KIB, "KiB")
+    return f"{-(-num_bytes // size)}{unit}"
+
+
 def format_percent(share: float) -> str:
     """Return a share (1 is all) in percent with one decimal; two for shares below 1 %.
 
@@ -55,39 +67,63 @@ def format_percent(share: float) -> str:
     return f"{100 * share:.{2 if 0 < abs(share) < 0.01 else 1}f} %"
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, name: str = "memory size") -> int:
     """Return the number of bytes that a text such as ``"24GiB"`` or ``"512 MB"`` names.
 
+    Args:
+        text: a number and a unit; ``Gb`` means gigabits elsewhere and is refused, ``gb`` is read as GB.
+        name: of what is given, for errors.
+
     Raises:
-        ConvscopeError: the text isn't a positive number followed by a unit.
+        ConvscopeError: the text isn't a positive number followed by a unit of bytes.
 
     Example:
-        >>> parse_bytes("24GiB"), parse_bytes("1.5 MB")
-        (25769803776, 1500000)
+        >>> parse_bytes("24GiB"), parse_bytes("1.5 MB"), parse_bytes("1e3 kB")
+        (25769803776, 1500000, 1000000)
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*", text)
-    unit = _BYTE_UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None or Decimal(match[1]) <= 0:
-        raise ConvscopeError(
-            f"memory size {text!r}", "a positive number and a unit", "write it as 24GiB, 512MiB or 16GB"
-        )
-    return _representable(text, Decimal(match[1]) * unit)
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*([a-zA-Z]+)\s*", text)
+    number, unit = (_number(match[1]), match[2]) if match else (Decimal(0), "")
+    is_bits = re.fullmatch("[KMGT]i?b", unit) is not None
+    if number <= 0 or is_bits or unit.lower() not in _BYTE_UNITS:
+        advice = "write it as 24GiB, 512MiB or 16GB"
+        if number > 0 and (is_bits or unit.lower() in tuple("kmgt")):
+            sizes = [
+                f"{text.strip().removesuffix(unit).strip()}{unit[0].upper()}{rest}" for rest in ("iB", "B")
+            ]
+            advice = f"{'a small b is bits: ' if is_bits else ''}do you mean {' or '.join(sizes)}?"
+        raise ConvscopeError(f"{name} {text!r}", "a positive number and a unit", advice)
+    return _representable(text, number * _BYTE_UNITS[unit.lower()])
 
 
-def parse_count(text: str) -> int:
+def parse_count(text: str, name: str = "count", unit: str = "") -> int:
     """Return the count that a text such as ``"5G"`` or ``"25.6M"`` names, with decimal prefixes.
+
+    Args:
+        text: a number, with or without a prefix.
+        name: of what is given, for errors.
+        unit: what is counted, which may follow, such as ``"FLOPs"``; in any case.
 
     Raises:
         ConvscopeError: the text isn't a positive number, with or without a prefix.
 
     Example:
-        >>> parse_count("5G"), parse_count("25.6 M"), parse_count("30000")
-        (5000000000, 25600000, 30000)
+        >>> parse_count("5G"), parse_count("25.6 M"), parse_count("30,000"), parse_count("1e3")
+        (5000000000, 25600000, 30000, 1000)
+        >>> parse_count("5 GFLOPs", unit="FLOPs")
+        5000000000
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?)\s*", text)
-    if match is None or Decimal(match[1]) <= 0:
-        raise ConvscopeError(f"count {text!r}", "a positive number", "write it as 5G, 25.6M, 300k or 30000")
-    return _representable(text, Decimal(match[1]) * _PREFIXES[match[2].lower()])
+    counted_unit = f"(?i:{re.escape(unit)}|{re.escape(unit.removesuffix('s'))})?"
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*([kKMGT]?)\s*{counted_unit}\s*", text)
+    number = _number(match[1]) if match else Decimal(0)
+    if match is None or number <= 0:
+        raise ConvscopeError(
+            f"{name} {text!r}", "a positive number", "write it as 5G, 25.6M, 300k, 30000 or 3e4"
+        )
+    return _representable(text, number * _PREFIXES[match[2].lower()])
+
+
+def _number(text: str) -> Decimal:
+    return Decimal(text.replace(",", ""))
 
 
 def _representable(text: str, value: Decimal) -> int:

@@ -26,13 +26,14 @@ class Case:
     failure: str = ""
 
 
-def junit(suite: str, subject: str, cases: Sequence[Case]) -> str:
+def junit(suite: str, subject: str, cases: Sequence[Case], said: str = "") -> str:
     """Return a suite of test cases as XML.
 
     Args:
         suite: its name.
         subject: what was tested: the cases' class name.
         cases: in order.
+        said: of all of them; empty for nothing.
 
     Source: the schema of Jenkins' xUnit plugin, and what pytest writes.
     """
@@ -50,10 +51,12 @@ def junit(suite: str, subject: str, cases: Sequence[Case]) -> str:
         names = {"classname": _clean(subject), "name": _clean(case.name), "time": f"{case.seconds:.3f}"}
         element = ElementTree.SubElement(group, "testcase", names)
         if case.failure:
-            said = ElementTree.SubElement(element, "failure", {"message": _clean(case.failure)})
+            told = ElementTree.SubElement(element, "failure", {"message": _clean(case.failure)})
         else:
-            said = ElementTree.SubElement(element, "system-out")
-        said.text = _clean(case.said)
+            told = ElementTree.SubElement(element, "system-out")
+        told.text = _clean(case.said)
+    if said:
+        ElementTree.SubElement(group, "system-out").text = _clean(said)
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'

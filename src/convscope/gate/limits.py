@@ -9,6 +9,8 @@ from convscope.core.units import parse_bytes, parse_count
 Serious = Literal["error", "warning", "advice"]
 SEVERITIES: tuple[Serious, ...] = get_args(Serious)
 """From the worst on."""
+UNMEASURED_GAP = "unmeasured-gap"
+"""What is allowed where a limit on faults is to be answered without the gap of the losses."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Limits:
         flops: most FLOPs of the forward pass of the batch: two for each multiply–accumulate.
         fault: no finding of the check-up may be as bad as this: ``"error"``, ``"warning"`` (nor an error) or
             ``"advice"`` (none at all).
-        allowed: faults that don't count.
+        allowed: faults that don't count; ``"unmeasured-gap"``: data whose gap the check-up can't measure.
         unfolded: most batch norms that may be left, in whole or in part, when the network is folded.
 
     Raises:
@@ -50,7 +52,7 @@ class Limits:
         for name in ("memory", "params", "macs", "flops"):
             value = getattr(self, name)
             if isinstance(value, str):
-                value = parse_bytes(value) if name == "memory" else parse_count(value)
+                value = _parsed(name, value)
                 object.__setattr__(self, name, value)
             _require(name, value, 1)
         _require("unfolded", self.unfolded, 0)
@@ -67,6 +69,13 @@ class Limits:
     def is_empty(self) -> bool:
         """Whether nothing is limited."""
         return all(getattr(self, field.name) in (None, ()) for field in fields(self))
+
+
+def _parsed(name: str, text: str) -> int:
+    shown = f"{name} (--max-{name})"
+    if name == "memory":
+        return parse_bytes(text, shown)
+    return parse_count(text, shown, {"flops": "FLOPs", "macs": "MACs"}.get(name, ""))
 
 
 def _require(name: str, value: object, least: int) -> None:

@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 
 from torch import nn
 
-from convscope.checkup import CheckupPlan, checkup
+from convscope.checkup import Checkup, CheckupPlan, Unchecked, checkup
 from convscope.core.errors import ConvscopeError
 from convscope.core.modes import in_evaluation_mode
 from convscope.core.units import counted, format_bytes, format_count
 from convscope.cost import Cost, cost_of, describe
 from convscope.cost.batch.least import least_memory
 from convscope.fold import Ledger, fold
-from convscope.gate.limits import SEVERITIES, Limits
+from convscope.gate.limits import SEVERITIES, UNMEASURED_GAP, Limits
 from convscope.tape import Tape, TrainingPlan, record
 from convscope.tape.substrate import Inputs
 
@@ -32,12 +32,16 @@ class Measured(NamedTuple):
         unit: of it.
         method: what was measured, in a sentence.
         details: what it consists of, largest or worst first.
+        unchecked: what the check-up could not check.
+        assumptions: what the recording had to assume.
     """
 
     value: int
     unit: str
     method: str
     details: tuple[str, ...]
+    unchecked: tuple[Unchecked, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Subject:
     """A network, its limits, and how it is read; what several limits need is read once.
 
     Attributes:
-        model, inputs, plan, device, gpu, data, checkup_plan: see :func:`convscope.gate.gate.gate`.
+        model, inputs, plan, device, gpu, data, loss, checkup_plan: see :func:`convscope.gate.gate.gate`.
         limits: of the network.
     """
 
@@ -56,6 +60,7 @@ class Subject:
     device: Literal["cuda", "cpu"]
     gpu: str
     data: Any
+    loss: Any
     checkup_plan: CheckupPlan | None
 
     @cached_property
@@ -85,6 +90,7 @@ def _memory(subject: Subject) -> Measured:
         "B",
         f"the least memory into which a step fits for sure, {describe(subject.plan)}, on {where}",
         (*parts, peak, *alive[:_NAMED]),
+        assumptions=subject.cost.assumptions,
     )
 
 
@@ -106,7 +112,8 @@ def _summed(subject: Subject, column: str, unit: str, method: str) -> Measured:
     rows = [f"{row.address}: {format_count(getattr(row, column))}" for row in largest if getattr(row, column)]
     if column != "params" and cost.uncounted:
         method += f"; not counted: {', '.join(sorted({each.op for each in cost.uncounted}))}"
-    return Measured(getattr(cost.totals, column), unit, method, tuple(rows))
+    assumed = () if column == "params" else cost.assumptions
+    return Measured(getattr(cost.totals, column), unit, method, tuple(rows), assumptions=assumed)
 
 
 def _fault(subject: Subject) -> Measured:
@@ -116,17 +123,37 @@ def _fault(subject: Subject) -> Measured:
     data = subject.data
     if data is None and _is_shape(subject.inputs):
         data = subject.inputs
-    found = checkup(subject.model, data, plan=subject.checkup_plan)
+    found = checkup(subject.model, data, loss=subject.loss, plan=subject.checkup_plan)
     counts = [
         finding
         for finding in found.findings
         if finding.severity in bad and finding.fault not in limits.allowed
     ]
+    if not counts and UNMEASURED_GAP not in limits.allowed:
+        _require_gap(found)
     lines = [f"{each.severity} {each.fault} at {each.address}: {each.why}; {each.remedy}" for each in counts]
     depth = "on the network alone" if subject.data is None else "on the network and its data"
-    but = f", but for {', '.join(limits.allowed)}" if limits.allowed else ""
-    return Measured(
-        len(counts), "findings", f"of severity {' or '.join(bad)} by the check-up {depth}{but}", tuple(lines)
+    allowed = ", ".join(name for name in limits.allowed if name != UNMEASURED_GAP)
+    but = f", but for {allowed}" if allowed else ""
+    method = f"of severity {' or '.join(bad)} by the check-up {depth}{but}"
+    return Measured(len(counts), "findings", method, tuple(lines), found.unchecked)
+
+
+def _require_gap(found: Checkup) -> None:
+    """Refuse a verdict on data whose gap wasn't measured: what it would say of faults isn't known.
+
+    Raises:
+        ConvscopeError: data was run, some batch norm trains, and there is no gap.
+    """
+    if not found.num_batches or found.gap is not None or all(layer.frozen for layer in found.layers):
+        return
+    reasons = [each.reason for each in found.unchecked if "gap" in each.what]
+    raise ConvscopeError(
+        "a limit on faults with data, of which the gap between the losses with running and with batch "
+        f"statistics couldn't be measured ({reasons[0] if reasons else 'no loss'})",
+        "labels, and an output that cross-entropy takes or a loss",
+        f"give cs.gate(..., loss=...), or accept the verdict without the gap by allowing {UNMEASURED_GAP} "
+        f"(--allow {UNMEASURED_GAP})",
     )
 
 

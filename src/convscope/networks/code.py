@@ -6,6 +6,7 @@ and runs when the network does, though nothing runs as it is read. Use them on f
 
 import importlib
 import importlib.util
+import inspect
 import logging
 import sys
 import zipfile
@@ -24,6 +25,7 @@ from convscope.core.paths import is_file
 from convscope.networks.exported_archive import runs_on_reading
 from convscope.networks.preprocessing import default_preprocessing
 from convscope.networks.request import Request, Resolved, unbuildable
+from convscope.tape import record
 
 _ASSUMED_SHAPE = (3, 224, 224)
 
@@ -31,12 +33,14 @@ _ASSUMED_SHAPE = (3, 224, 224)
 def coded_network(request: Request) -> Resolved:
     """Return what ``package.module:callable`` or ``file.py:callable`` builds.
 
-    The callable gets the options as keywords, and ``num_classes`` if one was asked for. It returns a module,
-    or a module and its inputs (a tensor, a tuple or dict of tensors, or a shape with the batch). The name may
-    also be a module that is there already. Without inputs or a shape, 3×224×224 is assumed.
+    The callable gets the options as keywords, and ``num_classes`` if one was asked for and it takes that; if
+    it doesn't, its network has to have so many scores as it comes. It returns a module, or a module and its
+    inputs (a tensor, a tuple or dict of tensors, or a shape with the batch). The name may also be a module
+    that is there already. Without inputs or a shape, 3×224×224 is assumed.
 
     Raises:
-        ConvscopeError: there is no such file, module or name, it raises, or it returns something else.
+        ConvscopeError: there is no such file, module or name, it raises, it returns something else, or
+            a network with another number of scores than was asked for.
     """
     place, _, name = request.name.rpartition(":")
     file = Path(place)
@@ -49,8 +53,13 @@ def coded_network(request: Request) -> Resolved:
             raise
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise unbuildable(request, error) from error
-        built = target if isinstance(target, nn.Module) else _called(request, target)
-    return _checked(request, built)
+        if isinstance(target, nn.Module):
+            return _checked(request, target)
+        is_told = request.num_classes is not None and _takes(target, "num_classes")
+        resolved = _checked(request, _called(request, target, is_told=is_told))
+        if not is_told and request.num_classes is not None:
+            _require_scores(request, resolved, request.num_classes)  # here its own imports are still found
+        return resolved
 
 
 def exported_network(request: Request) -> Resolved:
@@ -152,8 +161,43 @@ def _named(request: Request, module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
-def _called(request: Request, target: Any) -> Any:
-    wishes = {} if request.num_classes is None else {"num_classes": request.num_classes}
+def _takes(target: Any, keyword: str) -> bool:
+    """Whether a callable takes a keyword; where nobody can say, it is taken to."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return True
+    kinds = {parameter.kind for parameter in parameters.values()}
+    named = parameters.get(keyword)
+    is_named = named is not None and named.kind not in (named.POSITIONAL_ONLY, named.VAR_POSITIONAL)
+    return is_named or inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _require_scores(request: Request, resolved: Resolved, num_classes: int) -> None:
+    """Refuse a network that has other scores, where its builder can't be asked for so many.
+
+    Raises:
+        ConvscopeError: it has others.
+    """
+    shape = resolved.input_shape
+    inputs = resolved.inputs if shape is None else (2, *shape)
+    try:
+        tape = record(resolved.model, inputs, None)
+    except ConvscopeError:  # that it doesn't run is told where it is to run
+        return
+    widths = {shape[1] for shape in (tape.values[each].shape for each in tape.outputs) if len(shape) > 1}
+    if not widths or num_classes in widths:
+        return
+    found = " or ".join(f"{width:,}" for width in sorted(widths))
+    raise ConvscopeError(
+        f"network {request.reference!r} with {found} scores, whose builder takes no num_classes",
+        f"{num_classes:,} scores, one for each class",
+        f"give the builder the keyword num_classes, or have it return a network with {num_classes:,} scores",
+    )
+
+
+def _called(request: Request, target: Any, *, is_told: bool) -> Any:
+    wishes = {"num_classes": request.num_classes} if is_told else {}
     try:
         return target(**wishes, **request.options)
     except (Exception, SystemExit) as error:  # the user's code may raise anything

@@ -5,10 +5,11 @@ Which of a file's tensors belong to which parameter is decided by names alone, a
 unless the shapes fit; what had no partner is reported, never passed over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
@@ -19,6 +20,9 @@ from convscope.networks.checkpoint import Checkpoint, TensorSet, read_checkpoint
 _LEADING = ("module.", "model.", "ema_model.", "ema.", "network.", "net.", "student.", "backbone.")
 # … and these in front of the names inside any wrapped child.
 _ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_STATISTICS = ("running_mean", "running_var")
+# In the header of what `fold --out` writes.
+_FOLDED = "convscope.folded"
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,14 @@ class WeightsReport(Result):
         alternatives: places of other tensors in the file with names that fit; ``"top"`` for its top.
         stripped: prefixes taken off their names, outermost first.
         loaded: how many tensors were loaded.
-        missing: names in the network that the file lacks; they keep their values.
+        missing: names in the network that the file lacks; they keep their values. A bias that folding left
+            out, as it is zero, isn't missed: it becomes zero.
         unexpected: names in the file (without prefixes) that the network lacks; they were left out.
+        unfilled: of the missing, parameters and running statistics that are as the network was built with: it
+            isn't the trained network. Counters of batches aren't among them, nor names of a tensor that is in
+            the file by another name.
+        seems_folded: whether the file says that its network was folded, or its names do: no batch norm of
+            it, but biases in front of where they were.
     """
 
     file: str
@@ -59,11 +69,48 @@ class WeightsReport(Result):
     loaded: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    unfilled: tuple[str, ...] = ()
+    seems_folded: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether every tensor of the network came from the file, and every tensor of the file was used."""
         return not self.missing and not self.unexpected
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What only one of file and network has, a line each."""
+        told = (("the network", "the file", self.missing), ("the file", "the network", self.unexpected))
+        return tuple(
+            f"weights {self.file!r}: of {owner} not in {other}: {some(names)}"
+            for owner, other, names in told
+            if names
+        )
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return names in a row, with how many more there are.
+
+    Example:
+        >>> some(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def unfilled(model: nn.Module, missing: Sequence[str]) -> tuple[str, ...]:
+    """Return which missing tensors leave a network untrained; see :attr:`WeightsReport.unfilled`.
+
+    Args:
+        model: the network.
+        missing: names of its tensors.
+    """
+    named: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    named |= {n: t for n, t in model.named_buffers(remove_duplicate=False) if n.endswith(_STATISTICS)}
+    lacking = set(missing)
+    there = {id(tensor) for name, tensor in named.items() if name not in lacking}
+    return tuple(name for name in missing if name in named and id(named[name]) not in there)
 
 
 @dataclass(frozen=True)
@@ -116,7 +163,8 @@ def fitting(wanted: Mapping[str, Tensor], checkpoint: Checkpoint) -> dict[str, T
         >>> found
         {'bias': tensor([0.])}
     """
-    return _best([each for source in checkpoint.sets for each in _candidates(source)], wanted).tensors
+    best = _best([each for source in checkpoint.sets for each in _candidates(source)], wanted)
+    return best.tensors | _biases_left_out(wanted, best.tensors, checkpoint)
 
 
 def fill(model: nn.Module, path: Path, checkpoint: Checkpoint) -> WeightsReport:
@@ -128,15 +176,18 @@ def fill(model: nn.Module, path: Path, checkpoint: Checkpoint) -> WeightsReport:
     wanted = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     candidates = [candidate for source in checkpoint.sets for candidate in _candidates(source)]
     best = _best(candidates, wanted)
-    common = wanted.keys() & best.tensors.keys()
+    tensors = best.tensors | _biases_left_out(wanted, best.tensors, checkpoint)
+    common = wanted.keys() & tensors.keys()
     if not common:
         raise ConvscopeError(
             f"weights {str(path)!r} name tensors such as {min(best.tensors)!r}",
             f"names of {type(model).__name__}, such as {next(iter(wanted), 'none: it has no weights')!r}",
             "check that file and network belong together",
         )
-    _refuse_mismatches(path, model, [n for n in wanted if n in common], best.tensors)
-    _copy(model, {name: best.tensors[name] for name in common})
+    _refuse_mismatches(path, model, [n for n in wanted if n in common], tensors)
+    _copy(model, {name: tensors[name] for name in common})
+    missing = tuple(name for name in wanted if name not in common)
+    unexpected = tuple(name for name in best.tensors if name not in common)
     places = {c.source.place for c in candidates if wanted.keys() & c.tensors.keys()}
     return WeightsReport(
         file=str(path),
@@ -145,8 +196,39 @@ def fill(model: nn.Module, path: Path, checkpoint: Checkpoint) -> WeightsReport:
         alternatives=tuple(sorted(place or "top" for place in places - {best.source.place})),
         stripped=best.stripped,
         loaded=len(common),
-        missing=tuple(name for name in wanted if name not in common),
-        unexpected=tuple(name for name in best.tensors if name not in common),
+        missing=missing,
+        unexpected=unexpected,
+        unfilled=unfilled(model, missing),
+        seems_folded=checkpoint.metadata.get(_FOLDED) == "true"
+        or _seems_folded(model, missing, unexpected, common),
+    )
+
+
+def _biases_left_out(
+    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], checkpoint: Checkpoint
+) -> dict[str, Tensor]:
+    """Zeros for the biases of layers that a folded network has without one."""
+    if checkpoint.metadata.get(_FOLDED) != "true":
+        return {}
+    return {
+        name: torch.zeros_like(tensor, device="cpu")
+        for name, tensor in wanted.items()
+        if name not in tensors and name.endswith("bias") and f"{name.removesuffix('bias')}weight" in tensors
+    }
+
+
+def _seems_folded(
+    model: nn.Module, missing: Sequence[str], unexpected: Sequence[str], common: Set[str]
+) -> bool:
+    """Whether no running statistics came from the file, but biases for layers that have none."""
+    statistics = [name for name in missing if name.endswith(_STATISTICS)]
+    biases = [name for name in unexpected if name.endswith(".bias")]
+    layers = {path for path, module in model.named_modules() if getattr(module, "weight", None) is not None}
+    return (
+        bool(statistics)
+        and not any(name.endswith(_STATISTICS) for name in common)
+        and all(name.removesuffix(".bias") in layers for name in biases)
+        and len(biases) == len(unexpected)
     )
 
 

@@ -17,7 +17,7 @@ from convscope.networks import Loaded, WeightsReport, load
 from convscope.networks.checkpoint import Checkpoint, read_checkpoint
 from convscope.networks.load import Belongings
 from convscope.networks.saved import read_extras
-from convscope.networks.weights import fitting
+from convscope.networks.weights import fitting, unfilled
 
 
 def with_new_head(reference: str, weights: str | Path, num_classes: int, **options: Any) -> Loaded:
@@ -99,6 +99,7 @@ def _fill_but_head(model: nn.Module, path: Path, checkpoint: Checkpoint, num_cla
         )
     with torch.no_grad():
         model.load_state_dict(fits, strict=False)
+    missing = tuple(name for name in wanted if name not in fits)
     return WeightsReport(
         file=str(path),
         place="",
@@ -106,8 +107,9 @@ def _fill_but_head(model: nn.Module, path: Path, checkpoint: Checkpoint, num_cla
         alternatives=(),
         stripped=(),
         loaded=len(fits),
-        missing=tuple(name for name in wanted if name not in fits),
+        missing=missing,
         unexpected=tuple(name for name in found if name not in wanted),
+        unfilled=tuple(name for name in unfilled(model, missing) if name not in of_head),
     )
 
 

@@ -40,8 +40,10 @@ def test_largest_batch(fit):
         assert word in text, word
     assert "3.00 GiB (75.0 %) of 4.00 GiB in tensors grow with the batch, 1.00 GiB don't" in text
     assert "in pieces there): 1042" in text
-    assert "between 1,127 and 2,000 not every batch was tried" in text
-    assert "above, the tensors alone are too large" in text
+    words = " ".join(text.split())
+    assert "1,119 fits and the next 8 batches don't; a larger one up to 2,000 may fit" in words
+    assert "above 2,000 the tensors alone need more than there is" in words
+    assert "beside them" not in words
     assert "the search ends" not in text
     assert "equal to recordings at 512, 513" in text
     assert "every batch was recorded, because of it" in str(replace(fit, recorded_because="of it"))
@@ -50,9 +52,9 @@ def test_largest_batch(fit):
 @pytest.mark.parametrize(
     ("bound_by", "words"),
     [
-        ("tensors", "above, the tensors alone are too large"),
-        ("more hopeful answer", "above, batches that don't fit there weren't tried here"),
-        ("max_batch", "above, batches weren't tried (--most)"),
+        ("tensors", "above 2,000 the tensors alone need more than there is"),
+        ("more hopeful answer", "above 2,000 none fits even under the row below"),
+        ("max_batch", "above 2,000 none was to be tried (--most)"),
     ],
 )
 def test_why_the_search_went_no_higher(fit, bound_by, words):
@@ -64,8 +66,15 @@ def test_an_answer_that_a_more_hopeful_one_caps_says_so(fit):
     """It may stop later than at the next batch: fitting isn't monotone."""
     likely = replace(fit.likely, batch=1119, bound=1119, stops_at=1123, bound_by="more hopeful answer")
     words = " ".join(str(replace(fit, likely=likely)).split())
-    assert "likely as many as in the more hopeful answer below" in words
+    assert "likely the same batch as in the row below: no larger one fits there" in words
     assert "stops at: the first larger batch that doesn't fit" in words
+
+
+def test_what_is_allocated_beside_tensors_and_what_was_assumed_is_told(fit):
+    binds = replace(fit.binds, workspace_bytes=2 * GIB)
+    words = " ".join(str(replace(fit, binds=binds, assumptions=("self#1 took the way of False",))).split())
+    assert "1.00 GiB don't; beside them 2.00 GiB of workspaces" in words
+    assert "assumed self#1 took the way of False" in words
 
 
 def test_the_cap_is_named(fit):
@@ -79,7 +88,7 @@ def test_largest_batch_on_cpu_and_none(fit):
     text = str(none)
     assert "on cpu, adamw" in text
     assert "context" not in text
-    assert "a batch of 1 needs at least 918 MiB" in text
+    assert "a batch of 1 fits from 918MiB on" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("kind", ["activations", "parameters", "optimizer"])

@@ -124,10 +124,14 @@ class BatchBounds:
         return self._runs[key]
 
 
-def binding(steps: BatchSteps, batch: int, assumed: Assumptions) -> Binding:
-    """Return what takes the memory at the peak of a batch, apart by whether it grows with the batch."""
+def binding(steps: BatchSteps, batch: int, bound: BatchBound) -> Binding:
+    """Return what takes the memory at the peak of a batch, apart by whether it grows with the batch.
+
+    It is looked at in the room that the bound leaves, as far as the batch fits there at all.
+    """
     step, larger = steps.at(batch), steps.at(batch + 1)
-    call = step.run(assumed.workspaces, None).peak_call
+    run = step.run(bound.assumptions.workspaces, bound.capacity_bytes if bound.batch else None)
+    call = run.peak_call
     if call is None:
         raise ConvscopeError("a network that runs no operator", "one that does", "check its forward()")
     sizes = step.sizes()
@@ -151,6 +155,7 @@ def binding(steps: BatchSteps, batch: int, assumed: Assumptions) -> Binding:
         growing_bytes=growing,
         fixed_bytes=fixed,
         live_by_role=dict(by_role.most_common()),
+        workspace_bytes=run.allocated_peak_bytes - growing - fixed,
     )
 
 

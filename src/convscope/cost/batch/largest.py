@@ -26,8 +26,9 @@ from typing import Literal
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
-from convscope.core.units import format_bytes, parse_bytes
+from convscope.core.units import parse_bytes
 from convscope.cost.batch.bounds import BatchBounds, assumptions, binding
+from convscope.cost.batch.least import accepted_memory
 from convscope.cost.batch.scaling import batch_of, with_batch
 from convscope.cost.batch.steps import BatchSteps
 from convscope.cost.batch.strides import in_items
@@ -67,8 +68,8 @@ def largest_batch(
         max_batch: larger batches aren't tried.
 
     Raises:
-        ConvscopeError: the memory isn't a positive size or is smaller than the network itself, an argument
-            isn't known, or the network can't be recorded.
+        ConvscopeError: the memory isn't a positive size, an argument isn't known, or the network can't be
+            recorded. That no batch fits is an answer, not an error: its batches are 0.
 
     Example:
         >>> net = nn.Linear(1024, 1024, bias=False)  # 4 MiB, and 8 KiB per item
@@ -88,13 +89,14 @@ def largest_batch(
 
     steps = BatchSteps(recording, figures, batch_of(inputs))
     most = max_batch // steps.stride
+    steps.smallest_step()
     assumed = assumptions(total, figures)
-    needed = _needed(steps, total, assumed[0].context_bytes)
     found = BatchBounds(steps, total, most).find(assumed)
     rests_on = (batch for each in found for batch in (each.batch, each.stops_at) if batch)
     if not steps.check(rests_on):
         found = BatchBounds(steps, total, most).find(assumed)
-    binds = binding(steps, found[1].batch or steps.smallest, assumed[1])
+    binds = binding(steps, found[1].batch or steps.smallest, found[1])
+    tapes = (steps.smallest_step().tape, steps.at(binds.batch).tape)
     optimistic, likely, safe = (in_items(each, steps.stride) for each in found)
     return LargestBatch(
         network=type(model).__name__,
@@ -107,11 +109,13 @@ def largest_batch(
         optimistic=optimistic,
         binds=replace(binds, batch=binds.batch * steps.stride),
         smallest_batch=steps.smallest * steps.stride,
-        needed_bytes=needed,
+        needed_bytes=accepted_memory(steps.smallest_step(), assumed[:2]),
         max_batch=max_batch,
         checked=tuple(batch * steps.stride for batch in steps.checked),
         recorded_because=steps.recorded_because,
         stride=steps.stride,
+        assumptions=tuple(dict.fromkeys(text for tape in tapes for text in tape.assumptions)),
+        standing_bytes=steps.smallest_step().standing_bytes(),
     )
 
 
@@ -123,24 +127,3 @@ def _bytes_of(memory: str | int) -> int:
             f"memory={memory!r}", "a size such as '24GiB', or a positive whole number of bytes", "change it"
         )
     return memory
-
-
-def _needed(steps: BatchSteps, memory: int, context: int) -> int:
-    """What the smallest batch needs at least.
-
-    Raises:
-        ConvscopeError: the network itself needs more than the memory.
-    """
-    smallest = steps.smallest_step()
-    needed = smallest.run("none", None).allocated_peak_bytes + context
-    own = smallest.standing_bytes()
-    if own + context > memory:
-        states = " with its optimizer's states" if smallest.tape.training else ""
-        beside = f", beside {format_bytes(context)} for the CUDA context" if context else ""
-        raise ConvscopeError(
-            f"memory of {format_bytes(memory)} for a network which{states} takes "
-            f"{format_bytes(own)} itself{beside}",
-            f"at least {format_bytes(needed)}, which a batch of {steps.smallest * steps.stride} needs",
-            "give more memory, or take a smaller network or an optimizer with fewer states",
-        )
-    return needed

@@ -1,16 +1,18 @@
-"""The least memory into which a recorded step fits for sure.
+"""The least memory into which a recorded step fits: for sure, or under given assumptions.
 
-The step is replayed through PyTorch's caching allocator under smaller and smaller capacities, with the same
-assumptions as the *safe* answer of :func:`convscope.cost.largest_batch`: the largest workspaces, the upper
-end of the CUDA context, and a margin. It is more than the tensors need, since blocks don't pack, and less
-than the forecast's ``reserved_peak_bytes`` may be, since cached memory goes back when it is short.
+The step is replayed through PyTorch's caching allocator under smaller and smaller capacities. For sure means
+the assumptions of the *safe* answer of :func:`convscope.cost.largest_batch`: the largest workspaces, the
+upper end of the CUDA context, and a margin. It is more than the tensors need, since blocks don't pack, and
+less than the forecast's ``reserved_peak_bytes`` may be, since cached memory goes back when it is short.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from convscope.cost.batch.bounds import MARGIN_SHARE
 from convscope.cost.batch.search import WINDOW
 from convscope.cost.batch.steps import BatchStep, step_of
+from convscope.cost.batch.values import Assumptions, Workspaces
 from convscope.cost.memory.constants import gpu_figures
 from convscope.tape import Tape
 
@@ -55,16 +57,35 @@ def least_memory(tape: Tape, *, gpu: str = "sm90") -> LeastMemory:
     return LeastMemory(total, capacity, context, total - capacity - context)
 
 
+def accepted_memory(step: BatchStep, assumed: Sequence[Assumptions]) -> int:
+    """Return the least memory of a device into which a step fits under each of some assumptions, in bytes.
+
+    Args:
+        step: at the batch meant.
+        assumed: their margins aren't looked at; the last takes the most memory for the context.
+    """
+    context = assumed[-1].context_bytes
+    if not step.on_cuda:
+        return step.plain_peak_bytes() + context
+
+    def fits(capacity: int) -> bool:
+        total = capacity + context
+        return all(step.run(each.workspaces, total - each.context_bytes).full is None for each in assumed)
+
+    return _least_accepted(step, assumed[-1].workspaces, fits) + context
+
+
 def _least_capacity(step: BatchStep) -> int:
+    """The smallest capacity into which it fits with the largest workspaces."""
+    return _least_accepted(step, "all", lambda capacity: step.run("all", capacity).full is None)
+
+
+def _least_accepted(step: BatchStep, workspaces: Workspaces, fits: Callable[[int], bool]) -> int:
     """The smallest capacity in grains at which it fits, and at the next few larger ones as well."""
-    high = -(-step.run("all", None).reserved_peak_bytes // _GRAIN)
+    high = -(-step.run(workspaces, None).reserved_peak_bytes // _GRAIN)
     low = min(step.plain_peak_bytes() // _GRAIN, high)  # may fit, but nothing smaller does
-
-    def fits(grains: int) -> bool:
-        return step.run("all", grains * _GRAIN).full is None
-
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle + 1, high)
-    holes = [grains for grains in range(low + 1, low + WINDOW) if not fits(grains)]
+        low, high = (low, middle) if fits(middle * _GRAIN) else (middle + 1, high)
+    holes = [grains for grains in range(low + 1, low + WINDOW) if not fits(grains * _GRAIN)]
     return (max(holes) + 1 if holes else low) * _GRAIN

@@ -81,6 +81,8 @@ class Binding:
         growing_bytes: of tensors alive there that are larger in larger batches.
         fixed_bytes: of tensors alive there that aren't.
         live_by_role: bytes of tensors alive there by role, largest first.
+        workspace_bytes: allocated beside the tensors: workspaces of cuDNN and cuBLAS, and by how much
+            PyTorch's blocks are larger than what was asked for; 0 on CPU.
     """
 
     batch: int
@@ -90,6 +92,7 @@ class Binding:
     growing_bytes: int
     fixed_bytes: int
     live_by_role: Mapping[str, int]
+    workspace_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,13 @@ class LargestBatch(Result):
         optimistic: no workspaces, the smallest context.
         binds: what takes the memory.
         smallest_batch: the smallest that runs: 1, or 2 where a batch norm refuses 1.
-        needed_bytes: what that needs at least: its allocated peak and the smallest context.
+        needed_bytes: the least memory in which that fits under the likely answer, which is then a batch.
         max_batch: larger ones weren't tried.
         checked: batches at which a real recording equals what was derived from two others.
         recorded_because: why every batch was recorded instead; empty if they weren't.
         stride: only its multiples were looked at, since the network doesn't run at every batch; 1 if it does.
+        assumptions: what the recordings had to assume, such as the way that was taken at an ``if``.
+        standing_bytes: of the network itself, with its optimizer's states.
     """
 
     network: str
@@ -129,3 +134,10 @@ class LargestBatch(Result):
     checked: tuple[int, ...]
     recorded_because: str
     stride: int = 1
+    assumptions: tuple[str, ...] = ()
+    standing_bytes: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether any batch fits: the likely answer decides."""
+        return self.likely.batch > 0

@@ -14,13 +14,14 @@ _COLUMNS = ("Limit", "At most#", "Found#", "", "Of", "Time#")
 
 @renders(Gate)
 def render_gate(found: Gate) -> RenderableType:
-    """Return a row for each limit, and what those that aren't kept consist of."""
+    """Return a row for each limit, what those that aren't kept consist of, and what none of it rests on."""
     inputs = ", ".join(shape(each) for each in found.input_shapes)
     verdict = "passed" if found.passed else f"{counted(len(found.failed), 'limits')} not kept"
     return sections(
         title(f"{found.network}, input {inputs}: {verdict}"),
         table(_COLUMNS, map(_row, found.checks), note=UNITS_NOTE),
         *(_failure(check) for check in found.failed),
+        _caveats(found),
     )
 
 
@@ -35,6 +36,14 @@ def _failure(check: Check) -> RenderableType:
         label(f"{check.name}: {_written(check.found, check.unit)}", "bold red"),
         *(Padding(label(line), (0, 0, 0, 2)) for line in check.details),
     )
+
+
+def _caveats(found: Gate) -> RenderableType | None:
+    """What wasn't checked, what was assumed, and how a file of weights differs; each once."""
+    lines = dict.fromkeys(line for check in found.checks for line in check.caveats)
+    differences = found.weights.differences if found.weights is not None else ()
+    shown = [label(line, "dim") for line in (*lines, *differences)]
+    return Group(*shown) if shown else None
 
 
 def _written(value: int, unit: str) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 
 from convscope.core.result import renders
-from convscope.core.units import format_bytes
+from convscope.core.units import format_bytes, size_to_give
 from convscope.cost.batch.search import WINDOW
-from convscope.cost.batch.values import BatchBound, LargestBatch
+from convscope.cost.batch.values import BatchBound, Binding, LargestBatch
 from convscope.report.terminal.tables import facts, sections, table, title
 from convscope.report.wording.formats import exact, joined, percent, write
 
@@ -19,9 +19,9 @@ _WORKSPACES = {
     "all": "room for the largest workspaces",
 }
 _ABOVE = {
-    "tensors": "the tensors alone are too large",
-    "more hopeful answer": "batches that don't fit there weren't tried here",
-    "max_batch": "batches weren't tried (--most)",
+    "tensors": "the tensors alone need more than there is",
+    "more hopeful answer": "none fits even under the row below",
+    "max_batch": "none was to be tried (--most)",
 }
 _BOUND = {
     "activations": "activation-bound: a smaller input, lower precision, in-place or checkpointed layers help",
@@ -81,7 +81,7 @@ def _binds(found: LargestBatch) -> Iterator[tuple[str, str]]:
     yield (
         "at its peak",
         f"batch {exact(binds.batch)}, in {binds.phase} at {binds.op}: {growing} ({share}) of "
-        f"{format_bytes(alive)} in tensors grow with the batch, {fixed} don't",
+        f"{format_bytes(alive)} in tensors grow with the batch, {fixed} don't{_beside(binds)}",
     )
     yield (
         "alive there",
@@ -89,10 +89,31 @@ def _binds(found: LargestBatch) -> Iterator[tuple[str, str]]:
     )
 
 
+def _beside(binds: Binding) -> str:
+    """What the allocated bytes are beside those of tensors."""
+    if binds.workspace_bytes <= 0:
+        return ""
+    return f"; beside them {format_bytes(binds.workspace_bytes)} of workspaces and remainders not split off"
+
+
+def _from_what_on(found: LargestBatch) -> str:
+    """What the smallest batch needs, as it can be given to the same search."""
+    decides = "under the likely answer, which decides (exit code 1)"
+    if found.max_batch < found.smallest_batch:
+        return f"{decides}: the smallest that runs is {found.smallest_batch}, above --most {found.max_batch}"
+    context = found.likely.assumptions.context_bytes
+    beside = f", the CUDA context {format_bytes(context)}" if context and found.device == "cuda" else ""
+    enough, states = size_to_give(found.needed_bytes), found.plan != "inference"
+    takes = "the network and its optimizer's states take" if states else "the network takes"
+    return (
+        f"{decides}: there a batch of {found.smallest_batch} fits from {enough} on; "
+        f"{takes} {format_bytes(found.standing_bytes)}{beside}"
+    )
+
+
 def _remarks(found: LargestBatch, answers: tuple[tuple[str, BatchBound], ...]) -> Iterator[tuple[str, str]]:
-    if not found.optimistic.batch:
-        needed = format_bytes(found.needed_bytes)
-        yield "no batch fits", f"a batch of {found.smallest_batch} needs at least {needed}"
+    if not found.fits:
+        yield "no batch fits", _from_what_on(found)
     for name, bound in answers:
         if bound.holes:
             yield (
@@ -101,14 +122,20 @@ def _remarks(found: LargestBatch, answers: tuple[tuple[str, BatchBound], ...]) -
                 f"{joined(bound.holes)}; batches below those may not fit either",
             )
         if not bound.exact:
-            stretch = f"between {exact(bound.batch + WINDOW)} and {exact(bound.bound)}"
-            yield name, f"{stretch} not every batch was tried; above, {_ABOVE[bound.bound_by]}"
+            yield (
+                name,
+                f"{exact(bound.batch)} fits and the next {WINDOW} batches don't; a larger one up to "
+                f"{exact(bound.bound)} may fit, as not all of them were tried; above {exact(bound.bound)} "
+                f"{_ABOVE[bound.bound_by]}",
+            )
         elif bound.bound_by == "more hopeful answer" and bound.stops_at not in (None, bound.batch + 1):
-            yield name, f"as many as in the more hopeful answer below: {_ABOVE[bound.bound_by]}"
+            yield name, "the same batch as in the row below: no larger one fits there, so none was tried here"
     capped = [name for name, each in answers if each.bound_by == "max_batch" and each.batch == each.bound]
     if capped:
         most = f"--most {exact(found.max_batch)} (max_batch)"
         yield joined(capped), f"the search ends at {most}, which fits: larger batches weren't tried"
+    for text in found.assumptions:
+        yield "assumed", text
     if found.stride > 1:
         yield "only multiples", f"of {exact(found.stride)} were looked at: the network refuses other batches"
     if found.recorded_because:

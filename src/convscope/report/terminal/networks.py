@@ -1,8 +1,11 @@
 """The list of networks, and what became of a file of weights, in the terminal."""
 
+from collections.abc import Iterator
+
 from rich.console import RenderableType
 
 from convscope.core.result import renders
+from convscope.core.units import counted
 from convscope.networks import Catalogue, WeightsReport
 from convscope.report.terminal.tables import facts, label, sections, table, title
 from convscope.report.wording.formats import joined, shape
@@ -17,10 +20,7 @@ def render_catalogue(catalogue: Catalogue) -> RenderableType:
         (network.reference, network.variant, shape(network.input_shape), network.norm, network.groups)
         for network in catalogue.own
     )
-    zoos = [
-        (f"{zoo.prefix}:NAME", zoo.problem or f"{len(zoo.names)} networks, such as {joined(zoo.names[:3])}")
-        for zoo in catalogue.zoos
-    ]
+    zoos = list(_zoos(catalogue))
     code = (("package.module:callable", "what the callable returns"), ("file.py:callable", "likewise"),
             ("model.pt2", "a program written by torch.export.save"))  # fmt: skip
     return sections(
@@ -28,6 +28,23 @@ def render_catalogue(catalogue: Catalogue) -> RenderableType:
         table(("Reference", "variant=", "Input", "Normalisation", "Groups#"), own),
         facts((*zoos, *code)),
     )
+
+
+def _zoos(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """A line for each library; a problem that two of them have is told once."""
+    told: dict[str, str] = {}
+    for zoo in catalogue.zoos:
+        name = f"{zoo.prefix}:NAME"
+        cause = zoo.problem.removeprefix(f"{zoo.prefix} can't be imported: ")
+        if zoo.problem and cause in told:
+            yield name, f"can't be imported either, as {told[cause]}"
+        elif zoo.problem:
+            told[cause] = name
+            yield name, zoo.problem
+        elif zoo.names:
+            yield name, f"{counted(len(zoo.names), 'network')}, such as {joined(zoo.names[:3])}"
+        else:
+            yield name, "no network of such a name"
 
 
 @renders(WeightsReport)
