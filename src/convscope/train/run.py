@@ -146,8 +146,9 @@ class Run(Result):
         weights: file with the final weights under their plain names; None if the run diverged.
         best_weights: file with the weights of :attr:`best_epoch`.
         diverged: where and how the run diverged, or None.
-        percentiles: of what each layer's non-linearity reads, over the steps of finished epochs; empty if
-            the network can't be watched.
+        percentiles: of what batch norms put out (without any: group and instance norms; without these:
+            convolutions and linear layers), over the steps of finished epochs; empty if the network can't be
+            watched.
         average_weights: file with the averaged weights as of the last finished epoch; None without
             ``ema_decay``.
         confusion: which classes the network of the best epoch took for which, on the validation images;

@@ -32,6 +32,9 @@ def test_octaves_are_drawn_beside_even_coverage_and_random_weights(stem):
     bars = [label for kind, label in marks if kind == "bar"]
     assert len(bars) == 5
     assert any("0.125 – 0.25" in bar and "30.0%" in bar for bar in bars)
+    # The last one goes on to the corners of the square of frequencies, beyond a half.
+    assert any("over 0.25" in bar and "35.0%" in bar for bar in bars)
+    assert not any("0.707" in bar for bar in bars)
     assert sum(kind == "tick" for kind, _ in marks) == 10
 
 

@@ -91,6 +91,25 @@ def test_a_module_that_is_called_twice_has_two_nodes():
     ]  # shared ones count once
 
 
+class Recurrent(nn.Module):
+    """A norm that is called twice, and a state that is kept in a buffer and read by the second call."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.cell = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.register_buffer("state", torch.zeros(2, 4, 8, 8))
+
+    def forward(self, x):
+        self.state.copy_(self.cell(self.norm(x)).detach())
+        return self.cell(self.norm(x.relu())) + self.state
+
+
+def test_what_a_norm_keeps_of_its_batches_is_no_edge_but_a_state_is():
+    _, graph = read(Recurrent(), (2, 4, 8, 8))
+    assert ("norm#1", "norm#2") not in edges(graph)
+    assert ("cell#1", "self#1:add.1") in edges(graph)
+
+
 def test_containers_that_are_not_called_are_groups_of_their_own():
     _, graph = read(Listed(), (2, 4, 8, 8))
     tree = [
@@ -238,7 +257,8 @@ def test_a_report_without_a_graph_has_no_section(report):
     html = page_html(report)
     assert 'id="graph"' not in html
     assert 'href="#graph"' not in html
-    assert "dagre" not in html
+    assert "var dagre" not in html
+    assert "laid out by" not in html
 
 
 def test_the_list_of_a_large_network_has_its_groups_only():

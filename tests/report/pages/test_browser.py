@@ -80,11 +80,17 @@ def test_a_number_in_a_table_says_how_it_was_had_once_pointed_at(opened):
     assert title("checkup.layers.0.momentum").startswith("weight of the new value")
 
 
-def test_what_is_folded_away_is_printed_unless_its_charts_were_never_drawn(opened):
-    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
-    closed = "[...document.querySelectorAll('main details:not([open])')]"
-    assert opened.evaluate(f"{closed}.every((each) => each.querySelector('[data-chart]') !== null)")
-    assert opened.evaluate(f"{closed}.length") == 1
+def test_what_is_folded_away_is_printed_but_charts_that_were_never_drawn_are_not(opened):
+    opened.emulate_media(media="print")
+    hidden = """() => {
+        dispatchEvent(new Event('beforeprint'));
+        return [...document.querySelectorAll('[data-chart]')]
+            .filter((each) => each.dataset.drawn !== 'yes')
+            .map((each) => getComputedStyle(each.closest('figure')).display);
+    }"""
+    assert opened.evaluate(hidden) == ["none"]
+    closed = "[...document.querySelectorAll('main details:not([open])')].map((each) => each.className)"
+    assert set(opened.evaluate(closed)) == {"licences", "how"}
     assert opened.evaluate("document.querySelectorAll('#findings details[open]').length") >= 1
 
 
@@ -191,3 +197,21 @@ def test_the_plot_of_a_sweep_is_drawn_without_the_network(chromium, tmp_path):
     assert page.evaluate("document.querySelectorAll('tbody tr').length") >= 3
     assert seen == [address]
     context.close()
+
+
+def test_how_numbers_were_had_can_be_read_without_pointing_at_them(opened):
+    how = opened.locator("header.top details.how")
+    how.locator("summary").press("Enter")
+    told = how.locator("dl > div").all_inner_texts()
+    assert any(each.startswith("Does it fit?") and "max_memory_allocated" in each for each in told)
+    opened.locator("#checkup details.how summary").press("Enter")
+    assert opened.locator("#checkup details.how dt", has_text="Momentum").count() == 1
+
+
+def test_a_link_to_a_section_leads_to_its_heading_once_all_is_drawn(chromium, report, tmp_path):
+    shutil.copytree(report.folder, tmp_path, dirs_exist_ok=True)
+    path = write_page(report, tmp_path / "index.html")
+    with watched(chromium) as page:
+        page.goto(path.as_uri() + "#stem")
+        until(page, "document.querySelectorAll('[data-drawn=yes]').length >= 10")
+        until(page, "Math.abs(document.getElementById('stem').getBoundingClientRect().top - 16) < 3")

@@ -67,6 +67,23 @@ def test_a_chart_s_data_is_saved_with_where_each_row_is_from(page, report, tmp_p
     assert [float(row["train_loss"]) for row in rows] == losses
 
 
+def test_only_rows_of_the_picture_are_saved(page, tmp_path):
+    drawn(page, "accuracy")
+    rows = table(saved(page, "#chart-accuracy", "CSV", tmp_path)[1])
+    assert {row["source"] for row in rows} == {"training.run.epochs", "training.twin.epochs"}
+
+
+def test_an_object_in_a_row_has_columns_of_its_own(page, report, tmp_path):
+    drawn(page, "stem-aliasing")
+    rows = table(saved(page, "#chart-stem-aliasing", "CSV", tmp_path)[1])
+    shares = [operator.share for operator in report.stem.operators if operator.share]
+    assert [float(row["share.median"]) for row in rows if row["share.median"]] == [s.median for s in shares]
+    assert not any("{" in value for row in rows for value in row.values())
+    norms = saved(page, "[data-name=batch-norms]", "CSV", tmp_path)[1]
+    assert b"{" not in norms
+    assert len(table(norms)) == len(report.checkup.layers)
+
+
 def test_values_that_a_chart_takes_apart_have_rows_of_their_own(page, report, tmp_path):
     drawn(page, "checkup-gains")
     _, content = saved(page, "#chart-checkup-gains", "CSV", tmp_path)

@@ -121,7 +121,7 @@ def test_every_number_says_how_it_was_had(walked):
     def told(title):
         return re.search(r"[^\W\d_]{3}", title)  # words, not only all its digits
 
-    numbers = [field for field in walked.fields if field[1] not in ("text", "joined")]
+    numbers = [field for field in walked.fields if field[1] not in ("text", "sentence", "note", "joined")]
     untold = {path for path, _, _, title in numbers if not told(title)}
     assert {re.sub(r"\.\d+", ".N", path) for path in untold} <= {"findings.N.rank"}
 
@@ -283,3 +283,55 @@ def test_the_licences_of_the_inlined_libraries_are_listed():
     for file in folder.iterdir():
         if file.name.endswith(".min.js"):
             assert file.name in licences
+
+
+@pytest.mark.parametrize("why", ["xyz.bias can't change the loss", "a.weight is 0", "ε is 0", "b holds 170"])
+def test_a_name_at_the_start_of_a_finding_keeps_its_letters(report, why):
+    ranked = replace(report.findings[0], finding=replace(report.findings[0].finding, why=why))
+    html = page_html(replace(report, findings=(ranked,)))
+    written = why.replace("'", "&#39;")
+    assert f">{written}</span>" in html
+    assert "first-letter" not in html
+
+
+def test_a_sentence_begins_with_a_capital_letter(report):
+    ranked = replace(
+        report.findings[0], finding=replace(report.findings[0].finding, why="the running statistics are old")
+    )
+    assert ">The running statistics are old</span>" in page_html(replace(report, findings=(ranked,)))
+
+
+def test_images_are_said_to_be_trained_on_only_after_a_training(report):
+    assert "images that it was trained on" in page_html(report)
+    assert "images that it was trained on" not in page_html(replace(report, training=None))
+
+
+def test_a_speed_that_may_be_noise_is_no_headline(report):
+    speed = replace(report.folded.speed, speedup=1.02, speedup_low=0.99, speedup_high=1.05)
+    noisy = page_html(replace(report, folded=replace(report.folded, speed=speed)))
+    card = noisy.split('href="#fold"><h2>')[1].split("</a>")[0]
+    assert '<p class="big">About the same</p>' in card
+    assert "1.02×" in card
+    assert "median of paired passes" in card
+    measured = page_html(report).split('href="#fold"><h2>')[1].split("</a>")[0]
+    assert "1.25×" in measured.split("</p>")[0]
+
+
+def test_the_notices_of_inlined_scripts_travel_with_the_page(report):
+    html = page_html(report)
+    notices = html.split('<details class="licences">')[1].split("</details>")[0]
+    for text in (
+        "dagre",
+        "Chris Pettitt",
+        "Mike Bostock",
+        "University of Washington",
+        "Permission is hereby",
+    ):
+        assert text in notices
+
+
+def test_losses_of_the_check_up_have_their_unit(report):
+    section = page_html(report).split('<section id="checkup"')[1].split("</section>")[0]
+    for path in ("checkup.eval_loss", "checkup.batch_loss", "checkup.gap", "checkup.gap_error"):
+        written = section.split(f'data-field="{path}"')[1].split("</dd>")[0]
+        assert '<span class="unit">&#8239;nats</span>' in written, path

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from convscope.cli.main import main
 from convscope.core.errors import ConvscopeError
 from convscope.data import load_data
 from convscope.report import ReportConfig, report_pair
-from convscope.report.pages.pair import MOST_LAYERS
+from convscope.report.pages.pair import MOST_LAYERS, pair_html
+from convscope.report.side_by_side.differences import Difference, Told
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CONFIG = ReportConfig(batch_size=8, repeats=2, top=3)
@@ -65,15 +67,39 @@ def test_the_page_has_the_numbers_and_links_that_lead_somewhere(made):
     with launched() as browser, watched(browser) as page:
         page.goto((out / "index.html").as_uri())
         assert page.locator("#numbers tr", has_text="parameters").locator("td").all_inner_texts()[1:] == [
-            "358", "532", "1.49×",
+            "358\u202felements", "532\u202felements", "1.49×",
         ]  # fmt: skip
         targets = page.locator("header a").evaluate_all(
             "links => links.map(link => link.getAttribute('href'))"
         )
         assert targets == ["first/index.html", "second/index.html", "galleries.html"]
         assert all((out / target).is_file() for target in targets)
+        assert page.locator("#stems img").count() == 2
+        assert page.locator("#stems img").evaluate_all("all => all.every(each => each.naturalWidth > 0)")
         assert fetched(page) == []
         assert page.seen["errors"] == page.seen["console"] == []
+
+
+def test_both_first_layers_are_shown_or_none(made, tmp_path):
+    found, out = made
+    pictures = [re.search(r'src="(data:image/png[^"]*)"', (out / side / "index.html").read_text())[1]
+                for side in ("first", "second")]  # fmt: skip
+    html = pair_html(found)
+    assert [html.count(picture) for picture in pictures] == [1, 1]
+    assert pictures[0] != pictures[1]
+    assert 'id="stems"' not in pair_html(replace(found, reports=(found.reports[0], str(tmp_path))))
+
+
+def test_findings_have_the_colour_of_their_severity_and_a_missing_number_no_unit(made):
+    found, _ = made
+    told = Told("checkup", "warning", "stale-statistics", "norm#1", "the statistics are old")
+    gap = Difference("Check-up", "gap", "number", "nats", None, 0.5, None)
+    changed = replace(found, only_first=(told,), differences=(gap,))
+    assert '<b class="severity warning">' in pair_html(changed)
+    assert ">The statistics are old<" in pair_html(changed)
+    text = str(changed)
+    assert "0.5 nats" in text
+    assert "– nats" not in text
 
 
 def test_folders_of_reports_are_compared_as_they_are_and_names_make_no_elements(made, tmp_path, capsys):

@@ -93,6 +93,43 @@ def test_the_watcher_hears_every_stage_in_order(module_report):
     assert numbers == sorted(numbers)
     assert {stage.total for stage in told} == {max(numbers)}
     assert told[-1].name == "writing the page"
+    shares = [stage.share for stage in told if stage.name == "finding every unit's images" and stage.detail]
+    assert len(shares) > 2
+    assert 0 < max(shares) <= 1
+
+
+def test_what_folds_nothing_is_not_timed_and_few_images_are_joined_by_the_others(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 22 * 22, 10))
+    data = load_data("digits", size=24, per_class=2)
+    found = report(net, data, out=tmp_path / "r", batch_size=4, repeats=2, top=3)
+    assert found.gallery.num_images == found.subject.num_train + found.subject.num_validation
+    assert found.folded.speed is None
+    assert "How fast without it" not in (tmp_path / "r" / "index.html").read_text()
+
+
+def test_statistics_that_no_batch_has_moved_are_not_judged(tmp_path):
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 22 * 22, 10)
+    )
+    net[0].weight.data *= 100
+    data = load_data("digits", size=24, per_class=2)
+    settings = {"batch_size": 10, "repeats": 2, "top": 2}
+    fresh = report(net, data, out=tmp_path / "fresh", **settings)
+    assert {finding.fault for finding in fresh.checkup.expected} >= {"young-statistics", "stale-statistics"}
+    assert {finding.severity for finding in fresh.checkup.findings} <= {"advice"}
+    assert "no batch has been seen" in fresh.why_missing("statistics")
+    page = (tmp_path / "fresh" / "index.html").read_text()
+    assert "Not judged" in page
+    assert "There on purpose" not in page
+    net[1].num_batches_tracked += 100
+    net[1].running_mean += 0.1
+    stale = report(net, data, out=tmp_path / "stale", **settings)
+    assert "stale-statistics" in {finding.fault for finding in stale.checkup.findings}
+    assert stale.why_missing("statistics") == ""
+
+
+def test_a_module_takes_no_norm(tmp_path):
+    refused("norm='batch' for a network that is there already", Residual(), norm="batch", out=tmp_path / "r")
 
 
 @pytest.fixture
@@ -126,6 +163,31 @@ def test_a_network_is_trained_twice_and_everything_is_there(training_package, tm
     assert not (out / "runs").exists()
     assert again.cost.totals.params == found.cost.totals.params
     assert again.checkup.eval_loss == pytest.approx(found.checkup.eval_loss, rel=1e-4)
+
+
+BUILDER = """
+from torch import nn
+
+
+def build(norm="none", num_classes=10):
+    layers = [nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4) if norm == "batch" else nn.Identity()]
+    layers += [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)]
+    return nn.Sequential(*layers), (1, 3, 24, 24)
+"""
+
+
+@pytest.mark.slow
+def test_a_builder_that_takes_a_norm_has_a_twin_where_it_is_named(training_package, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(BUILDER)
+    settings = {"per_class": 4, "epochs": 1, "batch_size": 10, "repeats": 2, "top": 2}
+    found = report("net.py:build", "digits", "batch", "with", **settings)
+    assert found.training.norm == "batch"
+    assert len(found.checkup.layers) == 1
+    assert found.training.twin is not None
+    bare = report("net.py:build", "digits", None, "without", **settings)
+    assert bare.training.twin is None
+    assert "--norm" in bare.why_missing("twin")
 
 
 @pytest.mark.slow

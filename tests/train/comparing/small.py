@@ -10,7 +10,7 @@ NETWORK = """
 from torch import nn
 
 
-def build(norm="none", hidden=6, num_classes=3, fails=False):
+def build(norm="none", hidden=6, num_classes=3, fails=False, unused=0):
     if fails and num_classes == 3:
         raise RuntimeError("asked to fail")
     layers = [nn.Flatten(), nn.Linear(48, hidden, bias=norm == "none")]

@@ -324,6 +324,21 @@ def test_the_forecast_counts_what_is_left_and_writes_nothing(references, tmp_pat
     assert not (tmp_path / "x").exists()
 
 
+def test_arms_that_differ_in_an_option_which_the_network_does_not_use_are_told(references, tmp_path):
+    choices = {"unused": [0, 1], "hidden": [5, 6]}
+    found = forecast(*references, choices, seeds=1, settings=SETTINGS, out=tmp_path / "x", processes=0)
+    names = [probe.arm for probe in found.probes]
+    assert found.alike == ((names[0], names[2]), (names[1], names[3]))
+    notes = Notes()
+    compare(
+        *references, {"unused": [0, 1]}, seeds=1, settings=SETTINGS, out=tmp_path / "x", processes=0,
+        progress=notes,
+    )  # fmt: skip
+    assert notes.notes == [
+        "arms 'unused 0' and 'unused 1' compute the same: does the network use what differs?"
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

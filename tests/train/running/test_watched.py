@@ -57,6 +57,24 @@ def test_a_run_that_goes_on_looks_at_the_same_channel():
     assert whole.median == other.median + later[0].median
 
 
+@pytest.mark.parametrize(
+    ("norm", "paths"),
+    [
+        (nn.BatchNorm2d(4), ["1"]),
+        (nn.GroupNorm(2, 4), ["1"]),
+        (nn.InstanceNorm2d(4), ["1"]),
+        (nn.Identity(), ["0", "4"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_norms_are_looked_at_or_without_any_what_multiplies(norm, paths):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    curves = Watched(net, 1, (), 0)
+    with curves.step(0):
+        net(torch.randn(8, 3, 6, 6)).sum().backward()
+    assert [row.path for row in curves.news()] == paths
+
+
 def test_a_network_that_cannot_be_watched_has_none():
     net = _net()
     net._compiled_call_impl = net._call_impl  # as net.compile() leaves it

@@ -86,6 +86,8 @@ def curves_chart(quantity: str, arms: Sequence[str], axis: Spec, target: float |
         {"calculate": f"band === '{_INTERVAL}' ? max(0, datum.p.low) : datum.p.least", "as": "low"},
         {"calculate": f"band === '{_INTERVAL}' ? datum.p.high : datum.p.most", "as": "high"},
     ]
+    if quantity.endswith("error"):  # a share, which an interval of few seeds may leave
+        points.append({"calculate": "min(1, datum.high)", "as": "high"})
     several = {"filter": "datum.p.num_seeds > 1"}
     # No title of its own could follow the choice below the chart, which says what the axis is.
     # The format is that of a single epoch, too, whose tick Vega would write as 6.000000.

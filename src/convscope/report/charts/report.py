@@ -32,7 +32,7 @@ def charts(data: dict[str, Any]) -> dict[str, Spec]:
 
 
 def _activations(training: dict[str, Any]) -> Iterator[tuple[str, Spec]]:
-    """The percentiles of what each layer's non-linearity reads, of the runs that were watched."""
+    """The percentiles of what layers put out, of the runs that were watched."""
     for arm in ("run", "twin"):
         rows = training[arm]["percentiles"] if training[arm] else ()
         if paths := [row["path"] for row in rows]:

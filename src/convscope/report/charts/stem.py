@@ -4,7 +4,8 @@ What each strided operator folds into false frequencies; which frequencies the f
 layer's maps are off when the image moves by a pixel.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convscope.report.charts.frame import ACCENT, QUIET, RULE, SECOND, Spec, field, frame
@@ -15,6 +16,8 @@ _SHARES = {
     "blurred": ("with a blur before it", QUIET),
 }
 _ROW = 30
+_TWO_LINES = "split(replace(datum.label, ' – ', '– '), ' ')"
+_NAMED = 16  # layers whose names there is room for
 _SHARE_AXIS = {"format": ".3~%"}
 
 
@@ -29,7 +32,8 @@ def stem_charts(stem: Mapping[str, Any]) -> dict[str, Spec]:
     if measured:
         specs["stem-aliasing"] = aliasing_chart(len(measured))
     if any(each["distance"] is not None for each in stem["shifts"]["layers"]):
-        specs["stem-shifts"] = shifts_chart()
+        names = [each["name"] for each in stem["shifts"]["layers"]]
+        specs["stem-shifts"] = shifts_chart(names)
     return specs
 
 
@@ -97,10 +101,12 @@ def aliasing_chart(num_operators: int) -> Spec:
 def coverage_chart() -> Spec:
     """Return the chart of the filters' energy by octave, beside even coverage and random weights."""
     data = field("stem.coverage.octaves")
-    band = "(datum.low ? format(datum.low, '.3~f') + ' – ' : 'under ') + format(datum.high, '.3~f')"
+    low, high = "format(datum.low, '.3~f')", "format(datum.high, '.3~f')"
+    # The last one holds the corners of the square of frequencies, too, whose edge is at a half.
+    band = f"datum.high > 0.5 ? 'over ' + {low} : (datum.low ? {low} + ' – ' : 'under ') + {high}"
     rows: list[Spec] = [{"calculate": band, "as": "band"}]
     x: Spec = {"field": "band", "type": "nominal", "sort": None, "title": "cycles per pixel",
-         "axis": {"labelAngle": 0}}  # fmt: skip
+         "axis": {"labelAngle": 0, "labelExpr": _TWO_LINES}}  # fmt: skip
     y: Spec = {"type": "quantitative", "title": "share of the filters’ energy", "axis": _SHARE_AXIS}
     tooltip = [
         {"field": "band", "title": "cycles per pixel"},
@@ -143,8 +149,12 @@ def coverage_chart() -> Spec:
     return frame([bars, *ticks], 220, [])
 
 
-def shifts_chart() -> Spec:
-    """Return the chart of how far each layer's maps are off after a shift of the image by one pixel."""
+def shifts_chart(names: Sequence[str]) -> Spec:
+    """Return the chart of how far each layer's maps are off after a shift of the image by one pixel.
+
+    Args:
+        names: of the layers, in order; a few are written at the axis, of many their numbers.
+    """
     data = field("stem.shifts.layers")
     rows: list[Spec] = [
         {"window": [{"op": "row_number", "as": "number"}]},
@@ -159,6 +169,9 @@ def shifts_chart() -> Spec:
         "axis": {"tickMinStep": 1, "format": "d", "grid": False},
         "scale": {"zero": False, "nice": False},
     }
+    if len(names) <= _NAMED:
+        x["axis"] |= {"labelExpr": f"{json.dumps(list(names))}[datum.value - 1] || ''", "labelAngle": -40,
+                      "labelLimit": 110, "values": {"expr": f"sequence(1, {len(names) + 1})"}}  # fmt: skip
     y: Spec = {"type": "quantitative", "title": "off, relative to the maps", "scale": {"domainMin": 0}}
     tooltip = [
         {"field": "name", "title": "layer"},

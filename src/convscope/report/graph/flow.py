@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from convscope.tape import ModuleCall, Tape
 
+_KEPT = ("running_mean", "running_var", "num_batches_tracked")
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -26,6 +28,8 @@ def flow(
 ) -> tuple[Edge, ...]:
     """Return the edges between the layers of a recorded forward pass, in order of reading.
 
+    What a norm keeps of its batches, which its next call moves on, is no edge.
+
     Args:
         tape: the recording.
         addresses: of the layers, as they are in the cost table.
@@ -37,12 +41,15 @@ def flow(
         tape.values[value].storage: (node,) for value, node in zip(tape.inputs, inputs, strict=True)
     }
     made_by: dict[int, tuple[int, ...]] = {}  # by operator call: the nodes whose values its result carries
+    kept = {each.storage for each in tape.buffers if each.name.rpartition(".")[2] in _KEPT}
     read: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
     for call in tape.in_phase("forward", "loss"):
         owner = owners.get(call.index)
         carried: list[int] = []
         for index in call.inputs:
             value = tape.values[index]
+            if value.storage in kept:
+                continue
             sources = given.get(value.storage, ())
             if value.producer is not None:
                 sources = made_by.get(value.producer, ())

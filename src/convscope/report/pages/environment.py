@@ -3,18 +3,21 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convscope.report.pages.fields import Fields
+from convscope.report.pages.offline import static_text
 from convscope.report.wording.ledger_groups import by_reason
 
 
 def bare_environment() -> Environment:
     """Return the templates; what is written into them is escaped, and a name that is missing is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("convscope.report.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["licences"] = static_text("LICENSES").partition("\n\n")[2]
+    return environment
 
 
 def page_environment(fields: Fields) -> Environment:
@@ -30,6 +33,8 @@ def page_environment(fields: Fields) -> Environment:
         ev=fields.evidence,
         alike=fields.alike,
         noun=fields.noun,
+        spans_one=fields.spans_one,
+        loss_unit=lambda: fields.loss_unit,
         bar=fields.bar,
         top=fields.largest,
         by_reason=lambda paths: by_reason(paths, lambda path: _words(fields, path)),

@@ -14,7 +14,9 @@ from typing import Any
 from markupsafe import Markup
 
 from convscope.report.wording.formats import MISSING, evidence_format, exact, singular, write
+from convscope.report.wording.speed import about_one
 
+_METHODS = {"the table's rows": "a sum over rows of the cost table, whole batch"}
 _NUMBER = re.compile(r"-?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
@@ -140,8 +142,10 @@ class Fields:
             in_column: it stands in a table whose column's head says how it was had.
         """
         name = self.get(f"{path}.name")
-        how = "" if in_column else self.get(f"{path}.method") or name
-        form, unit = evidence_format(self.get(f"{path}.unit"), name, self.get(f"{path}.value"))
+        how = "" if in_column else _METHODS.get(method := self.get(f"{path}.method"), method) or name
+        unit = self.get(f"{path}.unit")
+        unit = self.loss_unit or unit if unit == "loss" else unit
+        form, unit = evidence_format(unit, name, self.get(f"{path}.value"))
         return self.number(f"{path}.value", form, unit, how)
 
     def alike(self, first: str, second: str) -> bool:
@@ -156,6 +160,17 @@ class Fields:
     def noun(self, path: str, plural: str) -> str:
         """Return a noun in the number that the value at ``path`` asks for."""
         return singular(plural) if self.get(path) == 1 else plural
+
+    def spans_one(self, path: str) -> bool:
+        """Whether the quartiles of the ratio at ``path`` have 1 between them: it may be noise."""
+        return about_one(self.get(f"{path}_low"), self.get(f"{path}_high"))
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of the check-up's losses where it is known: a report's are cross-entropies."""
+        findings = self.get("checkup.findings") or () if self.has("checkup") else ()
+        units = {each["unit"] for finding in findings for each in finding["evidence"]}
+        return "nats" if self.has("subject") or "nats" in units else ""
 
     def bar(self, path: str, largest: float) -> Markup:
         """Return a bar as long as the value's share of ``largest``; nothing for 0. It has no words."""

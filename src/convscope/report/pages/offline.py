@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 
+from markupsafe import Markup
+
 VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 """The scripts that draw charts, in the order in which they load."""
 CHARTS = ("downloads.js", "page.js")
 """The scripts that draw and save the charts of a page with its data, by Vega."""
+_LARGE = 256_000  # characters of data from which on they are compressed
 
 
 def static_text(name: str) -> str:
@@ -30,9 +33,21 @@ def _vega() -> str:
 
 @cache
 def _packed_vega() -> str:
-    """A script that defines ``unpackedVega()``: 0.5 MB instead of 0.8, and nothing to parse at first."""
+    """A script that defines ``pageData()``, and ``unpackedVega()``: 0.5 MB, not 0.8, and nothing to parse."""
     packed = base64.b64encode(gzip.compress(_vega().encode(), mtime=0)).decode()
     return static_text("unpack.js").replace("PACKED", packed)
+
+
+def data_element(text: str) -> Markup:
+    """Return the element with a page's data, which ``pageData()`` reads: compressed where it is large.
+
+    Args:
+        text: JSON, safe in a script.
+    """
+    if len(text) <= _LARGE:
+        return Markup('<script type="application/json" id="data">{}</script>').format(Markup(text))
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return Markup('<script type="text/plain" id="data" data-packed="gzip">{}</script>').format(packed)
 
 
 def scoped_script(names: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from convscope.report.pages.fault_links import fault_pages
 from convscope.report.pages.fields import Fields, script_json
 from convscope.report.pages.gallery import gallery_script, gallery_styles, without_units
 from convscope.report.pages.graph import graph_of_page, graph_scripts, graph_styles
-from convscope.report.pages.offline import chart_scripts, policy, scoped_script
+from convscope.report.pages.offline import chart_scripts, data_element, policy, scoped_script
 from convscope.report.whole.result import Report
 from convscope.report.wording.gallery_standing import standing
 
@@ -83,7 +83,7 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
         scripts=[Markup(script) for script in scripts],
         page_script=Markup(gallery_script()),
         policy=policy((*scripts, gallery_script()), neighbours=True),
-        data=script_json(data),
+        data=data_element(script_json(data)),
         charts=specs,
         charts_json=script_json(specs),
         fault_pages=fault_pages(report.checkup.findings if report.checkup else ()),

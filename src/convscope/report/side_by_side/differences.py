@@ -94,10 +94,10 @@ class Told:
 
 
 QUANTITIES = (
-    Quantity("Cost", "parameters", "cost.totals.params", "count"),
-    Quantity("Cost", "MACs, forward", "cost.totals.macs", "count"),
-    Quantity("Cost", "FLOPs of a training step", "cost.totals.step_flops", "count"),
-    Quantity("Cost", "activations", "cost.totals.activations", "count"),
+    Quantity("Cost", "parameters", "cost.totals.params", "count", "elements"),
+    Quantity("Cost", "MACs, forward", "cost.totals.macs", "count", "MACs"),
+    Quantity("Cost", "FLOPs of a training step", "cost.totals.step_flops", "count", "FLOPs"),
+    Quantity("Cost", "activations", "cost.totals.activations", "count", "elements"),
     Quantity("Cost", "bytes kept for the backward pass", "cost.totals.saved_bytes", "bytes"),
     Quantity("Memory", "allocated at the peak of a step", "cost.forecast.allocated_peak_bytes", "bytes"),
     Quantity("Memory", "reserved at the peak", "cost.forecast.reserved_peak_bytes", "bytes"),
@@ -109,7 +109,7 @@ QUANTITIES = (
     Quantity("Check-up", "gap between running and batch statistics", "checkup.gap", "number", "nats"),
     Quantity("Fold", "batch norms folded away", "folded.ledger.folded", "exact"),
     Quantity("Fold", "batch norms that stay", "folded.ledger.kept", "exact"),
-    Quantity("Fold", "speed at test time once folded", "folded.speed.speedup", "ratio"),
+    Quantity("Fold", "speed once folded, median of paired passes", "folded.speed.speedup", "ratio"),
     Quantity("First layer", "aliased energy", "stem.aliased_share", "percent"),
     Quantity("First layer", "aliased behind the activation", "stem.activated_share", "percent"),
     Quantity("First layer", "aliased for white input", "stem.filter_share", "percent"),

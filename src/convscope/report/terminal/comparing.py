@@ -154,6 +154,10 @@ def render_comparison_forecast(found: ComparisonForecast) -> RenderableType:
                 ("time", _time(found)),
                 ("disk", f"{format_bytes(found.disk_bytes)} of {format_bytes(found.free_bytes)} free"),
                 ("memory", memory),
+                *(
+                    ("alike", f"{one} and {other} compute the same: does the network use what differs?")
+                    for one, other in found.alike
+                ),
             ]
         ),
     )

@@ -19,7 +19,8 @@ def render_pair(pair: ReportPair) -> RenderableType:
     rows = []
     for each in pair.differences:
         first, second = (
-            f"{write(each.form, value)} {each.unit}".strip() for value in (each.first, each.second)
+            f"{write(each.form, value)} {each.unit if value is not None else ''}".strip()
+            for value in (each.first, each.second)
         )
         rows.append((each.part, each.name, first, second, write("ratio", each.ratio)))
     return sections(

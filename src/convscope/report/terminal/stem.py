@@ -74,7 +74,8 @@ def _gap(stem: Stem) -> str:
 
 def _octave(each: Octave) -> tuple[object, ...]:
     shares = (each.share, each.reference, each.random)
-    return (f"{number(each.low)} to {number(each.high)}", *(write("percent", share) for share in shares))
+    band = f"over {number(each.low)}" if each.high > 0.5 else f"{number(each.low)} to {number(each.high)}"
+    return (band, *(write("percent", share) for share in shares))
 
 
 def _lattice(ratio: float | None, p_value: float | None, reason: str) -> str:

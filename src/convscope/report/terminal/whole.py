@@ -7,7 +7,10 @@ from convscope.core.units import format_bytes, format_count
 from convscope.report.terminal.tables import UNITS_NOTE, facts, finding, label, sections, title
 from convscope.report.whole.ranking import RankedFinding
 from convscope.report.whole.result import Report
-from convscope.report.wording.formats import percent, ratio, seconds, shape, write
+from convscope.report.wording.formats import counted, percent, ratio, seconds, shape, write
+from convscope.report.wording.speed import about_one
+
+_PLURALS = {"error": "errors", "warning": "warnings", "info": "facts"}
 
 
 @renders(RankedFinding)
@@ -58,14 +61,19 @@ def _parts(report: Report) -> list[tuple[str, str]]:
             ("training", f"{best} of validation images right with {report.training.norm} norm{without}")
         )
     if report.checkup:
-        severities = ", ".join(f"{count} {name}" for name, count in counts["checkup"].items() if count)
-        lines.append(("check-up", f"{counts['norms']} batch norms: {severities or 'no findings'}"))
-    if report.folded:
-        speed = report.folded.speed
-        faster = f"; {ratio(speed.speedup)} the speed" if speed else ""
+        found = [(name, count) for name, count in counts["checkup"].items() if count]
+        severities = ", ".join(counted(count, _PLURALS.get(name, name)) for name, count in found)
         lines.append(
-            ("fold", f"{report.folded.ledger.folded} of {counts['ledger']} batch norms folded{faster}")
+            ("check-up", f"{counted(counts['norms'], 'batch norms')}: {severities or 'no findings'}")
         )
+    if report.folded and report.folded.ledger.entries:
+        speed = report.folded.speed
+        same = speed is not None and about_one(speed.speedup_low, speed.speedup_high)
+        faster = (
+            f"; {'about the same speed: ' if same else ''}{ratio(speed.speedup)} the speed" if speed else ""
+        )
+        norms = counted(counts["ledger"], "batch norms")
+        lines.append(("fold", f"{report.folded.ledger.folded} of {norms} folded{faster}"))
     if report.stem:
         aliased = percent(report.stem.aliased_share) if report.stem.aliased_share is not None else "no"
         lines.append(

@@ -17,14 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from convscope import __version__
-from convscope.checkup import Checkup, checkup
+from convscope.checkup import Checkup, checkup, expected
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_folder
 from convscope.core.preserved import preserved_structure
 from convscope.cost import Cost, cost, cost_of
 from convscope.cost.batch.least import least_memory
 from convscope.data import ImageData
-from convscope.fold import Folded, fold
+from convscope.fold import Folded, fold, measure_speed
 from convscope.networks import load
 from convscope.report.graph.network import graph_of
 from convscope.report.whole.findings import findings_of
@@ -34,11 +34,13 @@ from convscope.report.whole.ranking import rank
 from convscope.report.whole.request import ReportConfig, Stages, Watcher, with_settings
 from convscope.report.whole.result import Part, Report
 from convscope.report.whole.subject import Asked, Met, meet
-from convscope.sight import Gallery, ImageSource, Stem, gallery, stem
+from convscope.sight import Gallery, GalleryOptions, ImageSource, Stem, gallery, stem
+from convscope.sight.picturing.options import Course
 from convscope.tape import TrainingPlan, record
 
 PUBLISHED_BATCH = 128
 _CHECKED_IMAGES = 1000
+_LEAST_FOR_EACH_PLACE = 10
 STAGES = (
     "reading the images",
     "training with the normalisation",
@@ -49,6 +51,11 @@ STAGES = (
     "looking at the first layer",
     "finding every unit's images",
     "writing the page",
+)
+_LOOKS = {"scan": "looking at all images", "projections": "projecting the strongest"}
+_UNTOUCHED = (
+    "What follows from running statistics isn't judged: they are those that the batch norms were built with, "
+    "as no batch has been seen yet. Train the network, or give its weights."
 )
 _T = TypeVar("_T")
 
@@ -199,19 +206,47 @@ class _Collecting:
             drop_last=len(images) >= self.config.batch_size,
             generator=torch.Generator().manual_seed(self.config.seed),
         )
-        return checkup(self.model, batches)
+        if not _never_ran(self.model):
+            return checkup(self.model, batches)
+        self.missing.append(Part("statistics", _UNTOUCHED))
+        with expected("young-statistics", "stale-statistics", "train-eval-gap"):
+            return checkup(self.model, batches)
 
     def _folded(self) -> Folded:
-        return fold(self.model, self._batch(), measure=True, repeats=self.config.repeats)
+        folded = fold(self.model, self._batch())
+        if all(entry.verdict == "kept" for entry in folded.ledger.entries):
+            return folded  # the same network twice: its speeds would differ by chance
+        speed = measure_speed(self.model, folded.model, self._batch(), self.config.repeats)
+        return replace(folded, speed=speed)
 
     def _stem(self) -> Stem:
         return stem(self.model, self._source())
 
     def _gallery(self) -> Gallery:
-        return gallery(self.model, self._source(), top=self.config.top, out=self.folder / "gallery")
+        options = GalleryOptions(progress=self._tell)
+        return gallery(
+            self.model, self._source(), top=self.config.top, out=self.folder / "gallery", options=options
+        )
+
+    def _tell(self, course: Course) -> None:
+        share = course.done / course.total if course.total else 0.0
+        self.stages.tell(_LOOKS[course.stage], share)
 
     def _source(self) -> ImageSource:
-        """The validation images, called by their classes."""
+        """The validation images, or all where these are few, called by their classes."""
         images = self.images.validation
+        if len(images) < _LEAST_FOR_EACH_PLACE * self.config.top:
+            images = self.images.split("all")
         names = [f"{self.images.classes[images.label(i)]}, no. {i}" for i in range(len(images))]
         return ImageSource(images, self.images.mean, self.images.std, names)
+
+
+def _never_ran(model: nn.Module) -> bool:
+    """Whether there are running statistics, and all are those that a batch norm is built with."""
+    means = [buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")]
+    variances = [buffer for name, buffer in model.named_buffers() if name.endswith("running_var")]
+    return (
+        bool(means)
+        and not any(bool(mean.any()) for mean in means)
+        and all(bool((variance == 1).all()) for variance in variances)
+    )

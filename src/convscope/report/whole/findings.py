@@ -29,7 +29,9 @@ def fold_findings(folded: Folded) -> tuple[Finding, ...]:
         return ()
     gone = ledger.folded + ledger.merged
     kept = [entry for entry in ledger.entries if entry.verdict in ("kept", "partial")]
-    why = f"{gone} of {total} batch norms vanish into their neighbours at test time"
+    norms = "batch norm" if total == 1 else "batch norms"
+    verbs = ("is" if gone == 1 else "are", "runs" if len(kept) == 1 else "run")
+    why = f"{gone} of {total} {norms} {verbs[0]} folded into neighbouring layers at test time"
     evidence = [
         Evidence("batch norms folded away", gone, "batch norms", "verdicts of the ledger"),
         Evidence("largest relative difference of the outputs", folded.max_error, "1", folded.proof.method),
@@ -37,14 +39,19 @@ def fold_findings(folded: Folded) -> tuple[Finding, ...]:
     if folded.speed:
         why += _faster(folded.speed)
         evidence += [
-            Evidence("speed after ÷ before", folded.speed.speedup, "×", folded.speed.method),
+            Evidence(
+                "speed after ÷ before, median of paired passes",
+                folded.speed.speedup,
+                "×",
+                folded.speed.method,
+            ),
             Evidence("first quartile", folded.speed.speedup_low, "×", "over the repeats"),
             Evidence("third quartile", folded.speed.speedup_high, "×", "over the repeats"),
         ]
         if folded.speed.ratio_to_twin is not None:
-            name = "time after ÷ time of a twin without batch norm"
+            name = "time after ÷ time of a twin without batch norm, median of paired passes"
             evidence.append(Evidence(name, folded.speed.ratio_to_twin, "×", folded.speed.method))
-    why += f"; its outputs differ by at most {folded.max_error:.1e} in float64."
+    why += f"; its outputs differ by at most {folded.max_error:.1e}, relative to the largest, in float64."
     found = [Finding("fold", "info", "self", tuple(evidence), why, "", _SOURCE)]
     if kept:
         found.append(
@@ -53,7 +60,7 @@ def fold_findings(folded: Folded) -> tuple[Finding, ...]:
                 severity="advice",
                 address=kept[0].address,
                 evidence=(Evidence("batch norms left", len(kept), "batch norms", "verdicts of the ledger"),),
-                why=f"{len(kept)} of {total} batch norms still run at test time: {kept[0].reason}",
+                why=f"{len(kept)} of {total} {norms} still {verbs[1]} at test time: {kept[0].reason}",
                 remedy=kept[0].remedy or "The ledger says for each why it stayed.",
                 source="the ledger",
             )
@@ -67,4 +74,5 @@ def _faster(speed: Speed) -> str:
         return f", and the network answers {speed.speedup:.2f} times as fast"
     if speed.speedup_high < 1:
         return f", yet the network got slower, {speed.speedup:.2f} times the speed"
-    return f"; a difference in speed doesn't stand out here ({speed.speedup:.2f}×)"
+    ratios = f"{speed.speedup:.2f}×, quartiles {speed.speedup_low:.2f}× to {speed.speedup_high:.2f}×"
+    return f"; a difference in speed doesn't stand out here (median of paired passes {ratios})"

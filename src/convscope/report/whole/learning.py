@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from convscope.core.errors import ConvscopeError
 from convscope.networks import Loaded
 from convscope.report.whole.norm_effect import NormEffect, norm_effect
 from convscope.report.whole.request import Stages
@@ -44,10 +45,9 @@ def learn(asked: Asked, met: Met, folder: Path, stages: Stages) -> Learned:
     norm = met.norm or "its own"
     stages.begin("training with the normalisation")
     run = _run(met.network, asked, met, folder / f"with-{met.norm or 'own'}-norm", stages)
-    twin, no_twin = None, _why_no_twin(asked, met)
-    if not no_twin:
+    twin, (plain, no_twin) = None, _plain(asked, met)
+    if plain is not None:
         stages.begin("training without it")
-        plain = build(asked, met.images, "none")
         twin = _run(plain, asked, met, folder / "without-norm", stages)
     effect = norm_effect(norm, run, twin, len(met.images.validation))
     diverged = ""
@@ -58,12 +58,19 @@ def learn(asked: Asked, met: Met, folder: Path, stages: Stages) -> Learned:
     return Learned(effect, no_twin, diverged)
 
 
-def _why_no_twin(asked: Asked, met: Met) -> str:
-    if not asked.is_own:
-        return "A twin without the normalisation can only be built of AlexNet and ZFNet."
+def _plain(asked: Asked, met: Met) -> tuple[Loaded | None, str]:
+    """The network built without its normalisation, or why it can't be."""
     if met.norm == "none":
-        return "The network has no normalisation, so it is its own twin."
-    return ""
+        return None, "The network has no normalisation, so it is its own twin."
+    if not met.norm or isinstance(asked.network, nn.Module):
+        return (
+            None,
+            "A twin without the normalisation can only be built where norm (--norm) says which it is.",
+        )
+    try:
+        return build(asked, met.images, "none"), ""
+    except ConvscopeError as error:
+        return None, f"A twin without the normalisation can't be built: {error}."
 
 
 def _run(network: Loaded | nn.Module, asked: Asked, met: Met, folder: Path, stages: Stages) -> Run:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from convscope.core.finding import Evidence, Finding
 from convscope.core.result import Result
+from convscope.core.units import counted, format_percent
 from convscope.train.run import Run
 
 _SOURCE = "Ioffe & Szegedy, Batch Normalization (2015), section 4.2; measured here with one run each"
@@ -108,9 +109,10 @@ def _gap(norm: str, run: Run, twin: Run | None, num_validation: int) -> list[Fin
         return []
     images = round(abs(best - twin_best) * num_validation)
     better = "more" if best >= twin_best else "fewer"
+    shares = format_percent(best), format_percent(twin_best)
     why = (
-        f"With {norm} norm the network got {best:.1%} of {num_validation} validation images right at its "
-        f"best, without it {twin_best:.1%}: {images} images {better}, in one run each."
+        f"With {norm} norm the network got {shares[0]} of {num_validation} validation images right at its "
+        f"best, without it {shares[1]}: {counted(images, 'image', 'images')} {better}, in one run each."
     )
     evidence = [
         Evidence(f"best accuracy with {norm} norm", best, "share", "validation images, top-1"),

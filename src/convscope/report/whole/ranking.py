@@ -27,7 +27,7 @@ _MEANING = {
     "error": "an error: results are wrong until it is fixed",
     "warning": "a warning: harm, or a wrong conclusion, is likely",
     "advice": "advice: it could be better",
-    "info": "a fact worth knowing: nothing is wrong",
+    "info": "",
 }
 
 
@@ -87,4 +87,5 @@ def _entries(reading: str, findings: Iterable[Finding]) -> list[tuple[str, Findi
 
 def _reason(finding: Finding, reading: str, alike: int) -> str:
     more = f", and {alike} more like it" if alike else ""
-    return f"From the {NAMES[reading]}; {_MEANING[finding.severity]}{more}."
+    meaning = _MEANING[finding.severity]
+    return f"From the {NAMES[reading]}{meaning and f'; {meaning}'}{more}."

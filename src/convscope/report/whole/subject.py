@@ -120,6 +120,12 @@ def meet(asked: Asked) -> Met:
                 "one or the other",
                 "load the weights into the module first (convscope.networks.load_weights)",
             )
+        if asked.norm is not None:
+            raise ConvscopeError(
+                f"norm={asked.norm!r} for a network that is there already",
+                "a reference that builds it, or no norm",
+                "leave norm out; the report is about the network as it is",
+            )
         images = _images(asked, asked.config.size or _PLAIN_SIZE)
         weights = _trained(asked) if asked.trains else "as they were given"
         return Met(asked.network, images, "", weights, None)
@@ -127,7 +133,18 @@ def meet(asked: Asked) -> Met:
 
 
 def build(asked: Asked, images: ImageData, norm: str) -> Loaded:
-    """Return one of convscope's own networks for the images; the seed decides its weights."""
+    """Return a network that is to be trained, built for the images; the seed decides its weights.
+
+    Args:
+        asked: what was asked for, by a reference.
+        images: to train on.
+        norm: the normalisation, as the network's builder names it.
+
+    Raises:
+        ConvscopeError: it can't be built so.
+    """
+    if not asked.is_own:
+        return _loaded(asked, {**_options(asked, images), "norm": norm})
     with preserved_rng():
         torch.manual_seed(asked.config.seed)
         return load(
@@ -142,14 +159,8 @@ def build(asked: Asked, images: ImageData, norm: str) -> Loaded:
 def _by_reference(asked: Asked) -> Met:
     """A network that brings its own shape, and its own normalisation of images where it says so."""
     assert isinstance(asked.network, str)
-    options: dict[str, Any] = {"norm": asked.norm} if asked.norm and asked.is_own else {}
-    size = asked.config.size
-    if size is not None:
-        options["input_shape"] = (3, size, size)
-    if asked.trains:
-        probe_size = size or _PLAIN_SIZE
-        options["num_classes"] = len(_images(asked, probe_size).classes)
-    loaded = _loaded(asked, options)
+    probed = _images(asked, asked.config.size or _PLAIN_SIZE) if asked.trains else None
+    loaded = _loaded(asked, _options(asked, probed))
     images = _images(asked, _side(loaded, asked))
     if loaded.preprocessing is not None and not asked.trains:
         images = images.normalised_with(tuple(loaded.preprocessing.mean), tuple(loaded.preprocessing.std))
@@ -157,8 +168,18 @@ def _by_reference(asked: Asked) -> Met:
         weights = _trained(asked)
     else:
         weights = f"those of {asked.weights}" if asked.weights else "fresh: nothing was trained or loaded"
-    norm = loaded.model.plan.norm if isinstance(loaded.model, Stack) else ""
+    norm = loaded.model.plan.norm if isinstance(loaded.model, Stack) else asked.norm or ""
     return Met(loaded, images, norm, weights, None)
+
+
+def _options(asked: Asked, images: ImageData | None) -> dict[str, Any]:
+    """What a reference is loaded with: what was asked for, and the classes of images to train on."""
+    options: dict[str, Any] = {} if asked.norm is None else {"norm": asked.norm}
+    if asked.config.size is not None:
+        options["input_shape"] = (3, asked.config.size, asked.config.size)
+    if images is not None:
+        options["num_classes"] = len(images.classes)
+    return options
 
 
 def _loaded(asked: Asked, options: dict[str, Any]) -> Loaded:

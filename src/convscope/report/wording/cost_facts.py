@@ -7,6 +7,7 @@ from convscope.core.units import format_bytes, format_count
 from convscope.cost import Cost, Forecast, Selection
 from convscope.report.wording.cost_grid import Grid
 from convscope.report.wording.formats import counted, exact, shape
+from convscope.report.wording.sentences import note
 
 Fact = tuple[str, str]
 
@@ -64,7 +65,7 @@ def memory_facts(cost: Cost) -> list[Fact]:
     if forecast.context_bytes is not None:
         context = forecast.context_range_bytes or (forecast.context_bytes, forecast.context_bytes)
         lines.append(("CUDA context", f"{_range(context)}, outside PyTorch's statistics{_gpu(forecast)}"))
-    return [*lines, *(("not forecast", text) for text in forecast.not_forecast)]
+    return [*lines, *(("not forecast", note(text)) for text in forecast.not_forecast)]
 
 
 def _peak(without: int, bounds: tuple[int, int] | None, place: str = "") -> str:

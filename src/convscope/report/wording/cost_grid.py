@@ -144,11 +144,15 @@ def _columns(selection: Selection) -> list[_Shown]:
         _Shown("layer", "Layer", _layer),
         _Shown("kind", "", lambda row: row.op or row.type_name),
         _Shown("output", "Output", _output),
-        _Shown(
-            "sees", "Sees px#", lambda row: window(row.receptive_field.size) if row.receptive_field else ""
-        ),
+        _Shown("sees", "Sees px#", _sees),
         *map(_numbers, names),
     ]
+
+
+def _sees(row: Row) -> str:
+    if row.receptive_field is not None:
+        return window(row.receptive_field.size)
+    return "all" if row.sees_whole_image else ""
 
 
 def _numbers(name: str) -> _Shown:

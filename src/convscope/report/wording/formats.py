@@ -11,6 +11,7 @@ from typing import Any
 
 from convscope.core import units
 from convscope.core.units import format_bytes, format_count, format_percent
+from convscope.report.wording.sentences import note, sentence
 
 MISSING = "–"
 
@@ -162,10 +163,12 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "error": error,
     "exact": exact,
     "joined": joined,
+    "note": note,
     "number": number,
     "percent": percent,
     "ratio": ratio,
     "seconds": seconds,
+    "sentence": sentence,
     "shape": shape,
     "size": size,
     "text": str,

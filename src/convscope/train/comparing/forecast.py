@@ -10,8 +10,9 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Probe:
         process_seconds: of a process before its first run: its imports, if it was started for this, and the
             images.
         seconds: of these few steps in all, images included.
+        losses: of these steps, then of the measurements, in nats.
     """
 
     arm: str
@@ -56,6 +58,7 @@ class Probe:
     start_seconds: float = 0.0
     process_seconds: float = 0.0
     seconds: float = 0.0
+    losses: tuple[float, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,6 +84,8 @@ class ComparisonForecast(Result):
         available_bytes: of memory; None where the system doesn't say.
         probes: what was measured.
         start_seconds: of ``seconds``, what goes by before the first step of a process's first run.
+        alike: pairs of arms of different options whose networks had the same losses to the last bit in those
+            few steps: most likely the network doesn't use the option.
     """
 
     runs: int
@@ -95,17 +100,36 @@ class ComparisonForecast(Result):
     available_bytes: int | None
     probes: tuple[Probe, ...]
     start_seconds: float = 0.0
+    alike: tuple[tuple[str, str], ...] = ()
 
 
 def distinct(runs: Iterable[PlannedRun]) -> list[Arm]:
     """Return one arm for every distinct network, options, batch size and way of taking a step."""
     arms: dict[Any, Arm] = {}
     for run in runs:
-        config = run.arm.config
-        key = (run.arm.network, repr(sorted(run.arm.options.items())), config.batch_size, config.accumulation,
-               config.precision, config.augment, config.crop, config.evaluation)  # fmt: skip
+        key = (run.arm.network, repr(sorted(run.arm.options.items())), *_way_of_stepping(run.arm))
         arms.setdefault(key, run.arm)
     return list(arms.values())
+
+
+def _way_of_stepping(arm: Arm) -> tuple[Any, ...]:
+    config = arm.config
+    return (
+        config.batch_size, config.accumulation, config.precision, config.augment, config.crop,
+        config.evaluation,
+    )  # fmt: skip
+
+
+def alike(probes: Sequence[tuple[Arm, Probe]]) -> tuple[tuple[str, str], ...]:
+    """Return the names of arms of one network with different options that computed the same, in pairs."""
+    return tuple(
+        (one.name, other.name)
+        for (one, its), (other, others) in combinations(probes, 2)
+        if one.network == other.network
+        and _way_of_stepping(one) == _way_of_stepping(other)
+        and its.losses
+        and its.losses == others.losses
+    )
 
 
 def like(arm: Arm, probes: Iterable[tuple[Arm, Probe]]) -> Probe | None:
@@ -152,6 +176,7 @@ def probe(arm: Arm, feed: Feed) -> Probe:
         start_seconds=starting,
         process_seconds=loading,
         seconds=whole,
+        losses=(*(step.loss for step in run.steps), *(epoch.validation_loss for epoch in run.epochs)),
     )
 
 

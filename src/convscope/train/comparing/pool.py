@@ -215,4 +215,5 @@ def _probed(arm: Arm, answer: dict[str, Any]) -> Probe:
             "an arm whose first steps run",
             "correct or drop it",
         )
-    return Probe(**answer["probe"])
+    losses = tuple(answer["probe"].get("losses", ()))  # a list, when it comes from another process
+    return Probe(**{**answer["probe"], "losses": losses})

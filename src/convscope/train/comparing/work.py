@@ -17,7 +17,14 @@ from convscope.core.units import format_bytes
 from convscope.train.comparing.asking import Asked
 from convscope.train.comparing.collecting import collected, read_ended
 from convscope.train.comparing.course import ComparingProgress, Course, NoComparingProgress
-from convscope.train.comparing.forecast import ComparisonForecast, distinct, like, makespan, run_seconds
+from convscope.train.comparing.forecast import (
+    ComparisonForecast,
+    alike,
+    distinct,
+    like,
+    makespan,
+    run_seconds,
+)
 from convscope.train.comparing.machine import (
     available_memory,
     default_threads,
@@ -103,6 +110,10 @@ class Work:
         if todo:
             found = self._forecast(todo)
             self.progress.forecast(found)
+            for pair in found.alike:
+                self.progress.note(
+                    f"arms {pair[0]!r} and {pair[1]!r} compute the same: does the network use what differs?"
+                )
             _check_room(found, self.out)
         write_record(self.out, self.record)
 
@@ -165,6 +176,7 @@ class Work:
             available_bytes=available_memory(),
             probes=tuple(probe for _, probe in probes),
             start_seconds=begun,
+            alike=alike(probes),
         )
 
 

@@ -10,6 +10,8 @@ from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from convscope.checkup.observed.run import Percentiles
 from convscope.checkup.watching.layers import watched_kinds
@@ -21,6 +23,8 @@ from convscope.probe.surroundings import is_compiled
 from convscope.tape.accepted import require_eager
 
 _SAMPLES, _LEAST_EVERY, _CLOSELY = 60, 10, 10
+_BATCH_NORMS: tuple[type[nn.Module], ...] = (_BatchNorm,)
+_OTHER_NORMS: tuple[type[nn.Module], ...] = (nn.GroupNorm, _InstanceNorm)
 
 
 class Watched:
@@ -30,8 +34,9 @@ class Watched:
     others carry no hook at all. Which steps are looked at follows from the run, not from its interruptions.
 
     Args:
-        model: the network that trains. Of one with batch norms, what these put out is looked at, of another
-            one what convolutions and linear layers do; of a compiled one nothing.
+        model: the network that trains. Of one with batch norms, what these put out is looked at; else of one
+            with group or instance norms, what those do; else what convolutions and linear layers do. Of a
+            compiled one nothing.
         total_steps: of the whole run.
         known: percentiles of the run's earlier sessions, epoch by epoch.
         first_step: optimizer steps before this session.
@@ -91,6 +96,9 @@ def _watched_layers(model: nn.Module) -> tuple[type[nn.Module], ...]:
         require_eager(model)
     except ConvscopeError:
         return ()
+    for kinds in (_BATCH_NORMS, _OTHER_NORMS):
+        if any(isinstance(module, kinds) for module in model.modules()):
+            return kinds
     return watched_kinds(model)
 
 

@@ -150,21 +150,6 @@ function startTable(place, rows) {
   };
 }
 
-// What is drawn above it in the meantime moves it, for as long as the reader doesn't.
-function keepInView(place) {
-  const show = () => place.scrollIntoView({ block: "center", behavior: "instant" });
-  const moved = new ResizeObserver(show);
-  const acts = ["wheel", "touchstart", "pointerdown", "keydown"];
-  const leave = () => {
-    moved.disconnect();
-    for (const act of acts) removeEventListener(act, leave);
-  };
-  for (const act of acts) addEventListener(act, leave, { passive: true });
-  moved.observe(document.body);
-  setTimeout(leave, 3000);
-  show();
-}
-
 function startTables(data) {
   const reveal = {};
   for (const place of document.querySelectorAll("[data-cost]")) {
@@ -187,4 +172,4 @@ function startTables(data) {
   follow();
 }
 
-startTables(JSON.parse(document.getElementById("data").textContent));
+pageData().then(startTables);

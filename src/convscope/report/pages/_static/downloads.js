@@ -1,7 +1,8 @@
 "use strict";
 // Charts as SVG, and what they and the tables show as CSV, saved from the page itself.
-(function () {
-  const data = JSON.parse(document.getElementById("data")?.textContent ?? "{}");
+(async function () {
+  const plainData = () => JSON.parse(document.getElementById("data").textContent); // where nothing is compressed
+  const data = typeof pageData === "function" ? await pageData() : plainData();
 
   function save(name, content, type) {
     const way = document.createElement("a");
@@ -57,7 +58,17 @@
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 
-  function csv(rows) {
+  // An object in a row as columns of its own: "share.median".
+  function flat(row, prefix = "") {
+    const parts = Object.entries(row).flatMap(([key, value]) =>
+      value !== null && typeof value === "object" && !Array.isArray(value) ? Object.entries(flat(value, `${prefix}${key}.`)) : [[prefix + key, value]]);
+    return Object.fromEntries(parts);
+  }
+
+  function csv(given) {
+    const nested = new Set(given.flatMap((row) => Object.keys(flat(row)).filter((key) => key.includes(".")).map((key) => key.split(".")[0])));
+    const isEmpty = ([key, value]) => value === null && nested.has(key); // an object in other rows
+    const rows = given.map((row) => flat(Object.fromEntries(Object.entries(row).filter((entry) => !isEmpty(entry)))));
     const columns = [...new Set(rows.flatMap(Object.keys))];
     const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
     return lines.map((line) => line.map(cell).join(",") + "\n").join("");
@@ -65,9 +76,15 @@
 
   function chartCsv(spec) {
     const found = sources(spec), lists = flattened(spec);
+    // Plain names or numbers, such as the classes behind the line of guessing, are no rows of the picture's.
+    for (const [name, value] of [...found]) {
+      if (found.size > 1 && [].concat(value).every((each) => each === null || typeof each !== "object")) found.delete(name);
+    }
     const tables = [...found].map(([name, value]) => [name, rowsOf(value, lists)]);
     return csv(tables.flatMap(([name, rows]) => (found.size > 1 ? rows.map((row) => ({ source: name, ...row })) : rows)));
   }
+
+  const rowWithout = ({ ...row }, name) => { delete row[name]; return row; };
 
   function buttons(place, title, ways) {
     const row = document.createElement("p");
@@ -92,8 +109,8 @@
   });
 
   for (const place of document.querySelectorAll("[data-csv]")) {
-    const { csv: path, name } = place.dataset, picture = place.querySelector("img");
-    const ways = [["CSV", () => save(`${name}.csv`, csv(rowsOf(at(path))), "text/csv")]];
+    const { csv: path, name, without } = place.dataset, picture = place.querySelector("img");
+    const ways = [["CSV", () => save(`${name}.csv`, csv(rowsOf(at(path)).map((row) => rowWithout(row, without))), "text/csv")]];
     if (picture) ways.unshift(["PNG", () => save(`${name}.png`, picture.src)]);
     buttons(place, place.getAttribute("aria-label") ?? name, ways);
   }

@@ -1,16 +1,24 @@
 "use strict";
-// Vega from its compressed text, when the first chart is drawn: the page is smaller and painted sooner.
-const unpackedVega = (function () {
+// What a page holds compressed, to be smaller and painted sooner, once it is asked for.
+const [unpackedVega, pageData] = (function () {
   const packed = "PACKED";
-  let ready = null;
+  let vega = null, data = null;
 
-  async function unpack() {
-    const bytes = Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  function unpacked(text) {
+    const bytes = Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
+
+  async function addVega() {
     const script = document.createElement("script");
-    script.textContent = await new Response(stream).text();
+    script.textContent = await unpacked(packed);
     document.head.append(script); // the page's policy has its hash, and no other's
   }
 
-  return () => (ready ??= unpack());
+  async function readData() {
+    const { textContent: text, dataset } = document.getElementById("data") ?? { textContent: "{}", dataset: {} };
+    return JSON.parse(dataset.packed ? await unpacked(text) : text);
+  }
+
+  return [() => (vega ??= addVega()), () => (data ??= readData())];
 })();

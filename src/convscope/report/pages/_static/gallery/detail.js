@@ -100,11 +100,18 @@ function detailOf(gallery, number, entry, show) {
     return [title, words, statisticsOf(unit, path)];
   }
   const captions = element("span", "captions quiet");
-  captions.append(element("span", "", `Patches, strongest first, row by row: ${layer.sprite.patch_display}. Grey margins lie beyond the image.`));
+  captions.append(element("span", "", `Patches, strongest first, row by row: ${inWords(layer.sprite.patch_display)}. Grey margins lie beyond the image.`));
   captions.append(element("span", "", layer.sprite.projections.length
-    ? `Projections (${gallery.rule}) of the same: ${layer.sprite.projection_display}. Grey is zero.`
+    ? `Projections (${gallery.rule}) of the same: ${inWords(layer.sprite.projection_display)}. Grey is zero.`
     : `No projections: ${layer.projected}`));
   const few = unit.examples.length < gallery.top
     ? [element("p", "quiet", `Positive in ${unit.examples.length} of the images only, hence so few pictures.`)] : [];
   return [title, pictures(layer, unit, show), captions, ...few, statisticsOf(unit, path), scoresOf(entry, path), examplesOf(unit, path)];
+}
+
+// How numbers became colours, for readers who don't read formulas.
+function inWords(display) {
+  if (display === "x · std + mean") return "in the images’ own colours, the network’s normalisation undone";
+  if (display.startsWith("0.5 + x / (2 s)")) return "positive numbers bright, negative ones dark, as strongly as the largest of the picture allow, but for the very largest";
+  return display;
 }

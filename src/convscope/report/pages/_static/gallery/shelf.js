@@ -63,6 +63,9 @@ function makeShelf(place, make, open) {
       }
     }
     for (let position = from; position < to; position += 1) if (!made.has(position)) put(position);
+    // The Tab key comes in here while the card that it should come to isn't made.
+    if (entries.length && !made.has(current)) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
   }
 
   function soon() {
@@ -120,6 +123,7 @@ function makeShelf(place, make, open) {
     if (Math.abs(step) === columns && (wanted < 0 || wanted >= entries.length)) return;
     focus(Math.min(entries.length - 1, Math.max(0, wanted)));
   });
+  place.addEventListener("focus", () => { if (entries.length) focus(current); });
   addEventListener("scroll", soon, { passive: true });
   let room = 0;
   new ResizeObserver(() => {

@@ -245,7 +245,5 @@ function startGraph(data, marks) {
   near.observe(at("graph"));
 }
 
-startGraph(
-  JSON.parse(document.getElementById("data").textContent),
-  JSON.parse(document.getElementById("graph-marks").textContent),
-);
+const graphMarks = JSON.parse(document.getElementById("graph-marks").textContent);
+pageData().then((data) => startGraph(data, graphMarks));
