@@ -46,6 +46,13 @@ def test_shares_of_a_small_network_by_hand():
     assert {finding.severity for finding in found.findings} == {"info"}
 
 
+def test_layers_that_are_but_numbers_are_called_by_their_kind_too():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 10))
+    _, trends = _trends(net, (2, 3, 10, 10))
+    assert "; layer 3 (Linear) alone holds 2.89 k" in trends["fully-connected-share"].why
+    assert trends["convolution-share"].why.endswith("layer 1 (Conv2d) does most")
+
+
 def test_words_agree_with_their_numbers():
     # The linear layer keeps its input, 64 KiB, the loss its 2 × 2 logarithms.
     _, trends = _trends(nn.Linear(8192, 2, bias=False), (2, 8192))

@@ -62,7 +62,7 @@ def _fully_connected(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
         "fully-connected-share",
         largest.address,
         f"fully connected layers hold {format_percent(params / totals.params)} of the parameters and do "
-        f"{format_percent(macs / totals.macs)} of the MACs; {largest.path} alone holds "
+        f"{format_percent(macs / totals.macs)} of the MACs; {_called(largest)} alone holds "
         f"{format_count(largest.params)}",
         Evidence("parameters", params, "elements", _TABLE),
         Evidence("share of parameters", params / totals.params, "1", _TABLE),
@@ -82,7 +82,7 @@ def _convolutions(rows: tuple[Row, ...], totals: Totals) -> Finding | None:
         largest.address,
         f"convolutions do {format_percent(macs / totals.macs)} of the MACs with "
         f"{format_percent(share(sum_of(convolutions, 'params'), totals.params))} of the parameters; "
-        f"{largest.path} does most",
+        f"{_called(largest)} does most",
         Evidence("MACs", macs, "MACs", "whole batch"),
         Evidence("share of MACs", macs / totals.macs, "1", _TABLE),
         Evidence("share of parameters", share(sum_of(convolutions, "params"), totals.params), "1", _TABLE),
@@ -165,6 +165,12 @@ def _first(count: int, of: int) -> str:
     if of == 1:
         return "the only row"
     return f"the first of {of} rows" if count == 1 else f"the first {count} of {of} rows"
+
+
+def _called(row: Row) -> str:
+    """What a layer is called in a sentence: its path, or with its kind if that is but a number."""
+    is_number = row.path.replace(".", "").isdigit()
+    return f"layer {row.path} ({row.type_name})" if is_number else row.path
 
 
 def _fact(fault: str, address: str, why: str, *evidence: Evidence) -> Finding:
