@@ -67,7 +67,7 @@ def test_the_commands_of_the_first_pages_run(tmp_path, monkeypatch, capsys):
     ran = set()
     for page in FIRST:
         for words in _commands(page):
-            if words in ELSEWHERE or words in ran or _is_pattern(words):
+            if " " not in words or words in ELSEWHERE or words in ran or _is_pattern(words):
                 continue
             ran.add(words)
             try:
