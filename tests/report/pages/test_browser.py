@@ -202,9 +202,11 @@ def test_the_plot_of_a_sweep_is_drawn_without_the_network(chromium, tmp_path):
 def test_how_numbers_were_had_can_be_read_without_pointing_at_them(opened):
     how = opened.locator("header.top details.how")
     how.locator("summary").press("Enter")
+    how.locator("dl").wait_for()
     told = how.locator("dl > div").all_inner_texts()
     assert any(each.startswith("Does it fit?") and "max_memory_allocated" in each for each in told)
     opened.locator("#checkup details.how summary").press("Enter")
+    opened.locator("#checkup details.how dl").wait_for()
     assert opened.locator("#checkup details.how dt", has_text="Momentum").count() == 1
 
 

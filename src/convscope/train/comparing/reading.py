@@ -13,6 +13,7 @@ from convscope.train.comparing.running import read_json
 from convscope.train.comparing.table import RUNS
 
 RESULT = "comparison.json"
+_TOLD = {"convscope", "torch", "python"}  # of what the versions are, and the page says
 
 
 def read_comparison(path: str | Path) -> Comparison:
@@ -56,6 +57,8 @@ def comparison_from(file: Path) -> Comparison:
         found: Comparison = _decoded(Comparison, content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(file, str(error)) from error
+    if not found.made.versions.keys() >= _TOLD:
+        raise _unreadable(file, "versions are missing")
     return found
 
 
@@ -87,6 +90,8 @@ def _decoded(kind: Any, value: Any) -> Any:
     if origin is Mapping:
         return {key: _decoded(parts[1], item) for key, item in value.items()}
     if origin is Literal and value not in parts:
+        raise ValueError(f"{value!r}")
+    if kind in (int, str, bool) and type(value) is not kind:
         raise ValueError(f"{value!r}")
     if kind is float:
         return math.nan if value is None else float(value)
