@@ -101,3 +101,24 @@ def test_a_new_head_may_be_missing_and_nothing_else(place, capsys):
     capsys.readouterr()
     assert run(*train, "--weights", "folded.safetensors", "--out", "other") == 2
     assert "lack 4 tensors" in capsys.readouterr().err
+
+
+NORMED = """
+from torch import nn
+
+
+def build(norm="none", num_classes=4):
+    middle = nn.BatchNorm2d(8) if norm == "batch" else nn.Identity()
+    body = nn.Conv2d(1, 8, 3), middle, nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(8, num_classes)), (1, 1, 8, 8)
+"""
+
+
+def test_a_report_checks_them_for_the_network_that_the_norm_makes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "normed.py").write_text(NORMED)
+    tensors = load("normed.py:build", norm="batch").model.state_dict()
+    save_file({name: each for name, each in tensors.items() if "running" not in name}, "part.safetensors")
+    words = ("--norm", "batch", "--weights", "part.safetensors", "--data", "digits")
+    assert run("report", "normed.py:build", *words) == 2
+    assert "lack 2 tensors of normed.py:build (1.running_mean, 1.running_var)" in capsys.readouterr().err

@@ -1,11 +1,11 @@
 """The page about each fault: what it is, how it shows, how it is measured, and how to mend it."""
 
 import inspect
-from difflib import get_close_matches
 from importlib.resources import files
 
 from convscope.checkup.judging.faults.registry import Rule, rule_of
 from convscope.core.errors import ConvscopeError
+from convscope.core.nearest import nearest
 
 _PAGES = files("convscope.checkup").joinpath("pages")
 _SUFFIX = ".md"
@@ -47,13 +47,10 @@ def page_of(fault: str) -> str:
     if fault not in names and (rule := rule_of(fault)) is not None:
         return _of_rule(fault, rule)
     if fault not in names:
-        near = get_close_matches(fault, names, n=1)
         raise ConvscopeError(
             f"no page about the fault {fault!r}",
             f"one of {len(names)} faults, which convscope checkup --explain lists",
-            f"did you mean {near[0]!r}?"
-            if near
-            else "check the name; for a rule in a network's file, name the network too",
+            nearest(fault, names, "check the name; for a rule in a network's file, name the network too"),
         )
     return _PAGES.joinpath(fault + _SUFFIX).read_text(encoding="utf-8")
 

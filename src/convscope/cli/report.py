@@ -43,7 +43,8 @@ def report(
 
     Args:
         data: photos, digits, mnist5k, torchvision:NAME, hf:FOLDER or a folder of pictures.
-        norm: Normalisation of alexnet and zfnet.
+        norm: Normalisation of alexnet, zfnet, or a callable that takes norm; trained here, such a network
+            gets a twin without it.
         weights: Weights to load; the network is then not trained. Twice: of the two networks.
         partial_weights: Take weights that lack parameters or running statistics, which stay as the network
             was built.
@@ -73,8 +74,7 @@ def report(
     config = ReportConfig(**given)  # type: ignore[arg-type]
     files = weights or []
     for name, of in zip((network, second or network), files, strict=False):
-        options = {"norm": norm} if norm and name in ("alexnet", "zfnet") else {}
-        check_file(name, of, partial=partial_weights, **options)
+        check_file(name, of, partial=partial_weights, **({"norm": norm} if norm else {}))
     with StageLines() as watcher:
         if second is None and len(files) < 2:
             file = files[0] if files else None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.cli.show import note
 from convscope.core.errors import ConvscopeError
+from convscope.core.units import counted
 
 if TYPE_CHECKING:
     from convscope.networks import WeightsReport
@@ -37,10 +38,9 @@ def lacking(report: "WeightsReport", reference: str) -> ConvscopeError:
     """Return the error for a file that lacks parameters or running statistics of its network."""
     from convscope.networks.weights import some
 
-    number = len(report.unfilled)
-    tensors = f"{number} tensor{'s' if number > 1 else ''}"
+    lacks = counted(len(report.unfilled), "tensor")
     return ConvscopeError(
-        f"weights {report.file!r} lack {tensors} of {reference} ({some(report.unfilled)})",
+        f"weights {report.file!r} lack {lacks} of {reference} ({some(report.unfilled)})",
         "all its parameters and running statistics",
         (_FOLDED if report.seems_folded else _OTHERS) + "; --partial-weights leaves them as they were built",
     )

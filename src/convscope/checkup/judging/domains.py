@@ -38,14 +38,10 @@ def separated(observation: Observation, path: str) -> str:
         path: of a module that is called several times.
     """
     tape = observation.tape
-    calls = (
-        []
-        if tape is None
-        else [tape.find(norm.operator or "") for norm in observation.norms if norm.path == path]
-    )
-    known = [call for call in calls if isinstance(call, OperatorCall)]
     if tape is None:
         return PER_DOMAIN
+    calls = [tape.find(norm.operator or "") for norm in observation.norms if norm.path == path]
+    known = [call for call in calls if isinstance(call, OperatorCall)]
     chained = any(reads(tape, later, one.output) for one, later in combinations(known, 2))
     return PER_CALL if chained else PER_DOMAIN
 
