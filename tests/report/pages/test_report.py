@@ -185,8 +185,8 @@ def test_the_policy_allows_the_page_s_scripts_and_no_others(report, walked):
     policy = next(a["content"] for tag, a in walked.tags if a.get("http-equiv") == "Content-Security-Policy")
     html = page_html(report)
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    assert len(scripts) == 5
-    packed = re.search(r'packed = "([^"]*)"', scripts[0])[1]
+    assert len(scripts) == 6
+    packed = re.search(r'packed = "([^"]*)"', scripts[1])[1]
     vega = gzip.decompress(base64.b64decode(packed)).decode()
     assert vega == "\n".join(static_text(name) for name in VEGA)
     for script in (*scripts, vega):

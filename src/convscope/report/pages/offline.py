@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 """The scripts that draw charts, in the order in which they load."""
+DATA = "data.js"
+"""The script that reads a page's data."""
 CHARTS = ("downloads.js", "page.js")
 """The scripts that draw and save the charts of a page with its data, by Vega."""
 _LARGE = 256_000  # characters of data from which on they are compressed
@@ -22,8 +24,8 @@ def static_text(name: str) -> str:
 
 
 def chart_scripts(names: Iterable[str] = CHARTS) -> list[str]:
-    """Return the scripts of a page with charts: Vega, compressed, and those named, which unpack it."""
-    return [_packed_vega(), *map(static_text, names)]
+    """Return the scripts of a page with charts: its data, Vega, compressed, and those named."""
+    return [static_text(DATA), _packed_vega(), *map(static_text, names)]
 
 
 @cache
@@ -33,7 +35,7 @@ def _vega() -> str:
 
 @cache
 def _packed_vega() -> str:
-    """A script that defines ``pageData()``, and ``unpackedVega()``: 0.5 MB, not 0.8, and nothing to parse."""
+    """A script that defines ``unpackedVega()``: 0.5 MB instead of 0.8, and nothing to parse at first."""
     packed = base64.b64encode(gzip.compress(_vega().encode(), mtime=0)).decode()
     return static_text("unpack.js").replace("PACKED", packed)
 

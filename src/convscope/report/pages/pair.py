@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from convscope.report.pages.environment import page_environment
 from convscope.report.pages.fields import Fields, script_json
-from convscope.report.pages.offline import policy, static_text
+from convscope.report.pages.offline import DATA, policy, static_text
 from convscope.report.side_by_side.pair import ReportPair
 from convscope.report.whole.folder import PAGE
 
@@ -28,7 +28,7 @@ def pair_html(found: ReportPair) -> str:
     place = Path(found.page).resolve().parent
     data = {"pair": found.to_dict(), "missing": []}
     links = [quote(os.path.relpath(Path(each).resolve() / PAGE, place)) for each in found.reports]
-    script = static_text("downloads.js")
+    script = static_text(DATA) + static_text("downloads.js")
     return (
         page_environment(Fields(data))
         .get_template("pair.html.j2")

@@ -1,8 +1,7 @@
 "use strict";
 // Charts as SVG, and what they and the tables show as CSV, saved from the page itself.
 (async function () {
-  const plainData = () => JSON.parse(document.getElementById("data").textContent); // where nothing is compressed
-  const data = typeof pageData === "function" ? await pageData() : plainData();
+  const data = await pageData();
 
   function save(name, content, type) {
     const way = document.createElement("a");
