@@ -73,7 +73,6 @@ def train(
     bar = TrainingBar()
     with _interruptible(out):
         run = reading(loaded, sets, out=out, config=config, resume=resume, progress=bar, **told)
-    _leave_processes()
     if _is_first():
         if bar.num_steps == 0 and run.diverged is None:
             note(f"the run in {out} had ended before: nothing was trained")
@@ -244,10 +243,3 @@ def _way_on(folder: Path) -> str:
 def _is_first() -> bool:
     """Whether this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _leave_processes() -> None:
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()

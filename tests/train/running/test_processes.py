@@ -200,10 +200,14 @@ def test_a_parameter_without_a_gradient_is_named_before_the_first_update(found):
 def test_two_processes_equal_one_when_nothing_depends_on_the_share(tmp_path):
     """Group norm and no dropout: two halves have the whole batch's mean gradient, ragged tails too."""
     script = (
-        "import sys, torch; torch.set_num_threads(1); import convscope as cs; from toy import *\n"
+        "import atexit, os, sys, torch; torch.set_num_threads(1); import convscope as cs; from toy import *\n"
+        # The group's threads mustn't outlive the interpreter. What is registered first runs last.
+        "atexit.register(lambda: torch.distributed.is_initialized() and os._exit(3))\n"
         "model = toy_model(norm=False, dropout=0).double()\n"
         "run = cs.train(model, ToyData(), out=sys.argv[1], epochs=2, batch_size=9, learning_rate=0.05)\n"
         "assert len(run.epochs) == 2\n"
+        "again = cs.train(toy_model(), ToyData(), out=sys.argv[1] + '-again', epochs=1, batch_size=9)\n"
+        "assert len(again.epochs) == 1\n"
     )
     (tmp_path / "two.py").write_text(f"import sys; sys.path.insert(0, {str(_TOY.parent)!r})\n" + script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -9,6 +9,7 @@ the checkpoint, and can't be entered in the middle of an epoch. Its mixed precis
 the model's ``forward``. Nor is its prepared optimizer: gradients are accumulated and scaled by ours.
 """
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 def running_engine(config: TrainConfig) -> Iterator["Accelerator"]:
     """Yield an Accelerator; afterwards accelerate is as it was before.
 
-    The process group of a distributed run stays: it belongs to the launched process.
+    The process group of a distributed run stays until the process ends: a second one couldn't be joined at
+    the launcher's store.
 
     Raises:
         ConvscopeError: accelerate isn't installed, or is in use with another precision or device.
@@ -46,6 +48,7 @@ def running_engine(config: TrainConfig) -> Iterator["Accelerator"]:
         ) from error
     shared = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
     before = [dict(state) for state in shared]
+    was_joined = _is_joined()
     # accelerate joins CPU processes only when it is told to stay on the CPU.
     on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
     try:
@@ -62,6 +65,19 @@ def running_engine(config: TrainConfig) -> Iterator["Accelerator"]:
         for state, content in zip(shared, before):
             state.clear()
             state.update(content)
+        if _is_joined() and not was_joined:
+            # Its threads run Python; one that still did so while the interpreter ends would abort the process.
+            atexit.register(_part)
+
+
+def _is_joined() -> bool:
+    """Whether this process is in a process group."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _part() -> None:
+    if _is_joined():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
