@@ -66,7 +66,7 @@ def running_engine(config: TrainConfig) -> Iterator["Accelerator"]:
             state.clear()
             state.update(content)
         if _is_joined() and not was_joined:
-            # Its threads run Python; one that still did so while the interpreter ends would abort the process.
+            # Its threads run Python; one that still did while the interpreter ends would abort the process.
             atexit.register(_part)
 
 
