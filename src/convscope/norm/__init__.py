@@ -3,7 +3,8 @@
 The layers of the family are one computation (``engine``) over different axes (``axes``); they take PyTorch's
 names, arguments and state dicts, so they stand in for ``torch.nn``'s. The repairs work on any network, with
 PyTorch's layers too: frozen statistics (``freezing``), statistics estimated anew (``recalibration``), another
-kind of layer (``conversion``, ``group_fit``), corrected running averages (``momentum``).
+kind of layer (``conversion``, ``group_fit``), corrected running averages (``momentum``). And they train with
+less memory, to the same bits (``lean``).
 
 ==================  =========================================================================================
 folder              idea
@@ -14,6 +15,7 @@ folder              idea
 ``recalibration``   running statistics that are those of the data
 ``conversion``      one kind of layer turned into another
 ``group_fit``       group norms that come nearest to batch norms
+``lean``            training with half of the saved activations
 ==================  =========================================================================================
 
 Limits: no ``torch.jit.script``, no forward-mode differentiation. Accuracy and speed have been measured on
@@ -39,6 +41,8 @@ from convscope.norm.layers.layer import LayerNorm
 from convscope.norm.layers.renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d, Relaxation
 from convscope.norm.layers.response import LocalResponseNorm
 from convscope.norm.layers.sync import SyncBatchNorm
+from convscope.norm.lean.lean import Lean, NothingSavedWarning, lean
+from convscope.norm.lean.result import LeanLayer, Savings
 from convscope.norm.momentum import MomentumCorrection, correct_momentum, corrected_momentum
 from convscope.norm.recalibration.plan import RecalibrationPlan
 from convscope.norm.recalibration.recalibrate import recalibrate
@@ -69,17 +73,21 @@ __all__ = [
     "InstanceNorm2d",
     "InstanceNorm3d",
     "LayerNorm",
+    "Lean",
+    "LeanLayer",
     "LocalResponseNorm",
     "Member",
     "Moments",
     "MomentumCorrection",
     "Normalised",
     "NotFiniteWarning",
+    "NothingSavedWarning",
     "RecalibratedLayer",
     "Recalibration",
     "RecalibrationPlan",
     "Relaxation",
     "Residual",
+    "Savings",
     "SyncBatchNorm",
     "around",
     "convert",
@@ -88,6 +96,7 @@ __all__ = [
     "fit_groups",
     "freeze",
     "is_frozen",
+    "lean",
     "moments",
     "normalisation",
     "normalise",
