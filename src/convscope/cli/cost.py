@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from convscope.cli.cost_flags import GivenFlags, MoreOptions, Reading, RowOptions
-from convscope.cli.options import Json, Network, NetworkOptions
-from convscope.cli.plan import PlanOptions
+from convscope.cli.options import Json, Network
+from convscope.cli.plan import PlanOptions, TrainedNetworkOptions
 from convscope.cli.show import draw, note, show
 from convscope.cli.waiting import stop_waiting
 from convscope.core.errors import ConvscopeError
@@ -29,7 +29,7 @@ def cost(
     network: Network,
     /,
     *others: Network,
-    options: NetworkOptions = NetworkOptions(),
+    options: TrainedNetworkOptions = TrainedNetworkOptions(),
     step: PlanOptions = PlanOptions(),
     rows: RowOptions = RowOptions(),
     more: MoreOptions = MoreOptions(),
@@ -59,7 +59,7 @@ def cost(
         csv = "-"
     networks = (network, *others)
     GivenFlags(networks, rows, more, device, gpu, real, sweep, plot, csv, json).check()
-    plan = step.plan()
+    plan = step.plan(options)
     if sweep is not None:
         _sweep(network, options, sweep, plan, {**reading, "real": real}, plot, csv, json)
     elif others:
@@ -102,7 +102,7 @@ def _real(
 
 def _sweep(
     network: str,
-    options: NetworkOptions,
+    options: TrainedNetworkOptions,
     text: str,
     plan: "TrainingPlan | None",
     reading: Reading,
@@ -125,7 +125,7 @@ def _sweep(
 
 def _compare(
     networks: tuple[str, ...],
-    options: NetworkOptions,
+    options: TrainedNetworkOptions,
     plan: "TrainingPlan | None",
     reading: Reading,
     csv: str | None,

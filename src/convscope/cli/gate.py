@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from convscope.cli.options import Json, Network, NetworkOptions
-from convscope.cli.plan import PlanOptions
+from convscope.cli.options import Json, Network
+from convscope.cli.plan import PlanOptions, TrainedNetworkOptions
 from convscope.cli.show import note, show
 from convscope.core.errors import ConvscopeError
 
@@ -67,7 +67,7 @@ def gate(
     /,
     *,
     limits: LimitOptions = LimitOptions(),
-    options: NetworkOptions = NetworkOptions(),
+    options: TrainedNetworkOptions = TrainedNetworkOptions(),
     step: PlanOptions = PlanOptions(),
     device: Literal["cuda", "cpu"] = "cuda",
     gpu: str = "sm90",
@@ -96,7 +96,7 @@ def gate(
         )
     if data is not None and asked.fault is None:
         raise ConvscopeError("--data without --no-fault", "flags that go together", "add --no-fault error")
-    plan = step.plan()
+    plan = step.plan(options)
     torch.manual_seed(_SEED)  # weights that aren't loaded are the same each time
     needs_modules = asked.fault is not None or asked.unfolded is not None
     loaded = (options.load_modules if needs_modules else options.load)(network)

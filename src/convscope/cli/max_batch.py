@@ -5,15 +5,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from convscope.cli.options import Json, Network, NetworkOptions
-from convscope.cli.plan import PlanOptions
+from convscope.cli.options import Json, Network
+from convscope.cli.plan import PlanOptions, TrainedNetworkOptions
 from convscope.cli.show import show
 from convscope.core.errors import ConvscopeError
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class AnyBatchOptions(NetworkOptions):
+class AnyBatchOptions(TrainedNetworkOptions):
     """How the network is built and fed, at any batch."""
 
     batch: Annotated[int | None, Parameter(show=False)] = None
@@ -51,7 +51,7 @@ def max_batch(
         )
     from convscope.cost.batch.largest import largest_batch
 
-    plan = step.plan()
+    plan = step.plan(options)
     loaded = options.load(network)
     found = largest_batch(
         loaded.model,

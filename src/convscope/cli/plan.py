@@ -5,11 +5,34 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
+from convscope.cli.options import NetworkOptions
 from convscope.core.errors import ConvscopeError
 from convscope.core.nearest import nearest
 
 if TYPE_CHECKING:
+    from convscope.networks import Loaded
     from convscope.tape import TrainingPlan
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainedNetworkOptions(NetworkOptions):
+    """How a network is built and fed of which a training step is read.
+
+    Attributes:
+        lean: Lean batch norm: activations that what batch norm saves gives again aren't saved.
+    """
+
+    lean: Annotated[bool, Parameter(negative="")] = False
+
+    def load(self, reference: str, **defaults: object) -> "Loaded":
+        """Return the network that the words name, lean if it shall be; see :meth:`NetworkOptions.load`."""
+        loaded = super().load(reference, **defaults)
+        if self.lean:
+            from convscope.norm import lean
+
+            lean(loaded.model)
+        return loaded
 
 
 @Parameter(name="*")
@@ -45,16 +68,20 @@ class PlanOptions:
         ]
         return [f"--{name.replace('_', '-')}" for name in names if name != "inference"]
 
-    def plan(self) -> "TrainingPlan | None":
+    def plan(self, options: TrainedNetworkOptions) -> "TrainingPlan | None":
         """Return the plan; None for inference.
+
+        Args:
+            options: of the network whose step it is.
 
         Raises:
             ConvscopeError: a word isn't one of those above, or what only a training step has was given
                 together with ``inference``.
         """
-        if self.inference and self.given:
+        given = [*self.given, *(["--lean"] if options.lean else [])]
+        if self.inference and given:
             raise ConvscopeError(
-                f"{', '.join(self.given)} with --inference",
+                f"{', '.join(given)} with --inference",
                 "flags that go together",
                 "leave one of them out; they are of a training step",
             )

@@ -1,5 +1,7 @@
 """``cost``: the table of layers, the totals, the estimates of memory and the trends of any network."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from convscope.cost.allocator.caching import AllocatorConfig
@@ -10,6 +12,7 @@ from convscope.cost.rule_of_thumb import rule_of_thumb
 from convscope.cost.table import Cost
 from convscope.cost.trends import trends
 from convscope.cost.views.rollup import modules_of
+from convscope.norm import at_full_size, is_lean
 from convscope.tape import Tape, TrainingPlan, record
 from convscope.tape.device import Device
 from convscope.tape.plan import describe
@@ -32,7 +35,8 @@ def cost(
 ) -> Cost:
     """Return what every layer of a network costs for one batch and one training step.
 
-    Nothing is allocated and the model comes back as it was: one step is recorded on simulated tensors.
+    Nothing is allocated and the model comes back as it was: one step is recorded on simulated tensors. Of a
+    lean network (:func:`convscope.norm.lean`) it is the lean step, with the other one's forecast beside it.
 
     Args:
         model: any eager PyTorch module.
@@ -53,7 +57,12 @@ def cost(
         (34944, 26986291200, (128, 96, 55, 55))
     """
     tape = record(model, inputs, plan, step, device=device, real=real)
-    return cost_of(tape, plan, network=type(model).__name__, gpu=gpu, allocator=allocator)
+    found = cost_of(tape, plan, network=type(model).__name__, gpu=gpu, allocator=allocator)
+    if not tape.training or not is_lean(model):
+        return found
+    with at_full_size(model):
+        tape = record(model, inputs, plan, step, device=device, real=real)
+    return replace(found, forecast_without_lean=forecast(tape, gpu=gpu, allocator=allocator))
 
 
 def cost_of(

@@ -43,6 +43,8 @@ class Cost(Result):
         timings: the rows' real times, where they were measured; see :func:`convscope.cost.measure`.
         explanation: what would lower the peak, where it was asked for; see :func:`convscope.cost.explain`.
         verification: the forecast beside a real step, where one ran; see :func:`convscope.cost.verify`.
+        forecast_without_lean: of a lean network, the same step's memory without lean batch norm; see
+            :func:`convscope.norm.lean`.
     """
 
     network: str
@@ -62,6 +64,7 @@ class Cost(Result):
     timings: Timings | None = None
     explanation: Explanation | None = None
     verification: Verification | None = None
+    forecast_without_lean: Forecast | None = None
 
     def row(self, address: str) -> Row | None:
         """Return the row with this address or, for a bare module path, of that module's first call."""

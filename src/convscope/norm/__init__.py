@@ -41,7 +41,7 @@ from convscope.norm.layers.layer import LayerNorm
 from convscope.norm.layers.renorm import BatchRenorm1d, BatchRenorm2d, BatchRenorm3d, Relaxation
 from convscope.norm.layers.response import LocalResponseNorm
 from convscope.norm.layers.sync import SyncBatchNorm
-from convscope.norm.lean.lean import Lean, NothingSavedWarning, lean
+from convscope.norm.lean.lean import Lean, NothingSavedWarning, at_full_size, is_lean, lean
 from convscope.norm.lean.result import LeanLayer, Savings
 from convscope.norm.momentum import MomentumCorrection, correct_momentum, corrected_momentum
 from convscope.norm.recalibration.plan import RecalibrationPlan
@@ -90,12 +90,14 @@ __all__ = [
     "Savings",
     "SyncBatchNorm",
     "around",
+    "at_full_size",
     "convert",
     "correct_momentum",
     "corrected_momentum",
     "fit_groups",
     "freeze",
     "is_frozen",
+    "is_lean",
     "lean",
     "moments",
     "normalisation",

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import convscope as cs
 from cases import ResidualNet, state_of
 from convscope.core.errors import ConvscopeError
+from convscope.cost import cost
 from convscope.cost.remedies.changes import Situation
 from convscope.cost.remedies.network_changes import in_place_activations
 from convscope.cost.remedies.trials import PROPOSALS, explain
@@ -385,3 +387,20 @@ def test_the_model_comes_back_as_it_was(make, fails, monkeypatch):
     else:
         explain(model, (4, 3, 19, 19), TrainingPlan("adamw"))
     assert _state(model) == before
+
+
+def test_lean_batch_norm_is_simulated_and_taken_back():
+    """Of ten maps, two a convolution, five are kept; at the peak three more are there, in either case."""
+    layers = [[nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()] for _ in range(5)]
+    model, inputs = nn.Sequential(*(layer for block in layers for layer in block)), (64, 8, 49, 49)
+    found = explain(model, inputs, device="cpu")
+    remedy = next(each for each in found.remedies if each.name == "lean")
+    assert "forward" not in vars(model)
+    assert (remedy.keeps_result, remedy.extra_flops_share) == (True, 0.0)
+    with cs.norm.lean(model):
+        lean = cost(model, inputs, device="cpu")
+        assert "lean" not in {each.name for each in explain(model, inputs, device="cpu").remedies}
+    assert lean.forecast.allocated_peak_bytes == remedy.allocated_peak_bytes
+    assert lean.forecast_without_lean.allocated_peak_bytes == found.allocated_peak_bytes
+    one_map = 64 * 8 * 49 * 49 * 4
+    assert remedy.saved_bytes / one_map == pytest.approx(4, abs=1.1)

@@ -1,4 +1,7 @@
-"""Changes of a network that make its training step need less memory: activations, norms, a frozen stem."""
+"""Changes of a network that make its training step need less memory: activations, norms, a frozen stem.
+
+Of these only the in-place activations and lean batch norm compute the same.
+"""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -8,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from convscope.cost.remedies.changes import Change, Situation, enclosing, listed
-from convscope.norm import LocalResponseNorm
+from convscope.norm import LocalResponseNorm, is_lean, lean
 from convscope.norm.choose import num_groups
 from convscope.tape import ModuleCall, Tape
 
@@ -60,6 +63,25 @@ def in_place_activations(now: Situation) -> Iterator[Change]:
         "; ".join(notes),
         apply,
         impossible="" if safe else "; ".join(f"{listed(paths)}: {why}" for why, paths in bound.items()),
+    )
+
+
+def lean_batch_norm(now: Situation) -> Iterator[Change]:
+    """What the next layer saves is made again from what batch norm saves."""
+    norms = [module for module in now.model.modules() if isinstance(module, _BatchNorm)]
+    if not now.tape.training or not norms or is_lean(now.model):
+        return
+
+    def apply(model: nn.Module) -> None:
+        lean(model)
+
+    yield Change(
+        "lean",
+        "activations that batch norm's input gives again aren't saved, bit for bit the same step",
+        "convscope.norm.lean(model)",
+        True,
+        f"backward runs {len(norms)} norms and what follows them a second time",
+        apply,
     )
 
 

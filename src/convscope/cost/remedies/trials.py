@@ -28,7 +28,12 @@ from convscope.cost.remedies.changes import (
     other_layout,
     smaller_states,
 )
-from convscope.cost.remedies.network_changes import frozen_stem, in_place_activations, other_norms
+from convscope.cost.remedies.network_changes import (
+    frozen_stem,
+    in_place_activations,
+    lean_batch_norm,
+    other_norms,
+)
 from convscope.cost.remedies.stages import checkpointed_stages
 from convscope.cost.remedies.values import Explanation, Remedy
 from convscope.cost.rows import table_of
@@ -40,6 +45,7 @@ _DEFAULT_PLAN = TrainingPlan()
 
 PROPOSALS: tuple[Proposal, ...] = (
     in_place_activations,
+    lean_batch_norm,
     freed_gradients,
     other_kernels,
     checkpointed_stages,

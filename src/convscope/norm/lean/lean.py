@@ -18,6 +18,8 @@ lose time. With ``retain_graph=True`` what was made again stays until the graph 
 import inspect
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import CodeType, TracebackType
 from typing import Any, Self
 
@@ -61,7 +63,7 @@ def lean(model: nn.Module, *, residual: bool = True) -> "Lean":
         >>> with lean(net) as handle:
         ...     net(torch.ones(2, 3, 18, 18)).sum().backward()
         >>> handle.savings.bytes_without, handle.savings.bytes_kept
-        (40288, 23936)
+        (40608, 24256)
     """
     for path, module in model.named_modules():
         _check(path, module)
@@ -142,7 +144,8 @@ class _LeanForward:
                 result = forward(*args, **kwargs)
         finally:
             _UNDER_WAY.is_true = False
-        self._told(account.savings())
+        if not _is_simulated():
+            self._told(account.savings())
         return result
 
     def _told(self, savings: Savings) -> None:
@@ -159,6 +162,33 @@ class _LeanForward:
         return type(self._model).forward.__get__(self._model) if self.inner is None else self.inner
 
 
+def is_lean(model: nn.Module) -> bool:
+    """Return whether a network, or a part of it, is lean."""
+    return any(True for _ in _lean_forwards(model))
+
+
+@contextmanager
+def at_full_size(model: nn.Module) -> Iterator[None]:
+    """Have a lean network save everything while the block runs."""
+    forwards = list(_lean_forwards(model))
+    for forward in forwards:
+        forward.is_on = False
+    try:
+        yield
+    finally:
+        for forward in forwards:
+            forward.is_on = True
+
+
+def _lean_forwards(model: nn.Module) -> Iterator[_LeanForward]:
+    for module in model.modules():
+        forward = vars(module).get("forward")
+        while isinstance(forward, _LeanForward):
+            if forward.is_on:
+                yield forward
+            forward = forward.inner
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # where it is traced, errors can't be raised
 def _decline(network: str) -> None:
     raise _compiled(f"torch.compile of a lean {network}")
@@ -173,6 +203,11 @@ def _is_watched() -> bool:
         and torch._C._functorch.peek_interpreter_stack() is None
         and not _is_checkpointed()
     )
+
+
+def _is_simulated() -> bool:
+    """Whether tensors have no numbers: the network is being recorded, not trained."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
 def _is_checkpointed() -> bool:

@@ -58,6 +58,8 @@ def memory_facts(cost: Cost) -> list[Fact]:
         ("allocated peak", _peak(forecast.allocated_peak_bytes, forecast.allocated_range_bytes, place)),
         ("of which", ", ".join(f"{name} {format_bytes(size)}" for name, size in _parts(forecast))),
     ]
+    if cost.forecast_without_lean is not None:
+        lines.append(("without lean()", _without_lean(forecast, cost.forecast_without_lean)))
     if forecast.workspace_bytes is not None:
         lines.append(("cuDNN workspaces", f"{_range(forecast.workspace_bytes)} at the peak"))
     if forecast.reserved_peak_bytes is not None:
@@ -66,6 +68,11 @@ def memory_facts(cost: Cost) -> list[Fact]:
         context = forecast.context_range_bytes or (forecast.context_bytes, forecast.context_bytes)
         lines.append(("CUDA context", f"{_range(context)}, outside PyTorch's statistics{_gpu(forecast)}"))
     return [*lines, *(("not forecast", note(text)) for text in forecast.not_forecast)]
+
+
+def _without_lean(lean: Forecast, plain: Forecast) -> str:
+    share = lean.allocated_peak_bytes / plain.allocated_peak_bytes
+    return f"{format_bytes(plain.allocated_peak_bytes)} in {plain.peak_phase}; lean takes {share:.2f}× that"
 
 
 def _peak(without: int, bounds: tuple[int, int] | None, place: str = "") -> str:
