@@ -11,6 +11,7 @@ from torch import nn
 import cases
 import convscope as cs
 import zoo
+from convscope.norm.lean import again, slices
 from norm.lean.measured import assert_same_bits, saved_bytes, step
 
 
@@ -24,8 +25,9 @@ def _chain(*activations, norm=nn.BatchNorm2d):
 class _Sums(nn.Module):
     """Blocks of one stage; out of place, in place, scaled and with a ReLU behind the sum."""
 
-    def __init__(self):
+    def __init__(self, alpha=0.5):
         super().__init__()
+        self.alpha = alpha
         self.convs = nn.ModuleList(nn.Conv2d(5, 5, 3, padding=1, bias=False) for _ in range(5))
         self.norms = nn.ModuleList(nn.BatchNorm2d(5) for _ in range(5))
         self.stem = nn.Conv2d(3, 5, 1)
@@ -37,7 +39,7 @@ class _Sums(nn.Module):
         y = self.norms[2](self.convs[2](x))
         y += x
         y = F.relu_(y)
-        y = torch.add(self.norms[3](self.convs[3](y)), y, alpha=0.5).relu()
+        y = torch.add(self.norms[3](self.convs[3](y)), y, alpha=self.alpha).relu()
         return self.norms[4](self.convs[4](y)) * self.scale - y
 
 
@@ -78,6 +80,7 @@ NETWORKS = {
     "our group norm": lambda: _chain(nn.ReLU(), norm=lambda c: cs.norm.GroupNorm(3, c)),
     "ghost": lambda: _chain(nn.ReLU(), norm=lambda c: cs.norm.GhostBatchNorm2d(c, ghost_batch_size=2)),
     "sums": _Sums,
+    "unscaled sums": lambda: _Sums(alpha=1),
     "joined": _Joined,
     "residual": cases.ResidualNet,
     "functional": cases.FunctionalNet,
@@ -99,6 +102,25 @@ def test_a_step_has_the_same_bits(name, layout, residual):
         assert_same_bits(step(lean, x, seed=seed), expected)
     assert handle.savings.bytes_without == without
     assert handle.savings.bytes_kept < without
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["activations", "unscaled sums"])
+def test_large_maps_are_made_again_in_slices(name, layout, monkeypatch):
+    """Slices of one, two and, at the end, one sample of five."""
+    torch.manual_seed(1)
+    net = NETWORKS[name]().to(memory_format=layout)
+    x = torch.randn(5, 3, 11, 9).to(memory_format=layout).requires_grad_()
+    plain = step(copy.deepcopy(net), x)
+    cs.norm.lean(net)
+    monkeypatch.setattr(slices, "_WORTH", 0)
+    taken = []
+    monkeypatch.setattr(again, "samples_at_a_time", lambda *found: taken.append(samples(*found)) or taken[-1])
+    samples = slices.samples_at_a_time
+    for most in (1, 2):
+        monkeypatch.setattr(slices, "_SLICE", most * 6 * 11 * 9 * 4)
+        assert_same_bits(step(copy.deepcopy(net), x), plain)
+    assert {1, 2} <= set(taken)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

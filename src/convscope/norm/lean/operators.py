@@ -73,10 +73,12 @@ def _batch_norm_again(func: Any, args: Any, results: Any) -> Again:
     mean, scale = results[1:3]
     if x.device.type != "cpu" or mean.dtype not in (torch.float32, torch.float64):
         return Again(func, (x, weight, bias, None, None, True, 0.0, eps), {})
-    return Again(_normalised, (x, weight, bias, mean, scale), {})
+    return Again(batch_norm_by_its_statistics, (x, weight, bias, mean, scale), {})
 
 
-def _normalised(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor) -> Tensor:
+def batch_norm_by_its_statistics(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor
+) -> Tensor:
     """A batch norm by the mean and 1 / √(σ² + ε) that it found."""
     weight = scale if weight is None else scale * weight.to(scale.dtype)
     bias = None if bias is None else bias.to(scale.dtype)

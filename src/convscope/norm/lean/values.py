@@ -204,6 +204,11 @@ class Value:
         self._awaited -= 1
         return self.round
 
+    def empty(self) -> Tensor:
+        """Return a tensor for its content, with undefined numbers."""
+        shape, strides, _ = self.geometry
+        return torch.empty_strided(shape, strides, dtype=self.dtype, device=self.device)
+
     @property
     def is_awaited(self) -> bool:
         """Whether a recipe for it will be used again in this round."""
