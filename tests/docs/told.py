@@ -46,3 +46,14 @@ def first_line_missed(told, printed):
         if not pattern("\n".join(lines[:count])).match(printed):
             return lines[count - 1]
     return "the end: more was printed than is quoted"
+
+
+def shortened(told):
+    """The quoted lines, with any lines between them."""
+    lines = [line for line in told.splitlines() if line.strip()]
+    return "…\n" + "".join(f"{line}\n…\n" for line in lines)
+
+
+def without_decimals(text):
+    """The text with # for each number with decimals, which machines differ in, and one space for several."""
+    return re.sub(r"[ ]+", " ", re.sub(r"-?\d+\.\d+(?:e[-+]\d+)?", "#", text))
