@@ -18,11 +18,11 @@ demo: $(VENV)/.demo ## train ZFNet on photographs and write one page about it: r
 
 .PHONY: test
 test: $(VENV)/.test ## the tests, about five minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not zoo and not whole_zoo"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not zoo and not whole_zoo"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.test ## the tests that `make test` leaves out: long ones, and those in a browser (Chromium)
-	$(BIN)/python -m pytest -n 2 --durations 15 -m "(slow or browser or zoo) and not whole_zoo"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "(slow or browser or zoo) and not whole_zoo"
 
 .PHONY: lint
 lint: $(VENV)/.lint ## format, lint and the arrows between rooms

@@ -1,7 +1,7 @@
 """Training steps on a CPU whose C library keeps freed memory.
 
 Processor time of a training step (cross-entropy, fused SGD with momentum, one thread) with
-``train.running.allocator``, divided by the same without; median and range of five turns, each two new
+``core.allocator``, divided by the same without; median and range of five turns, each two new
 processes, of which each takes the median of steps 3 to 9. Below 1 it is faster with memory kept. Beside it
 the kernel's share of a step without it, and the ratio of the processes' peaks of resident memory.
 """
@@ -19,8 +19,7 @@ from torch.nn import functional as F
 
 from bench.clock import markdown
 from bench.training import spread
-from convscope.train.running.allocator import memory_kept
-from convscope.train.telling.forecast import Forecast
+from convscope.core.allocator import memory_kept
 
 TURNS, WARM, STEPS = 5, 2, 7
 RUNS = (
@@ -84,8 +83,7 @@ def _measure(network: str, side: int, batch: int, kept: bool) -> dict[str, float
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)
     images, labels = torch.randn(batch, 3, side, side), torch.zeros(batch, dtype=torch.long)
     taken, in_kernel = [], []
-    ample = Forecast("cpu", batch, 1, 2, "yes", "", None, 0, 1, 1, 0.0)
-    with memory_kept(ample) if kept else nullcontext():
+    with memory_kept(None, None) if kept else nullcontext():
         for _ in range(WARM + STEPS):
             began, kernel = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_stime
             optimizer.zero_grad()

@@ -11,7 +11,7 @@ the loss of every tenth step and saves its state after each epoch. Lightning: CS
 batches of validation first, a checkpoint after each epoch that replaces the last; its progress bar is off.
 Theirs take ``torch.optim.SGD`` as it comes, ours PyTorch's fused one, which saves most of the optimizer's
 time on a CPU; so accelerate's script runs with it, too. Ours also has the C library keep freed memory
-(``train.running.allocator``); so there is a row of ours without that.
+(``core.allocator``); so there is a row of ours without that.
 """
 
 import contextlib

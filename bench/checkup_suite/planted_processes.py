@@ -46,14 +46,15 @@ class PlantedInProcesses:
         return f"{self.number}-{self.fault}-{self.network}"
 
 
-def run(folder: Path, seconds: int = 200) -> list[dict[tuple[str, str], Found]]:
+def run(folder: Path, seconds: int = 200, context: Any = None) -> list[dict[tuple[str, str], Found]]:
     """Return what each process has found, by case and state (``"healthy"``, ``"planted"``, ``"mended"``).
 
     Args:
         folder: empty; the processes meet there.
         seconds: after which they are ended.
+        context: multiprocessing's, which starts them; None for fresh interpreters.
     """
-    context = multiprocessing.get_context("spawn")
+    context = context or multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_work, args=(rank, str(folder)), daemon=True) for rank in range(NUM_PROCESSES)
     ]

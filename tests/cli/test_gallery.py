@@ -1,5 +1,8 @@
 """What ``convscope gallery`` says beside its result."""
 
+import json
+from datetime import datetime
+
 from PIL import Image
 
 from cli.typed import run
@@ -20,3 +23,7 @@ def test_an_older_gallery_that_was_replaced_and_random_weights_are_told(capsys, 
     assert "gallery written to g1: " in first[2]
     assert "gallery written to g1, in the place of an older one: " in second[2]
     assert "random weights" in first[2]
+    origin = json.loads(first[1])["origin"]
+    assert (origin["network"], origin["data"]) == ("alexnet", "set")
+    assert origin["weights"].startswith("none given")
+    assert str(datetime.now().year) in origin["written"]

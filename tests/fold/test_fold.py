@@ -67,6 +67,23 @@ def test_timm_network_with_activating_batch_norms(randomised):
     assert isinstance(result.model.bn1, FoldedBatchNormAct)
 
 
+def test_layers_with_colons_in_their_names_fold(randomised):
+    class Colons(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.add_module("stage:1", conv())
+            self.add_module("bn:1", nn.BatchNorm2d(4))
+            self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            x = self._modules["bn:1"](self._modules["stage:1"](x))
+            return self.a(x) + self.b(x)
+
+    ledger = fold(randomised(Colons()), IMAGE).ledger
+    (entry,) = ledger.entries
+    assert (entry.address, entry.verdict, entry.into) == ("bn:1#1", "folded", "stage:1#1")
+
+
 def test_folded_model_is_an_ordinary_module(randomised):
     net = randomised(nn.Sequential(conv(bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(120, 2)))
     folded = fold(net, IMAGE).model

@@ -118,6 +118,24 @@ def test_an_exported_program_comes_with_its_shape(tmp_path):
         load(f"{tmp_path}/m.pt2", num_classes=3)
 
 
+class Scaled(nn.Linear):
+    def forward(self, x, *, scale):
+        return super().forward(x) * scale
+
+
+def test_a_program_with_inputs_by_position_and_by_name_is_refused_as_a_whole(tmp_path):
+    x, scale = torch.ones(2, 3), torch.tensor(2.0)
+    mixed = torch.export.export(Scaled(3, 4), (x,), {"scale": scale})
+    torch.export.save(mixed, tmp_path / "mixed.pt2")
+    for shape in (None, (3,)):
+        with pytest.raises(ConvscopeError, match=r"by position and by name \(scale\).*kwargs only"):
+            load(f"{tmp_path}/mixed.pt2", input_shape=shape)
+    torch.export.save(torch.export.export(Scaled(3, 4), (), {"scale": scale, "x": x}), tmp_path / "named.pt2")
+    model, inputs = load(f"{tmp_path}/named.pt2")
+    assert torch.equal(inputs["scale"], scale)
+    assert model(**inputs).shape == (2, 4)
+
+
 def test_a_broken_or_absent_program_is_refused_quietly(tmp_path, caplog):
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.randn(1, 2),)), tmp_path / "m.pt2")
     data = (tmp_path / "m.pt2").read_bytes()
@@ -150,6 +168,19 @@ def only_by_place(num_classes=3, /):
     return net(num_classes)
 
 
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scores, self.angle = nn.Linear(4, 5), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.angle(x), self.scores(x)
+
+
+def two():
+    return Two(), (1, 4)
+
+
 class Broken(nn.Module):
     def forward(self, x):
         return 1 / 0
@@ -175,6 +206,13 @@ def test_other_scores_than_were_asked_for_are_refused_with_what_to_do(tmp_path, 
     )
     with pytest.raises(ConvscopeError, match=message):
         load(f"{tmp_path / 'net.py'}:{name}", num_classes=10)
+
+
+def test_an_output_that_cannot_be_class_scores_is_not_told_as_such(tmp_path):
+    (tmp_path / "net.py").write_text(BUILDERS)
+    assert load(f"{tmp_path / 'net.py'}:two", num_classes=5).inputs == (1, 4)
+    with pytest.raises(ConvscopeError, match="with 5 scores, whose"):
+        load(f"{tmp_path / 'net.py'}:two", num_classes=10)
 
 
 def test_a_network_that_does_not_run_is_left_to_what_runs_it(tmp_path):

@@ -37,23 +37,22 @@ class Outside:
         return done
 
     def environment(self, name):
-        """Make an empty environment; return its Python."""
-        self.run(sys.executable, "-m", "venv", self.folder / name)
+        """Make an environment with nothing in it, not even pip; return its Python."""
+        self.run(sys.executable, "-m", "venv", "--without-pip", self.folder / name)
         return self.folder / name / "bin" / "python"
 
     def child(self, parent, name):
         """Make an environment with another one's packages, to which more can be added; return its Python."""
-        self.run(sys.executable, "-m", "venv", "--without-pip", self.folder / name)
+        python = self.environment(name)
         (packages,) = (self.folder / name).glob("lib/python*/site-packages")
         (shared,) = parent.parents[1].glob("lib/python*/site-packages")
         (packages / "parent.pth").write_text(f"{shared}\n")
-        return self.folder / name / "bin" / "python"
+        return python
 
-    def install(self, python, *packages, into=None):
-        """Install packages of the tested versions by the pip of one environment, into another one."""
-        where = ["--python", into] if into else []
-        pip = [python, "-m", "pip", *where, "--disable-pip-version-check", "install", "--quiet"]
-        self.run(*pip, "--constraint", CONSTRAINTS, *packages)
+    def install(self, into, *packages):
+        """Install packages of the tested versions into an environment; modules are compiled once imported."""
+        pip = [sys.executable, "-m", "pip", "--python", into, "--disable-pip-version-check", "install"]
+        self.run(*pip, "--quiet", "--no-compile", "--constraint", CONSTRAINTS, *packages)
 
     def build(self, builder, source, kind):
         """Return the ``wheel`` or the ``sdist`` of a source tree."""

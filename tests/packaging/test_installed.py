@@ -128,13 +128,13 @@ def refused(ended):
 @pytest.mark.parametrize("extra", NEEDS)
 def test_each_extra_brings_what_it_is_for(outside, core, wheel, convscope, extra):
     python = outside.child(core, f"with-{extra}")
-    outside.install(core, f"{wheel}[{extra}]", into=python)
+    outside.install(python, f"{wheel}[{extra}]")
     for words, code, _, err in convscope(NEEDS[extra], python):
         assert code == 0, (words, err[-3000:])
 
 
 def test_a_log_without_its_package_names_the_extra(outside, core, wheel, convscope):
     python = outside.child(core, "with-train-for-log")
-    outside.install(core, f"{wheel}[train]", into=python)
+    outside.install(python, f"{wheel}[train]")
     (ended,) = convscope(NEEDS["train,log"], python)
     assert "convscope[log]" in refused(ended)

@@ -274,6 +274,7 @@ def checkup():
             Percentiles("bn1", 3, side, (0, 10, 20), (-1.0, -0.9, -1.1), (0.0, 0.1, 0.0), (1.0, 1.2, 0.9))
             for side in ("input", "output")
         ),
+        loss_unit="nats",
     )
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cases import FunctionalNet, ResidualNet
 from convscope import norm
 from convscope.core.errors import ConvscopeError
-from convscope.sight import ImageSource, gallery, project, stem
+from convscope.sight import ImageSource, Origin, gallery, project, stem
 from convscope.sight.collecting.tally import Tally
 from convscope.sight.picturing import places, varying
 from convscope.sight.picturing.options import GalleryOptions
@@ -550,6 +550,18 @@ def test_files_are_written_where_a_killed_run_leaves_no_trace(tmp_path, images, 
     found = gallery(Net().double(), images, top=1, out=tmp_path / "out", options=GalleryOptions(judge=0))
     assert seen == {"out.partial"}
     assert not (Path(found.folder) / "000-gone-patches.webp").exists()
+
+
+def test_what_it_is_made_of_is_in_its_files(tmp_path, images):
+    made = Origin.now("zfnet", "final.safetensors", "photos")
+    for origin in (made, None):
+        options = GalleryOptions(judge=0, origin=origin)
+        found = gallery(Net().double(), images, layers="0", top=1, out=tmp_path / "out", options=options)
+        told = json.loads((tmp_path / "out" / "index.json").read_text())["origin"]
+        assert told == found.to_dict()["origin"]
+        words = ["zfnet", "final.safetensors", "photos", made.written] if origin else ["Net", "", "", ""]
+        assert [told[name] for name in ("network", "weights", "data", "written")] == words
+        assert dict(told["versions"])["PyTorch"] == torch.__version__
 
 
 def test_all_files_may_be_read_by_the_same_people(tmp_path, images):

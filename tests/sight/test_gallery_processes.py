@@ -1,64 +1,85 @@
 """One process, two, and one that is killed again and again write the same bytes."""
 
+import multiprocessing
 import os
 import random
-import signal
+import re
 import subprocess
 import sys
 import time
 
 import pytest
-from PIL import Image
-
-SCRIPT = """
-import os, sys
 import torch
+from PIL import Image
 from torch import distributed, nn
+
 from convscope.sight import ImageSource, gallery
 from convscope.sight.picturing import kept, places
 from convscope.sight.picturing.options import GalleryOptions
+from processes import FORKING
 
-rank, size, out, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-torch.set_num_threads(1)
-torch.manual_seed(0)
-places.BLOCK_PLACES = 8
-if size > 1:
-    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=size)
-net = nn.Sequential(
-    nn.Conv2d(3, 6, 5, stride=2), nn.BatchNorm2d(6), nn.SiLU(), nn.MaxPool2d(3, 2),
-    nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2), nn.ReLU(),
-)
-images = torch.randn(60, 3, 41, 37)
-print("begin", flush=True)
-written = kept.BlockFiles.write
-def write(self, number, content):
-    written(self, number, content)
-    print("block", number, len(self.done()), self.count, flush=True)
-kept.BlockFiles.write = write
-source = ImageSource(images, names=[f"image {i}" for i in range(60)], batch_size=4)
-gallery(net, source, top=3, out=out, options=GalleryOptions(judge=1))
-if size > 1:
-    distributed.destroy_process_group()
-"""
 pytestmark = pytest.mark.slow
 
 
-def start(folder, rank=0, size=1, out="gallery"):
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(rank), str(size), out, str(folder / "store")],
-        cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+def draw(folder, rank, size, out, said):
+    """Draw a gallery, and say through a pipe when it begins and which block is done."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    places.BLOCK_PLACES = 8
+    if size > 1:
+        distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=size)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 5, stride=2), nn.BatchNorm2d(6), nn.SiLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2), nn.ReLU(),
     )  # fmt: skip
+    images = torch.randn(60, 3, 41, 37)
+    said.send("begin")
+    written = kept.BlockFiles.write
+
+    def write(self, number, content):
+        written(self, number, content)
+        said.send(f"block {number}")
+
+    kept.BlockFiles.write = write
+    source = ImageSource(images, names=[f"image {i}" for i in range(60)], batch_size=4)
+    gallery(net, source, top=3, out=out, options=GalleryOptions(judge=1))
+    if size > 1:
+        distributed.destroy_process_group()
 
 
-def finish(*processes):
-    for process in processes:
-        process.communicate(timeout=120)
-        assert process.returncode == 0
+def start(folder, rank=0, size=1, out="gallery"):
+    """Return a process that draws, and what it says."""
+    folder.mkdir(exist_ok=True)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = FORKING.Process(target=draw, args=(folder, rank, size, out, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def lines(pipe):
+    """Everything that a process says until it ends."""
+    while True:
+        try:
+            yield pipe.recv()
+        except EOFError:
+            return
+
+
+def finish(*started):
+    """Wait for processes; return what they said."""
+    said = [line for _, pipe in started for line in lines(pipe)]
+    for process, _ in started:
+        process.join(120)
+        assert process.exitcode == 0
+    return said
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Every file's bytes, but for the minute at which a command wrote them."""
+    minute = re.compile(rb'("written": )"[^"]*"')
+    return {path.name: minute.sub(rb'\1""', path.read_bytes()) for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +113,12 @@ def test_two_processes_without_a_shared_disk_do_too(alone, tmp_path):
 def test_a_run_that_is_killed_at_random_moments_writes_the_same(alone, tmp_path):
     moments = random.Random(1)
     for _ in range(2):
-        process = start(tmp_path)
-        while not process.stdout.readline().startswith(moments.choice(["begin", "block"])):
+        process, said = start(tmp_path)
+        while not said.recv().startswith(moments.choice(["begin", "block"])):
             pass
         time.sleep(moments.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
         if (tmp_path / "gallery").exists():
             break
     finish(start(tmp_path))
@@ -106,16 +127,15 @@ def test_a_run_that_is_killed_at_random_moments_writes_the_same(alone, tmp_path)
 
 
 def test_blocks_that_are_done_are_not_done_again(alone, tmp_path):
-    process = start(tmp_path)
-    while not process.stdout.readline().startswith("block"):
+    process, said = start(tmp_path)
+    while not said.recv().startswith("block"):
         pass
     process.kill()
-    process.communicate()
+    process.join()
     done = {path.name for path in (tmp_path / "gallery.partial").glob("blocks-*/*.safetensors")}
     assert done
-    again = start(tmp_path)
-    said = again.communicate(timeout=120)[0].split("\n")
-    drawn = {f"{int(line.split()[1]):07d}.safetensors" for line in said if line.startswith("block")}
+    again = finish(start(tmp_path))
+    drawn = {f"{int(line.split()[1]):07d}.safetensors" for line in again if line.startswith("block")}
     assert drawn
     assert not drawn & done
     assert contents(tmp_path / "gallery") == alone

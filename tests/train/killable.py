@@ -1,12 +1,12 @@
 """A script that trains the toy with everything that has state, for tests that kill it.
 
-Usage: ``python killable.py JSON`` with ``out``, ``moment`` (None, or where it kills itself: ``"step N"``,
-``"KIND N"`` in the middle of the N-th writing of ``checkpoint``, ``best``, ``average``, ``final``, ``log`` or
-``truncated``, or ``"before checkpoint N"``, or ``"measuring"``: SIGTERM reaches all its processes while a
-loading one reads the last image to measure on) and ``settings``. It resumes if there is something to resume.
-
-``python killable.py`` reads such a JSON a line, and forks a process for each: PyTorch is imported once. It
-answers with the process's number at once, and with its exit code when it is over.
+``python killable.py`` reads a JSON a line, and forks a process for each: PyTorch is imported once. It answers
+with the process's number at once, and with its exit code when it is over. In the JSON are ``out``,
+``moment`` (None, or where it kills itself: ``"step N"``, ``"KIND N"`` in the middle of the N-th writing of
+``checkpoint``, ``best``, ``average``, ``final``, ``log`` or ``truncated``, or ``"before checkpoint N"``, or
+``"measuring"``: SIGTERM reaches all its processes while a loading one reads the last image to measure on),
+``settings``, and ``processes``: with more than one, the forked one is torchrun's launcher, which forks those
+that train together. A session resumes if there is something to resume.
 """
 
 import builtins
@@ -19,11 +19,13 @@ from collections import Counter
 from contextlib import contextmanager
 
 import torch
+import torch._dynamo  # which training by several processes would import, in each of them
 
 import convscope as cs
 from convscope.train import NoProgress
 from convscope.train.keeping import checkpoint, log
 from convscope.train.measuring import confusion
+from processes import launch
 from train.toy import RandomImages, ToyData, toy_model
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
@@ -94,7 +96,7 @@ def _serve() -> None:
             given = json.loads(line)
             for stream, name in ((1, "said"), (2, "errors")):
                 os.dup2(os.open(given[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-            _main(given)
+            _main(given) if given["processes"] == 1 else launch(given["processes"], _main, given)
             return
         builtins.print(child, flush=True)
         builtins.print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -125,4 +127,4 @@ def _main(given) -> None:
 
 
 if __name__ == "__main__":
-    _main(json.loads(sys.argv[1])) if len(sys.argv) > 1 else _serve()
+    _serve()

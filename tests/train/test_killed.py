@@ -22,7 +22,6 @@ SETTINGS = {
     "epochs": 3, "batch_size": 8, "learning_rate": 0.05, "checkpoint_every": 2, "log_every": 3,
     "augment": "shift", "ema_decay": 0.9, "accumulation": 2, "clip_grad_norm": 1.0, "keep_epochs": [2],
 }  # fmt: skip
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 class _Session:
@@ -67,27 +66,17 @@ def finish(start):
     return finished
 
 
-def _given(out, *, moment=None, rank=0, **changes):
+def _given(out, *, moment=None, rank=0, processes=1, **changes):
     scrambled = (out / "checkpoint.safetensors").exists()
     settings = {**SETTINGS, **changes}
-    return {"out": str(out), "moment": moment, "rank": rank, "settings": settings, "scrambled": scrambled}
+    return {
+        "out": str(out), "moment": moment, "rank": rank, "processes": processes, "settings": settings,
+        "scrambled": scrambled,
+    }  # fmt: skip
 
 
-def _two(out, **how):
-    """Two processes under torchrun."""
-    return subprocess.Popen(
-        [*TWO, str(SCRIPT), json.dumps(_given(out, **how))],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=ENVIRONMENT,
-    )  # fmt: skip
-
-
-def _two_ended(process):
-    said, errors = process.communicate(timeout=200)
-    return process.returncode, said, errors
-
-
-def _two_finished(out):
-    code, _, errors = _two_ended(_two(out))
+def _two_finished(start, out):
+    code, _, errors = start(out, processes=2).ended()
     assert code == 0, errors
     assert len(read_log(out / "log.jsonl").steps) == 15  # two images left over are too few for two processes
 
@@ -126,10 +115,10 @@ def whole(tmp_path_factory, finish):
 
 
 @pytest.fixture(scope="module")
-def whole_of_two(tmp_path_factory):
+def whole_of_two(tmp_path_factory, start):
     """A run of two processes that nobody interrupted."""
     out = tmp_path_factory.mktemp("two") / "run"
-    _two_finished(out)
+    _two_finished(start, out)
     return out
 
 
@@ -185,17 +174,17 @@ def test_killed_twenty_times_at_random_moments_it_ends_with_the_same_bits(tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_killed_in_turn_and_together_end_with_the_same_bits(tmp_path, whole_of_two):
+def test_two_processes_killed_in_turn_and_together_end_with_the_same_bits(tmp_path, whole_of_two, start):
     out = tmp_path / "run"
     for moment, rank in (("checkpoint 3", 0), ("before best 1", 0)):
-        assert _two_ended(_two(out, moment=moment, rank=rank))[0] != 0
+        assert start(out, processes=2, moment=moment, rank=rank).ended()[0] != 0
     for victims in (slice(1, 2), slice(0, 2)):
-        process = _two(out)
+        process = start(out, processes=2)
         _wait_for_steps(out, process)
         for child in _children(process.pid)[victims]:
             os.kill(child, signal.SIGKILL)
-        assert _two_ended(process)[0] != 0
-    _two_finished(out)
+        assert process.ended()[0] != 0
+    _two_finished(start, out)
     _assert_same(out, whole_of_two)
 
 
@@ -204,7 +193,7 @@ def _wait_for_steps(out, process):
     before = (out / "log.jsonl").stat().st_size if (out / "log.jsonl").exists() else 0
     for _ in range(600):
         time.sleep(0.05)
-        if process.poll() is not None or (out / "log.jsonl").stat().st_size > before + 600:
+        if not Path(f"/proc/{process.pid}").exists() or (out / "log.jsonl").stat().st_size > before + 600:
             return
     raise AssertionError("the session didn't begin")
 
@@ -265,11 +254,11 @@ def test_loading_processes_stopped_while_a_run_measures_leave_a_checkpoint(tmp_p
 
 
 @pytest.mark.slow
-def test_sigterm_to_a_launcher_stops_both_processes_at_one_step(tmp_path):
+def test_sigterm_to_a_launcher_stops_both_processes_at_one_step(tmp_path, start):
     out = tmp_path / "run"
-    process = _two(out, epochs=2000)
+    process = start(out, processes=2, epochs=2000)
     _wait_for(out, lambda log: len(log.epochs) >= 1)
     os.kill(process.pid, signal.SIGTERM)
-    _, _, errors = _two_ended(process)
+    _, _, errors = process.ended()
     assert errors.count("convscope: stopped after step") == 1
     assert not [file.name for file in out.iterdir() if file.name.startswith(".")]

@@ -1,8 +1,10 @@
 """What a run of training does: numbers against a bare loop, what it tells, what it gives back."""
 
+import dataclasses
 import json
 import math
 import random
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,8 +16,11 @@ from torch.nn import functional as F
 
 import convscope as cs
 from convscope.core.seeds import derived_seed
+from convscope.core.units import GIB
 from convscope.train import NoProgress, TrainConfig, read_run
 from convscope.train.feeding.order import reseed
+from convscope.train.request import _memory_kept
+from convscope.train.telling.forecast import Forecast
 from train.toy import SETTINGS, RandomImages, StopAt, ToyData, same_bits, toy_model, without_times
 
 
@@ -236,3 +241,49 @@ def test_progress_is_told_the_whole_course(tmp_path):
     assert told.calls == [
         ("start", 12, 0, 2), *steps[:6], ("epoch", 1), *steps[6:], ("epoch", 2), ("stop",)
     ]  # fmt: skip
+
+
+FORECAST = Forecast("cpu", 32, 2 * GIB, 8 * GIB, "yes", "", None, 0, 10, 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_kept"),
+    [
+        ({}, True), ({"peak_bytes": None}, True), ({"device": "cuda"}, False), ({"fits": "tight"}, False),
+        ({"fits": "unknown"}, False), ({"available_bytes": 3 * GIB - 1}, False),
+    ],
+)  # fmt: skip
+def test_memory_is_kept_between_steps_where_a_run_has_room_on_a_cpu(monkeypatch, changed, is_kept):
+    library = Mock()
+    monkeypatch.setattr("convscope.core.allocator._glibc", lambda: library)
+    with _memory_kept(dataclasses.replace(FORECAST, **changed)):
+        assert library.mallopt.called == is_kept
+
+
+class _LargeImages:
+    """Images whose first layer's outputs are blocks of 62 MiB."""
+
+    def __init__(self, num_images):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(num_images, 2, 256, 256, generator=generator)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], index % 3
+
+
+def test_the_weights_of_a_run_are_the_same_bits_with_and_without(tmp_path, monkeypatch):
+    models = []
+    for variable in ("MALLOC_TRIM_THRESHOLD_", "ANOTHER"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "1")
+            torch.manual_seed(0)
+            models.append(nn.Sequential(
+                nn.Conv2d(2, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                nn.Linear(64, 3),
+            ))  # fmt: skip
+            data = ToyData(_LargeImages(32), _LargeImages(4))
+            cs.train(models[-1], data, out=tmp_path / variable, epochs=2, batch_size=16, augment="none")
+    assert same_bits(*models)

@@ -136,6 +136,7 @@ def assemble(observation: Observation, depth: Depth, state: StateProof | None = 
         percentiles=() if observation.run is None else observation.run.percentiles,
         state=state,
         loss_of="" if gap is None else gap.output,
+        loss_unit="" if gap is None else gap.unit,
     )
 
 

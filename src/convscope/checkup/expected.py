@@ -59,7 +59,7 @@ def declarations() -> tuple[tuple[str, str], ...]:
 
 def is_expected(fault: str, address: str) -> bool:
     """Return whether a fault at an address has been declared by a block that is open now."""
-    path = address.partition(":")[0].partition("#")[0]
+    path = address.partition("#")[0]
     return any(
         name == fault and (fnmatchcase(path, pattern) or fnmatchcase(address, pattern))
         for name, pattern in _DECLARED.get()

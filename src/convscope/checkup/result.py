@@ -127,6 +127,8 @@ class Checkup(Result):
         batch_loss: mean loss with batch statistics.
         loss_of: which of the network's several outputs these are of, such as ``"output 1 of 2, of shape
             (images, 3)"``; empty if there is one, or the loss is the user's or the network's own.
+        loss_unit: of these, and of the gap: ``"nats"`` for a classification, ``"loss"`` for a loss whose unit
+            isn't known; empty without a loss.
         layers: one row per batch norm call, in order of execution.
         num_samples: samples in the batches that were run; 0 at static depth.
         num_batches: how many batches those were.
@@ -156,3 +158,4 @@ class Checkup(Result):
     percentiles: tuple[Percentiles, ...] = ()
     given: Given | None = None
     loss_of: str = ""
+    loss_unit: str = ""

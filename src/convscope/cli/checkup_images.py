@@ -130,6 +130,7 @@ def _numbers(loaded: "Loaded", images: "ImageData") -> "Tensor | str":
     import torch
 
     from convscope.data.folder import UNLABELLED
+    from convscope.probe.class_scores import other_widths
 
     names, classes = loaded.class_names, images.classes
     if classes == (UNLABELLED,):
@@ -145,7 +146,7 @@ def _numbers(loaded: "Loaded", images: "ImageData") -> "Tensor | str":
     widths = _widths(loaded)
     if len(classes) > 1 and len(classes) in widths:
         return torch.arange(len(classes))
-    gives = " or ".join(f"{width:,}" for width in dict.fromkeys(widths))
+    gives = other_widths(widths, len(classes))
     gives = f"{gives} scores an image" if gives else "no output that may be scores (images, classes)"
     return (
         f"the data's classes aren't those of the network: the data has {len(classes)}, the network gives "

@@ -43,13 +43,14 @@ def gallery(
     """
     from convscope.cli.progress import LookBar
     from convscope.cli.sharing import sharing
-    from convscope.sight import GalleryOptions
+    from convscope.sight import GalleryOptions, Origin
     from convscope.sight import gallery as reading
     from convscope.sight.picturing.folder import INDEX
 
     loaded = options.load_modules(network)
     images = source_for(loaded, data, limit)
     older = ", in the place of an older one" if is_file(Path(out) / INDEX) else ""
+    origin = Origin.now(network, options.weights or "none given: as the network was built", data)
     wanted = layers if layers == "all" else tuple(layers.split(","))
     with sharing() as is_first, LookBar(shown=is_first) as bar:
         result = reading(
@@ -59,7 +60,7 @@ def gallery(
             top=top,
             out=out,
             rule=rule,  # type: ignore[arg-type]
-            options=GalleryOptions(judge=_number(judge), progress=bar),
+            options=GalleryOptions(judge=_number(judge), progress=bar, origin=origin),
         )
     if is_first:
         tell_damaged(result.damaged)

@@ -43,12 +43,18 @@ class TrainingBar:
         self._bar.start()
 
     def forecast(self, forecast: "Forecast") -> None:
-        """Leave a line with the run's memory, unless it is small, and one with its time when it is known."""
+        """Leave a line with what is trained of several outputs, one with the memory, one with the time.
+
+        The memory's unless it is small, the time's when it is known.
+        """
         from convscope.report.terminal.forecast import memory_words, time_words
 
         if forecast.seconds_per_step is not None:
             self._console.print(time_words(forecast), markup=False)
-        elif forecast.peak_bytes is not None or forecast.fits == "unknown":
+            return
+        if forecast.scores:
+            self._console.print(f"trained as class scores: {forecast.scores}", markup=False)
+        if forecast.peak_bytes is not None or forecast.fits == "unknown":
             self._console.print(f"memory: {memory_words(forecast)}", markup=False)
 
     def step(self, pulse: "Pulse") -> None:

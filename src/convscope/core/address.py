@@ -45,6 +45,8 @@ class Address:
 def parse_address(text: str) -> Address:
     """Return the address that a text names; a bare path means the module's first call.
 
+    A path may have colons in it. Of a text without ``#`` what can be an operator is one.
+
     Raises:
         ConvscopeError: the text isn't an address.
 
@@ -53,9 +55,11 @@ def parse_address(text: str) -> Address:
         Address(path='features.denseblock3', call=1, op='cat', number=4)
         >>> str(parse_address("conv1"))
         'conv1#1'
+        >>> parse_address("stage:1.conv#1:cat.4").path
+        'stage:1.conv'
     """
     match = _PATTERN.fullmatch(text)
-    if match is None or "#" in match["path"] or ":" in match["path"]:
+    if match is None or "#" in match["path"]:
         raise ConvscopeError(
             f"address {text!r}",
             "PATH, PATH#CALL or PATH#CALL:OPERATOR.NUMBER",

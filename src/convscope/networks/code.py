@@ -25,6 +25,7 @@ from convscope.core.paths import is_file
 from convscope.networks.exported_archive import runs_on_reading
 from convscope.networks.preprocessing import default_preprocessing
 from convscope.networks.request import Request, Resolved, unbuildable
+from convscope.probe.class_scores import other_widths
 from convscope.tape import record
 
 _ASSUMED_SHAPE = (3, 224, 224)
@@ -67,7 +68,8 @@ def exported_network(request: Request) -> Resolved:
 
     Raises:
         ConvscopeError: the file can't be read, holds what would run as it is read (pickled objects, compiled
-            code), or an option was given, which a finished program can't take.
+            code), takes inputs both by position and by name, or an option was given, which a finished program
+            can't take.
     """
     if request.options or request.num_classes is not None:
         raise ConvscopeError(
@@ -93,6 +95,13 @@ def exported_network(request: Request) -> Resolved:
     if harm is not None:
         raise _unreadable(request, f"it holds {harm}, which could run code when read")
     args, kwargs = _example_inputs(program)
+    if args and kwargs:  # inputs are one tuple or one dict, and a program takes exactly what it was given
+        raise ConvscopeError(
+            f"network {request.reference!r}, exported with inputs by position and by name "
+            f"({', '.join(kwargs)})",
+            "all by position, or all by name",
+            "export it again with args only, or with kwargs only",
+        )
     if request.input_shape is not None:
         return _described(request, model, request.input_shape)
     if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
@@ -185,10 +194,10 @@ def _require_scores(request: Request, resolved: Resolved, num_classes: int) -> N
         tape = record(resolved.model, inputs, None)
     except ConvscopeError:  # that it doesn't run is told where it is to run
         return
-    widths = {shape[1] for shape in (tape.values[each].shape for each in tape.outputs) if len(shape) > 1}
-    if not widths or num_classes in widths:
+    shapes = [tape.values[each].shape for each in tape.outputs]
+    found = other_widths((shape[1] for shape in shapes if len(shape) > 1), num_classes)
+    if not found:
         return
-    found = " or ".join(f"{width:,}" for width in sorted(widths))
     raise ConvscopeError(
         f"network {request.reference!r} with {found} scores, whose builder takes no num_classes",
         f"{num_classes:,} scores, one for each class",

@@ -22,6 +22,7 @@ from convscope.sight.occluding.result import Occlusion
 from convscope.sight.occlusion import occlusion
 from convscope.sight.picturing.album import Example, Gallery, Layer, Sprite, Unit
 from convscope.sight.picturing.options import Course, GalleryOptions
+from convscope.sight.picturing.origin import Origin
 from convscope.sight.picturing.tiles import as_picture
 from convscope.sight.project import project
 from convscope.sight.projecting.projection import Box, Census, Projection, Rule, Scores
@@ -69,6 +70,7 @@ __all__ = [
     "Occlusion",
     "OcclusionPlan",
     "Octave",
+    "Origin",
     "Projection",
     "Renormalisation",
     "Renormalised",

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from convscope.core.errors import ConvscopeError
+from convscope.probe.kept_memory import memory_kept_for
 from convscope.sight.collecting.identity import Identity, identity_of
 from convscope.sight.collecting.processes import Processes
 from convscope.sight.collecting.scan import Scan, ScanOptions, scan
@@ -18,6 +19,7 @@ from convscope.sight.picturing.folder import INDEX, SCRIPT, check_folder, write_
 from convscope.sight.picturing.kept import BlockFiles
 from convscope.sight.picturing.numbers import NUMBERS, write_numbers
 from convscope.sight.picturing.options import Course, GalleryOptions
+from convscope.sight.picturing.origin import Origin
 from convscope.sight.picturing.places import blocks_of
 from convscope.sight.picturing.plan import Plan, plan
 from convscope.sight.picturing.second_look import SecondLook
@@ -117,17 +119,19 @@ class _Asked:
 
 def _gallery(asked: _Asked, working: WorkingFolder) -> Gallery:
     check_model(asked.model)
-    tape = record(asked.model, for_model(asked.model, asked.images.sample()), device=device_of(asked.model))
+    sample = for_model(asked.model, asked.images.sample())
+    tape = record(asked.model, sample, device=device_of(asked.model))
     units, left_out = units_of(tape)
     planned = plan(asked.model, tape, chosen(units, asked.layers, tape), asked.rule, asked.images)
     planned.check_top(asked.top)
     settings = {"images kept per unit": asked.top, "statistics": asked.options.statistics}
     identity = identity_of(asked.model, asked.images, planned.units, settings)
     try:
-        scanned = _scan(asked, planned, working.scan(identity), working)
-        boxes = asked.processes.first(lambda: varying_boxes(asked.model, planned, scanned.tallies))
-        drawings = planned.drawings(scanned.tallies, asked.options.num_judged, boxes)
-        files = _second_look(asked, planned, drawings, identity, working)
+        with memory_kept_for(tape, asked.images.batch_size / len(sample)):
+            scanned = _scan(asked, planned, working.scan(identity), working)
+            boxes = asked.processes.first(lambda: varying_boxes(asked.model, planned, scanned.tallies))
+            drawings = planned.drawings(scanned.tallies, asked.options.num_judged, boxes)
+            files = _second_look(asked, planned, drawings, identity, working)
         found = asked.processes.first(
             lambda: _written(asked, planned, scanned, drawings, files, working, left_out, identity)
         )
@@ -210,6 +214,7 @@ def _written(
                 for layer in drawn
                 for f in findings_on(layer, planned.rule, scanned.num_images, planned.template)
             ),
+            origin=asked.options.origin or Origin.of_model(asked.model),
         )
         write_index(result, folder)
     return result

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convscope.core.errors import ConvscopeError
 from convscope.probe import probing
+from convscope.probe.kept_memory import memory_kept_for
 from convscope.sight.images import image_source
 from convscope.sight.occluding.followed import Clean, class_maps, followed, unit_maps
 from convscope.sight.occluding.plan import OcclusionPlan
@@ -89,7 +90,7 @@ def _occlusion(
     tape = record(model, image.repeat(2, 1, 1, 1), device=device_of(model))
     subject, asked = _subject(model, tape, label, units)
     prefix, reason = _prefix(tape, image, slid, subject, plan)
-    with probing(model) as probe:
+    with probing(model) as probe, memory_kept_for(tape, batch_size / 2):
         runs = Runs(probe, image, fill, slid.boxes, subject)
         runs.listen(prefix, reason)
         clean = Clean.of(subject, runs.clean(), asked, label)

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from convscope.core.allocator import memory_kept
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.train.config import TrainConfig, with_settings
@@ -17,7 +19,6 @@ from convscope.train.keeping.journal import Journal
 from convscope.train.keeping.log import Log, read_log, truncate_log
 from convscope.train.keeping.session import only_session
 from convscope.train.run import Run
-from convscope.train.running.allocator import memory_kept
 from convscope.train.running.callbacks import Callbacks
 from convscope.train.running.engine import agreed, lent, running_engine
 from convscope.train.running.loop import Training
@@ -113,17 +114,25 @@ def train(
         lent(subject.model, accelerator) as prepared,
     ):
         seen = Feed(images, config).images("validation")
-        check_forward(subject.model, seen, config, accelerator)
+        scores = check_forward(subject.model, seen, config, accelerator)
         folder = _folder(out, subject, images, accelerator)
         check_trackers(trackers)
         resumes = _resumes(folder, resume, accelerator)
         training = Training(subject, prepared, images, config, accelerator, folder)
         told = progress if accelerator.is_main_process and progress else NoProgress()
+        training.scores = scores
         forecast = _forecast(training, seen)
         foretold = Timed(told, forecast, accelerator.device)
-        with only_session(folder, accelerator), training.stopping.listening(training), memory_kept(forecast):
+        with only_session(folder, accelerator), training.stopping.listening(training), _memory_kept(forecast):
             journal = _opened(training, trackers, resumes=resumes)
             return _carried_out(training, journal, foretold, told_of_moments)
+
+
+def _memory_kept(forecast: Forecast) -> AbstractContextManager[None]:
+    """Freed memory stays with the process from one step to the next, where a run on a CPU has room for it."""
+    if forecast.device != "cpu" or forecast.fits != "yes":
+        return nullcontext()
+    return memory_kept(forecast.peak_bytes, forecast.available_bytes)
 
 
 def _resumes(folder: RunFolder, resume: bool, accelerator: "Accelerator") -> bool:
@@ -158,7 +167,7 @@ def _forecast(training: Training, seen: SeededImages) -> Forecast:
     work = Workload(image_shape(seen, config), len(data.train), len(data.validation), training.total_steps)
     forecast = forecast_run(training.model, work, config, Place.of(accelerator))
     require_room(forecast, config, accelerator)
-    return forecast
+    return dataclasses.replace(forecast, scores=training.scores)
 
 
 def _opened(training: Training, trackers: Sequence[str], *, resumes: bool) -> Journal:
@@ -225,6 +234,7 @@ def _facts(training: Training) -> dict[str, Any]:
         "config": dataclasses.asdict(training.config),
         "num_train": identity.num_images,
         "num_validation": len(training.data.validation),
+        "scores": training.scores,
         "processes": training.accelerator.num_processes,
         "device": str(training.accelerator.device),
         "from_step": training.position.step,

@@ -46,3 +46,15 @@ def test_an_average_that_costs_is_named_though_no_channel_is_far_off():
     assert [(f.fault, f.severity) for f in found if f.fault == "averaged-weights"] == [
         ("averaged-weights", "advice")
     ]
+
+
+@pytest.mark.parametrize(("in_nats", "unit"), [(True, "nats"), (False, "loss")])
+def test_every_loss_in_the_evidence_has_the_gap_s_unit(in_nats, unit):
+    gap = Gap(0.9, 0.2, 0.01, in_nats=in_nats)
+    found, _ = judge(observation(norm(), gap=gap, averaged="AveragedModel"))
+    evidence = [
+        each for finding in found for each in finding.evidence if "gap" in each.name or "loss" in each.name
+    ]
+    assert {finding.fault for finding in found} >= {"train-eval-gap", "averaged-weights"}
+    assert len(evidence) >= 6
+    assert {each.unit for each in evidence} == {unit}

@@ -215,5 +215,8 @@ def test_a_small_loss_has_a_gap_in_its_own_unit():
     assert found.gap < 1e-4
     (finding,) = [each for each in found.findings if each.fault == "train-eval-gap"]
     (limit,) = [each for each in finding.evidence if each.name == "tolerated gap"]
-    assert limit.unit == "loss"
     assert limit.value < found.gap
+    assert found.loss_unit == "loss"
+    units = {each.name: each.unit for each in finding.evidence}
+    losses = ("gap", "standard error of the gap", "loss in evaluation mode", "tolerated gap")
+    assert {units[name] for name in losses} == {"loss"}

@@ -59,6 +59,17 @@ def test_an_optimizer_in_accelerates_hands():
     assert set(facts.decay.values()) == {0.3}
 
 
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("around", [lambda norm: norm, nn.Sequential], ids=["alone", "in a network"])
+def test_what_freeze_froze_is_frozen_whatever_the_mode_around_it(mode, around):
+    model = around(nn.BatchNorm2d(3))
+    path = "self" if isinstance(model, nn.BatchNorm2d) else "0"
+    assert not Roster(model.train(mode)).from_module(path).frozen
+    cs.norm.freeze(model)
+    assert Roster(model.train(mode)).from_module(path).frozen
+    assert cs.checkup(model).findings == ()
+
+
 def test_kinds_and_counters():
     net = nn.Sequential(
         nn.BatchNorm2d(4), cs.norm.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)

@@ -128,3 +128,13 @@ def test_depths_that_make_no_sense():
         found.rolled_up(-1)
     with pytest.raises(ConvscopeError, match="rolled up"):
         found.rolled_up(1).rolled_up(0)
+
+
+def test_a_module_with_a_colon_in_its_name_is_rolled_up_as_one():
+    net = nn.Sequential()
+    net.add_module("stage:1", Block())
+    block = cost(net, (5, 4)).rolled_up(1).rows[0]
+    assert (block.path, block.type_name, block.macs) == ("stage:1", "Block", 2 * 5 * 4 * 4)
+    rolled = {row.address: row.macs for row in cost(net, (5, 4)).rolled_up(None).rows}
+    assert rolled["stage:1.first"] == 5 * 4 * 4
+    assert rolled["stage:1:add"] == 0

@@ -151,6 +151,15 @@ def test_data_in_all_forms():
         assert torch.allclose(fit_groups(model, ["1"], data)["1"].weight, expected, atol=1e-9)
 
 
+def test_two_floating_tensors_are_inputs_and_targets_of_a_denoiser():
+    x = images()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1)).to(x.dtype)
+    model.eval()[1].running_var.fill_(2.0)
+    expected = fit_groups(model, ["1"], x)["1"].weight
+    found = fit_groups(model, ["1"], (x, 5 + torch.randn_like(x)))["1"].weight
+    assert torch.equal(found, expected)
+
+
 def test_a_batch_of_one_sample():
     x = images(1)
     model = ready(net(), images())

@@ -3,8 +3,6 @@
 import contextlib
 import copy
 import datetime
-import importlib
-import multiprocessing
 import pickle
 import time
 import traceback
@@ -22,6 +20,7 @@ from convscope.norm.engine import exchange
 from convscope.norm.engine.exchange import ProcessExchange
 from convscope.norm.layers.sync import SyncBatchNorm
 from norm.layers.sync_cases import CASES, STEPS, parameters, shares
+from processes import FORKING
 
 NUM_PROCESSES = 3
 SCENARIOS = {}
@@ -35,24 +34,9 @@ def scenario(function):
 
 def found_by(folder, names, seconds=120):
     """Run scenarios on three new processes; return each one's findings, by scenario."""
-    _run(
-        [multiprocessing.get_context("spawn").Process(target=_fork, args=(str(folder), names, seconds))],
-        seconds,
-    )
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM_PROCESSES)]
-
-
-def _fork(folder, names, seconds):
-    """Fork the three from a process which has imported everything, once."""
-    importlib.import_module("torch._dynamo")  # which checkpoints and DDP would import, each three times
-    context = multiprocessing.get_context("fork")
-    _run(
-        [context.Process(target=work, args=(rank, folder, names)) for rank in range(NUM_PROCESSES)],
-        seconds - 5,
-    )
-
-
-def _run(processes, seconds):
+    processes = [
+        FORKING.Process(target=work, args=(rank, str(folder), names)) for rank in range(NUM_PROCESSES)
+    ]
     end = time.monotonic() + seconds
     try:
         for process in processes:
@@ -63,6 +47,7 @@ def _run(processes, seconds):
         for process in processes:
             process.kill()
             process.join()
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM_PROCESSES)]
 
 
 def work(rank, folder, names):

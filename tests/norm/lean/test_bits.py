@@ -43,6 +43,19 @@ class _Sums(nn.Module):
         return self.norms[4](self.convs[4](y)) * self.scale - y
 
 
+class _Twice(nn.Module):
+    """A norm's result that two operators take, a third time by a number per sample, and saved by the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        y = F.relu(y) + y
+        return self.last(y * x.mean((1, 2, 3), keepdim=True))
+
+
 class _Joined(nn.Module):
     """Concatenations, a gate per channel, chunks, a transposed view and an upsampled map."""
 
@@ -81,6 +94,7 @@ NETWORKS = {
     "ghost": lambda: _chain(nn.ReLU(), norm=lambda c: cs.norm.GhostBatchNorm2d(c, ghost_batch_size=2)),
     "sums": _Sums,
     "unscaled sums": lambda: _Sums(alpha=1),
+    "twice": _Twice,
     "joined": _Joined,
     "residual": cases.ResidualNet,
     "functional": cases.FunctionalNet,
@@ -105,7 +119,7 @@ def test_a_step_has_the_same_bits(name, layout, residual):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("name", ["activations", "unscaled sums"])
+@pytest.mark.parametrize("name", ["activations", "unscaled sums", "twice"])
 def test_large_maps_are_made_again_in_slices(name, layout, monkeypatch):
     """Slices of one, two and, at the end, one sample of five."""
     torch.manual_seed(1)

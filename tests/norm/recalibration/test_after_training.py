@@ -58,7 +58,7 @@ def test_the_error_falls(digits):
         net = trained(seed, *train_set)
         before.append(error(net, *test_set))
         for method, errors in after.items():
-            loader = DataLoader(TensorDataset(*train_set), batch_size=16, shuffle=True)
+            loader = DataLoader(TensorDataset(*train_set), batch_size=65, shuffle=True)
             found = recalibrate(net, loader, method=method, held_out=test_set)
             assert found.applied
             assert found.held_out.after < found.held_out.before

@@ -42,6 +42,21 @@ def test_all_forms_of_data():
         assert torch.allclose(net.bn.running_mean.double(), expected, atol=1e-6)
 
 
+def test_two_floating_tensors_are_inputs_and_targets_of_a_denoiser_and_two_batches_of_a_classifier():
+    x, other = torch.randn(12, 3), 5 + torch.randn(12, 3)
+    denoiser = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 3)).train()
+    before = torch.get_rng_state()
+    assert recalibrate(denoiser, (x, other)).num_samples == 12
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.allclose(denoiser[0].running_mean.double(), two_pass(x)[0], atol=1e-6)
+    classifier = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    assert recalibrate(classifier, (x, other)).num_samples == 24
+    assert torch.allclose(classifier[0].running_mean.double(), two_pass(x, other)[0], atol=1e-6)
+    loss = lambda outputs, targets: (outputs - targets[:, :2]).square().mean()  # noqa: E731
+    found = recalibrate(classifier, x, held_out=(x, other), loss=loss)
+    assert found.held_out is not None
+
+
 def test_forward_runs_odd_models():
     net, x = TwoInputs(), torch.randn(12, 3)
     batches = [("first", {"deep": [x[:5]]}), ("second", {"deep": [x[5:]]})]

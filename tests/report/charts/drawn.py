@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-vl_convert = pytest.importorskip("vl_convert")
-
 
 def filled(spec, data):
     """A specification with its data put in, as the page's script does."""
@@ -16,7 +14,7 @@ def filled(spec, data):
         return spec
     if "$field" in spec:
         for key in spec["$field"].split("."):
-            data = data[key]
+            data = data[int(key) if isinstance(data, list | tuple) else key]
         return data
     return {key: filled(part, data) for key, part in spec.items()}
 
@@ -26,7 +24,7 @@ def drawn(spec, data, **chosen):
     spec = {**filled(spec, data), "width": 400}
     for param in spec.get("params", ()):
         param["value"] = chosen.get(param["name"], param["value"])
-    svg = vl_convert.vegalite_to_svg(json.dumps(spec))
+    svg = pytest.importorskip("vl_convert").vegalite_to_svg(json.dumps(spec))
     marks = re.findall(r'aria-label="([^"]*)"[^>]*?aria-roledescription="([^"]*)"', svg)
     found = [(kind, label) for label, kind in marks if ": " in label]
     assert not found or "NaN" not in svg

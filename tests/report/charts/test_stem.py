@@ -1,12 +1,15 @@
 """The stem's charts: what they draw of the page's data, read from the pictures that Vega makes."""
 
 import json
+import re
 from dataclasses import replace
+
+import pytest
 
 from convscope.report.charts.report import charts
 from convscope.report.charts.stem import stem_charts
 from convscope.report.pages.report import page_data, page_html
-from report.charts.drawn import drawn
+from report.charts.drawn import drawn, filled
 
 
 def marks_of(name, stem):
@@ -25,6 +28,20 @@ def test_operators_with_a_share_are_marks_of(stem):
     assert any("convolution 7×7, stride 2×2" in p for p in points)
     assert sum("rule" in kind for kind, _ in marks) == 2
     assert not any("conv9" in label for _, label in marks)
+
+
+def test_operators_in_no_module_of_their_own_can_be_told_apart(stem):
+    addresses = [f"self#1:max_pool2d_with_indices.{number}" for number in (1, 2)]
+    pools = tuple(replace(stem.operators[1], name=each, address=each) for each in addresses)
+    data = {"stem": replace(stem, operators=(stem.operators[0], *pools)).to_dict()}
+    spec = {**filled(stem_charts(data["stem"])["stem-aliasing"], data), "width": 400}
+    svg = pytest.importorskip("vl_convert").vegalite_to_svg(json.dumps(spec))
+    words = re.findall(r">([^<]+)</text>", svg)
+    assert [word for word in words if "pool" in word or "conv" in word] == [
+        "conv1",
+        "max_pool2d.1",
+        "max_pool2d.2",
+    ]
 
 
 def test_octaves_are_drawn_beside_even_coverage_and_random_weights(stem):

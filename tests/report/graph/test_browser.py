@@ -44,6 +44,17 @@ def shown(chromium, report, tmp_path):
         pages.__exit__(None, None, None)
 
 
+def test_what_is_printed_of_the_network_is_its_list(shown):
+    page = shown(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (2, 3, 8, 8))
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#graph-list").inner_text().count("Conv2d") == 1
+    assert not page.locator("#graph-drawing").is_visible()
+    assert page.locator("table.cost thead button.sort").first.evaluate(
+        "each => getComputedStyle(each).display"
+    ) == ("contents")  # Chromium leaves buttons out of heads that it repeats on the next page
+
+
 def names(page):
     return page.evaluate(
         "[...document.querySelectorAll('.node .name')].map((each) => each.textContent.trim())"

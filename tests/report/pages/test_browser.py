@@ -89,9 +89,24 @@ def test_what_is_folded_away_is_printed_but_charts_that_were_never_drawn_are_not
             .map((each) => getComputedStyle(each.closest('figure')).display);
     }"""
     assert opened.evaluate(hidden) == ["none"]
+    assert opened.evaluate("document.getElementById('graph-list')?.open ?? true")
+    assert not opened.locator("#units").is_visible()  # cards are made when they are scrolled to
+    assert "aren’t printed" in opened.locator("#gallery .only-printed").inner_text()
     closed = "[...document.querySelectorAll('main details:not([open])')].map((each) => each.className)"
     assert set(opened.evaluate(closed)) == {"licences", "how"}
-    assert opened.evaluate("document.querySelectorAll('#findings details[open]').length") >= 1
+    assert (
+        opened.evaluate("document.querySelectorAll('#checkup details[open], #gallery details[open]').length")
+        >= 1
+    )
+
+
+def test_what_was_opened_for_the_printer_is_closed_afterwards(opened):
+    shown = "[...document.querySelectorAll('main details')].map((each) => each.open)"
+    before = opened.evaluate(shown)
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.evaluate(shown).count(True) > before.count(True)
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened.evaluate(shown) == before
 
 
 def test_what_a_chart_shows_can_be_chosen(opened):
@@ -103,6 +118,32 @@ def test_what_a_chart_shows_can_be_chosen(opened):
     until(opened, "document.querySelector(\"#chart-checkup-statistics svg [aria-label*='1.049']\") !== null")
     assert marks("measured: 0.3;") == 0
     assert opened.locator("#chart-checkup-gains svg [aria-label*='dead']").count() >= 1
+
+
+def test_each_finding_that_matters_leads_to_its_only_card(opened, report):
+    links = opened.locator("#findings .to-card")
+    assert links.count() == len(report.findings) == 5
+    shown = []
+    for place, ranked in enumerate(report.findings):
+        links.nth(place).click()
+        fault = ranked.finding.fault
+        if ranked.reading == "fold":  # whose section tells the same in its own words
+            until(opened, "location.hash === '#fold'")
+            continue
+        until(
+            opened,
+            f"document.querySelector('.kind:target h3, .kind:target h4')?.innerText.includes('{fault}')",
+        )
+        card = opened.locator(".kind:target > .finding")
+        assert card.is_visible()  # also in what was folded away
+        until(opened, "document.querySelector('.kind:target').getBoundingClientRect().top < innerHeight / 2")
+        assert "What to do" in card.inner_text() or not ranked.finding.remedy
+        shown.append(fault)
+    assert len(shown) >= 3
+    body = opened.evaluate("document.querySelector('main').innerHTML")
+    assert "What to do" not in body[: body.index('id="cost"')]
+    ids = opened.evaluate("[...document.querySelectorAll('[id]')].map((each) => each.id)")
+    assert len(ids) == len(set(ids))
 
 
 def test_a_finding_leads_to_the_page_about_its_fault(opened):

@@ -11,6 +11,7 @@ from torch import nn
 import convscope as cs
 from convscope.checkup import Left, Mended, Mending
 from convscope.core.errors import ConvscopeError
+from convscope.report.charts.checkup import checkup_charts
 from convscope.report.pages.checkup import checkup_html, write_checkup
 from convscope.report.pages.fault_links import fault_pages
 
@@ -50,7 +51,7 @@ def test_what_is_the_same_elsewhere_is_in_its_findings_cell(checkup):
     alike = replace(checkup, findings=(first, replace(first, address="bn7#1"), checkup.findings[1]))
     html = checkup_html(alike)
     (cell,) = re.findall(
-        r'<div class="kind">(?:(?!<div class="kind">).)*?The same at.*?</details></div>', html, re.DOTALL
+        r'<div class="kind"[^>]*>(?:(?!<div class="kind").)*?The same at.*?</details></div>', html, re.DOTALL
     )
     assert "bn7#1" in cell
     assert "The same at 1 more place<" in cell
@@ -85,7 +86,7 @@ def test_a_mending_shows_repairs_numbers_and_what_is_left(checkup, hostile):
     words = " ".join(re.sub(r"<[^>]*>", " ", body).split())
     assert hostile not in html
     assert "The given network has the same hashes before and after all repairs" in words
-    assert re.search(r"gap between them, in the loss.{1,8}s unit 0\.11 ± 0\.02 0\.01 ± 0\.02", words)
+    assert "gap between them, nats 0.11 ± 0.02 0.01 ± 0.02" in words
     assert "Gone: stale-statistics at bn1#1" in words
     assert "dead-gamma at bn2#1 : it needs a decision" in words
     assert "Check-up of the batch norms of the mended copy" in words
@@ -97,6 +98,22 @@ def test_the_page_says_when_and_with_what_it_was_made(checkup):
     html = checkup_html(checkup)
     assert "Written on" in html
     assert torch.__version__ in html
+
+
+def test_losses_have_their_unit_and_say_which_output_they_are_of(checkup):
+    def words(found):
+        html = re.sub(r"<script.*?</script>", "", checkup_html(found), flags=re.DOTALL)
+        return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#8239;", " ").split())
+
+    assert "Loss with running statistics 0.52 nats" in words(checkup)
+    assert "Gap between them 0.11 nats" in words(checkup)
+    assert "The loss is that of" not in words(checkup)
+    own = replace(checkup, loss_unit="loss", loss_of="output 1 of 2, of shape (images, 3)")
+    assert "Loss with running statistics 0.52 Loss with batch statistics" in words(own)
+    assert "The loss is that of output 1 of 2, of shape (images, 3)" in words(own)
+    specs = [checkup_charts(json.loads(each.to_json()))["checkup-gap"] for each in (checkup, own)]
+    titles = [spec["layer"][0]["encoding"]["x"]["title"] for spec in specs]
+    assert titles == ["of the gap, nats", "of the gap, in the loss’s unit"]
 
 
 def test_files_are_whole_or_not_written(checkup, tmp_path):

@@ -154,6 +154,5 @@ def test_findings_lead_to_their_node(chromium, shared, report, tmp_path):
     told = replace(shared, findings=(replace(report.findings[0], finding=finding),))
     with watched(chromium) as page:
         page.goto(write_page(told, tmp_path / "index.html").as_uri())
-        page.locator("#findings .ranked summary").click()
         page.locator("#findings .where a").click()
         until(page, "document.querySelector('#graph-detail h3')?.textContent === 'stage.0.1#1'")

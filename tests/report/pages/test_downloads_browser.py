@@ -11,6 +11,7 @@ from browser import launched, until, watched
 from convscope.cost import sweep
 from convscope.report.pages.report import write_page
 from convscope.report.pages.sweep import write_plot
+from report.pages.saving import check_columns
 
 pytestmark = pytest.mark.browser
 
@@ -64,7 +65,7 @@ def test_a_chart_s_data_is_saved_with_where_each_row_is_from(page, report, tmp_p
     runs = {"training.run.epochs": report.training.run, "training.twin.epochs": report.training.twin}
     assert [row["source"] for row in rows] == [source for source, run in runs.items() for _ in run.epochs]
     losses = [record.train_loss for run in runs.values() for record in run.epochs]
-    assert [float(row["train_loss"]) for row in rows] == losses
+    assert [float(row["train_loss (nats)"]) for row in rows] == losses
 
 
 def test_only_rows_of_the_picture_are_saved(page, tmp_path):
@@ -77,7 +78,8 @@ def test_an_object_in_a_row_has_columns_of_its_own(page, report, tmp_path):
     drawn(page, "stem-aliasing")
     rows = table(saved(page, "#chart-stem-aliasing", "CSV", tmp_path)[1])
     shares = [operator.share for operator in report.stem.operators if operator.share]
-    assert [float(row["share.median"]) for row in rows if row["share.median"]] == [s.median for s in shares]
+    median = "share, median (share)"
+    assert [float(row[median]) for row in rows if row[median]] == [s.median for s in shares]
     assert not any("{" in value for row in rows for value in row.values())
     norms = saved(page, "[data-name=batch-norms]", "CSV", tmp_path)[1]
     assert b"{" not in norms
@@ -89,16 +91,16 @@ def test_values_that_a_chart_takes_apart_have_rows_of_their_own(page, report, tm
     _, content = saved(page, "#chart-checkup-gains", "CSV", tmp_path)
     gains = [gain for layer in report.checkup.layers if layer.single for gain in layer.single.gamma or ()]
     assert len(gains) > len(report.checkup.layers)
-    assert [float(row["gamma"]) for row in table(content) if row["gamma"]] == gains
+    assert [float(row["gamma (1)"]) for row in table(content) if row["gamma (1)"]] == gains
 
 
 def test_the_cost_table_is_saved_with_all_digits_and_no_formula(page, report, tmp_path):
     name, content = saved(page, "[data-cost=cost]", "CSV", tmp_path)
     assert name == "cost.csv"
     rows = table(content)
-    assert [int(row["macs"]) for row in rows] == [row.macs for row in report.cost.rows]
+    assert [int(row["macs (MACs)"]) for row in rows] == [row.macs for row in report.cost.rows]
     assert [row["address"] for row in rows] == [row.address for row in report.cost.rows]
-    assert rows[0]["output_shape"] == "8x24x48x48"
+    assert rows[0]["output_shape (elements)"] == "8x24x48x48"
 
 
 def test_names_that_look_like_formulas_or_move_cursors_are_harmless(chromium, report, tmp_path):
@@ -126,4 +128,25 @@ def test_a_sweep_is_saved_from_its_plot(chromium, tmp_path):
         assert saved(page, "#plot", "SVG", tmp_path)[1].startswith(b"<svg")
         name, content = saved(page, "#plot", "CSV", tmp_path)
         assert name == "sweep.csv"
-        assert len(table(content)) >= 3
+        rows = table(content)
+        assert {row["varied"] for row in rows} == {"batch (inputs)"}
+        flops = [row for row in rows if row["unit"] == "GFLOPs" and row["quantity"] == "forward"]
+        values = [float(row["value (in the unit of its row)"]) for row in flops]
+        assert values == [2 * 8 * batch / 1e9 for batch in (1, 2, 4)]  # Linear(4, 2): 8 MACs a sample
+
+
+def test_channels_and_their_layer_don_t_share_columns(page, report, tmp_path):
+    drawn(page, "checkup-statistics")
+    rows = table(saved(page, "#chart-checkup-statistics", "CSV", tmp_path)[1])
+    (single, *_) = [layer.single for layer in report.checkup.layers if layer.single.mean]
+    of = [row for row in rows if row["address"] == "bn1#1"]
+    assert [float(row["measured_mean (input’s unit)"]) for row in of] == list(single.mean)
+    errors = [float(row["mean_difference_standard_error (input’s unit)"]) for row in of]
+    assert errors == list(single.mean_error)
+    norms = table(saved(page, "[data-name=batch-norms]", "CSV", tmp_path)[1])
+    assert float(norms[0]["worst_mean_standard_error (σ)"]) == report.checkup.layers[0].mean_error
+    assert float(norms[0]["median_gamma (1)"]) == report.checkup.layers[0].gamma_range[1]
+
+
+def test_every_column_of_numbers_has_a_unit_and_a_name_of_its_own(page):
+    assert len(check_columns(page)) >= 14

@@ -16,6 +16,7 @@ from convscope.report.wording.intervals import bounded, span, written, written_v
 from convscope.train import compare
 from convscope.train.comparing import Claim, Contrast, Experiment, Published, table_of
 from convscope.train.comparing.statistics import Interval
+from report.charts.drawn import drawn
 from train.comparing.small import SETTINGS, made
 
 _FIELD = re.compile(r'data-field="([^"]+)" data-format="([^"]+)"[^>]*>([^<]*)<')
@@ -73,6 +74,7 @@ def test_charts_draw_only_the_data_of_the_page(found):
 @pytest.mark.browser
 def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
     from browser import fetched, launched, until, watched
+    from report.pages.saving import check_columns
 
     (tmp_path / "index.html").write_text(experiment_html(found))
     with launched() as browser:
@@ -92,6 +94,8 @@ def test_in_a_browser_everything_is_drawn_and_nothing_fetched(found, tmp_path):
                 assert fetched(page) == []
                 assert page.seen["errors"] == []
                 assert not [line for line in page.seen["console"] if line.startswith("error")]
+                if width == 1200:
+                    assert {"arms.csv", "validation-error.csv", "differences.csv"} <= set(check_columns(page))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +195,27 @@ def test_many_arms_with_long_names_can_be_told_apart():
     assert "labelExpr" not in few["final-errors"]["layer"][0]["encoding"]["y"]["axis"]
 
 
+def test_what_was_measured_once_is_no_curve(found):
+    plain = found.to_dict()
+    for curve in plain["curves"]:
+        del curve["points"][1:]
+    specs = experiment_charts(plain)
+    assert "validation-error" not in specs  # they are the final errors, which have a chart of their own
+    assert "final-errors" in specs
+    labels = [label for kind, label in drawn(specs["training-loss"], {"comparison": plain})]
+    losses = [c["points"][0]["mean"] for c in plain["curves"] if c["quantity"] == "training_loss"]
+    for loss in losses:
+        assert any(f"{loss:.4g}" in label for label in labels)
+    page = experiment_html(
+        replace(found, curves=tuple(replace(c, points=c.points[:1]) for c in found.curves))
+    )
+    assert "Training loss of the only step" in page
+    assert "Training loss of the only step" not in experiment_html(found)
+
+
 def experiment_charts_of(names):
-    curves = [{"arm": name, "quantity": "validation_error", "points": [{"mean": 0.1}]} for name in names]
+    points = [{"mean": 0.1}, {"mean": 0.1}]
+    curves = [{"arm": name, "quantity": "validation_error", "points": points} for name in names]
     arms = [{"name": name, "final_error": {"mean": 0.1}, "percentiles": []} for name in names]
     return experiment_charts({"arms": arms, "curves": curves, "target": None})
 

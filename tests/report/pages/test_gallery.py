@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from PIL import Image
 from torch import nn
 
 from browser import fetched, launched, until, watched
+from convscope import __version__
 from convscope.networks import Preprocessing
 from convscope.report.pages.gallery import gallery_html
-from convscope.sight import gallery
+from convscope.sight import Origin, gallery
 from convscope.sight.images import ImageSource
 from convscope.sight.picturing.folder import write_index
 
@@ -85,6 +87,28 @@ def test_it_says_by_which_rule_and_what_was_skipped(opened, found):
     at_layer(opened, 1)
     census = found.layers[1].census
     assert f"{len(census.rewritten)} ReLUs rewritten" in opened.locator(".census").inner_text()
+
+
+def test_it_says_what_it_was_made_of_and_when(chromium, found, tmp_path):
+    made = Origin.now(f"zfnet {HOSTILE}", f"run/{HOSTILE}.safetensors", "photos")
+    write_index(replace(found, origin=made), Path(found.folder))
+    try:
+        with watched(chromium) as page:
+            words = visit(page, found.folder).locator("header").inner_text()
+            assert page.title() == f"zfnet {HOSTILE} · gallery · convscope"
+            assert page.seen["dialogs"] == []
+    finally:
+        write_index(found, Path(found.folder))
+    for told in (made.network, made.weights, "12 of photos, 24 × 24", made.written, __version__,
+                 torch.__version__):  # fmt: skip
+        assert told in words
+
+
+def test_of_a_module_its_class_is_told_and_no_day(opened):
+    words = opened.locator("header").inner_text()
+    assert "Sequential" in words
+    assert "Made\nwith convscope" in words
+    assert "Weights" not in words
 
 
 def test_every_number_is_that_of_the_data(opened, found):

@@ -185,7 +185,7 @@ def test_the_policy_allows_the_page_s_scripts_and_no_others(report, walked):
     policy = next(a["content"] for tag, a in walked.tags if a.get("http-equiv") == "Content-Security-Policy")
     html = page_html(report)
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     packed = re.search(r'packed = "([^"]*)"', scripts[1])[1]
     vega = gzip.decompress(base64.b64decode(packed)).decode()
     assert vega == "\n".join(static_text(name) for name in VEGA)
@@ -299,6 +299,11 @@ def test_a_sentence_begins_with_a_capital_letter(report):
         report.findings[0], finding=replace(report.findings[0].finding, why="the running statistics are old")
     )
     assert ">The running statistics are old</span>" in page_html(replace(report, findings=(ranked,)))
+
+
+def test_the_page_says_when_it_was_written_where_that_is_known(report):
+    assert "24 November 2026, 04:00 UTC" in page_html(replace(report, written="24 November 2026, 04:00 UTC"))
+    assert "Written by convscope" in page_html(report)
 
 
 def test_images_are_said_to_be_trained_on_only_after_a_training(report):

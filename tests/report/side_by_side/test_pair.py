@@ -1,5 +1,6 @@
 """Two reports side by side: made or found, on one page."""
 
+import base64
 import json
 import re
 import shutil
@@ -10,13 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from browser import fetched, launched, watched
+from browser import fetched, launched, until, watched
+from convscope import __version__
 from convscope.cli.main import main
 from convscope.core.errors import ConvscopeError
 from convscope.data import load_data
 from convscope.report import ReportConfig, report_pair
+from convscope.report.charts.pair import pair_charts
 from convscope.report.pages.pair import MOST_LAYERS, pair_html
 from convscope.report.side_by_side.differences import Difference, Told
+from report.charts.drawn import drawn
+from report.pages.saving import check_columns
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CONFIG = ReportConfig(batch_size=8, repeats=2, top=3)
@@ -55,6 +60,12 @@ def test_two_networks_are_reported_and_what_differs_is_told(made):
     # By hand: 75 weights and two parameters of the norm a channel, and the head.
     assert (numbers["parameters"].first, numbers["parameters"].second) == (4 * 77 + 50, 6 * 77 + 70)
     assert numbers["units"].ratio == pytest.approx(1.5)
+    rows = json.loads((out / "first" / "report.json").read_text())["cost"]["rows"]
+    assert numbers["layers and functions that run"].first == len(rows)
+    page = (out / "index.html").read_text()
+    assert __version__ in page
+    assert found.written
+    assert found.written in page
     layers = {each.address: each for each in found.layers}
     assert (layers["conv#1"].first_params, layers["conv#1"].second_params) == (300, 450)
     assert found.names == ("Net, as they were given", "Net, as they were given")
@@ -82,12 +93,68 @@ def test_the_page_has_the_numbers_and_links_that_lead_somewhere(made):
 
 def test_both_first_layers_are_shown_or_none(made, tmp_path):
     found, out = made
-    pictures = [re.search(r'src="(data:image/png[^"]*)"', (out / side / "index.html").read_text())[1]
-                for side in ("first", "second")]  # fmt: skip
+    pictures = [(out / side / "first-layer.png").read_bytes() for side in ("first", "second")]
     html = pair_html(found)
-    assert [html.count(picture) for picture in pictures] == [1, 1]
+    addresses = ["data:image/png;base64," + base64.b64encode(picture).decode() for picture in pictures]
+    assert [html.count(address) for address in addresses] == [1, 1]
     assert pictures[0] != pictures[1]
-    assert 'id="stems"' not in pair_html(replace(found, reports=(found.reports[0], str(tmp_path))))
+    for side, address in zip(("first", "second"), addresses, strict=True):
+        assert address in (out / side / "index.html").read_text()
+    changed = replace(found, reports=(found.reports[0], str(tmp_path)))
+    assert 'id="stems"' not in pair_html(changed)
+    for content in (b"<svg onload='alert(1)'/>", pictures[0][:60], b""):
+        (tmp_path / "first-layer.png").write_bytes(content)
+        assert 'id="stems"' not in pair_html(changed)
+    (tmp_path / "first-layer.png").write_bytes(pictures[0])
+    assert 'id="stems"' in pair_html(changed)
+
+
+@pytest.mark.browser
+def test_how_both_learnt_is_drawn_where_both_were_trained(made, tmp_path):
+    found, out = made
+    assert found.curves == ()
+    assert 'id="training"' not in pair_html(found)
+    trained = []
+    for side, accuracies in (("first", (0.25, 0.5)), ("second", (0.125, None))):
+        folder = tmp_path / side
+        folder.mkdir()
+        plain = json.loads((out / side / "report.json").read_text())
+        epochs = [
+            {"epoch": n, "train_loss": 2.5 / n, "validation_loss": 2.25 / n, "validation_accuracy": accuracy}
+            for n, accuracy in enumerate(accuracies, 1)
+        ]
+        plain["training"] = {"norm": "batch", "run": {"epochs": epochs}}
+        (folder / "report.json").write_text(json.dumps(plain))
+        trained.append(folder)
+    pair = report_pair(trained, out=tmp_path / "both")
+    assert [[each.validation_accuracy for each in curve.epochs] for curve in pair.curves] == [
+        [0.25, 0.5], [0.125, None],
+    ]  # fmt: skip
+    assert report_pair([trained[0], out / "second"], out=tmp_path / "one").curves == ()
+    labels = [label for _, label in drawn(pair_charts(pair.to_dict())["loss"], {"pair": pair.to_dict()})]
+    assert any(
+        "training loss, nats: 2.500" in each and "validation loss, nats: 2.250" in each for each in labels
+    )
+    with launched() as browser, watched(browser) as page:
+        page.goto((tmp_path / "both" / "index.html").as_uri())
+        page.locator("#training").scroll_into_view_if_needed()
+        until(page, "document.querySelectorAll('[data-drawn=yes]').length === 2")
+        assert page.locator("#chart-accuracy svg").get_by_text("second").count() == 1
+        assert {"numbers.csv", "layers.csv", "accuracy.csv", "loss.csv"} <= set(check_columns(page))
+        assert fetched(page) == []
+        assert page.seen["errors"] == page.seen["console"] == []
+
+
+def test_a_report_whose_training_is_damaged_is_refused(made, tmp_path):
+    _, out = made
+    for number, run in enumerate(({}, {"epochs": [{"epoch": "x"}]}, {"epochs": 3}, None)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        plain = json.loads((out / "first" / "report.json").read_text())
+        plain["training"] = {"norm": "batch", "run": run}
+        (folder / "report.json").write_text(json.dumps(plain))
+        with pytest.raises(ConvscopeError, match="can't be compared"):
+            report_pair([folder, folder], out=tmp_path / "both")
 
 
 def test_findings_have_the_colour_of_their_severity_and_a_missing_number_no_unit(made):

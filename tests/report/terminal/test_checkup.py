@@ -91,6 +91,16 @@ def test_a_gap_has_as_many_digits_as_its_error_leaves(checkup):
     assert "0.954 ± 0.067" in text
 
 
+def test_losses_have_their_unit_where_it_is_known(checkup):
+    text = str(checkup)
+    assert re.search(r"loss with running statistics\s+0\.52 nats *\n", text)
+    assert re.search(r"gap, the first minus the second\s+0\.11 ± 0\.02 nats *\n", text)
+    assert "takes of the gap, nats" in text
+    own = str(replace(checkup, loss_unit="loss"))
+    assert re.search(r"loss with running statistics\s+0\.52 *\n", own)
+    assert "takes of the gap, in the loss’s unit" in own
+
+
 def test_what_was_not_checked_is_told_once_for_a_reason(checkup):
     notes = [Unchecked(f"dead-gamma at {place}", "no data") for place in "abcdefgh"]
     text = str(replace(checkup, unchecked=(*notes, Unchecked("gap", "no data"))))

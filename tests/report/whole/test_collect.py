@@ -76,7 +76,9 @@ def test_a_module_is_looked_at_as_it_is_and_comes_back_as_it_was(module_report):
 
 def test_the_folder_holds_the_page_the_data_and_the_pictures(module_report):
     found, out, _, _ = module_report
-    assert sorted(path.name for path in out.iterdir()) == ["gallery", "index.html", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "first-layer.png", "gallery", "index.html", "report.json",
+    ]  # fmt: skip
     assert found.page == str(out / "index.html")
     assert Path(found.gallery.folder) == out / "gallery"
     data = json.loads((out / "report.json").read_text())

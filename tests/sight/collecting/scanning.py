@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -77,10 +76,8 @@ def together(rank, folder):
 
 
 def until_killed(folder, seconds):
-    """Scan, saving after every batch, and be killed some time after the first; for a program of its own."""
+    """Scan, saving after every batch, and be killed some time after the first; for a process of its own."""
     torch.set_num_threads(1)
-    print("ready", flush=True)
-    sys.stdin.readline()
     started = []
 
     def start(done, total):

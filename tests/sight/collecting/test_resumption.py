@@ -3,8 +3,6 @@
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,9 @@ import torch
 from convscope.core.errors import ConvscopeError
 from convscope.sight.collecting.state import read_state
 from convscope.sight.images import ImageSource
+from processes import FORKING
 from sight.collecting.brute import bits
-from sight.collecting.scanning import Slow, network, pixels, scanned
+from sight.collecting.scanning import Slow, network, pixels, scanned, until_killed
 
 
 class BrokenOffError(Exception):
@@ -189,24 +188,13 @@ def test_the_size_of_a_state_does_not_grow_with_the_images(tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_taken_up_again_it_is_the_same(tmp_path):
-    code = (
-        "import sys; sys.path[:0] = {path!r}; from sight.collecting.scanning import until_killed; "
-        "until_killed({folder!r}, {seconds!r})"
-    )
     expected, resumed, kills = all_bits(scanned()), [], 0
     seconds = torch.empty(5).uniform_(0, 0.1, generator=torch.Generator().manual_seed(5)).tolist()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code.format(path=sys.path, folder=str(tmp_path), seconds=each)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for each in seconds
-    ]  # fmt: skip
-    for process in processes:
-        with process:
-            assert process.stdout.readline() == "ready\n"
-            process.communicate("go\n")
-        kills += process.returncode == -signal.SIGKILL
+    for each in seconds:
+        process = FORKING.Process(target=until_killed, args=(tmp_path, each))
+        process.start()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         resumed.append(sum(len(read_state(file)[0].done) for file in states(tmp_path)))
     assert kills >= 1
     assert resumed[0] < 21

@@ -20,7 +20,7 @@ from convscope.train.comparing.running import Feed
 from train.comparing.small import SETTINGS
 
 CHOICES = {"norm": ["none", "batch"]}
-LONG = 60  # epochs: time enough to be killed in
+LONG = 30  # epochs: time enough to be killed in
 SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -234,6 +234,14 @@ def test_an_arm_that_cannot_be_trained_is_refused_before_anything_runs(reference
     assert str(caught.value).count("; ") == 2
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_data_that_there_is_not_is_no_arms_fault(references, tmp_path, processes):
+    with pytest.raises(ConvscopeError) as caught:
+        compare(references[0], "nowhere", CHOICES, settings=SETTINGS, out=tmp_path / "x", processes=processes)
+    assert "arm" not in caught.value.given
+    assert "nowhere" in caught.value.given
+
+
 def test_what_a_process_of_its_own_refuses_is_told_once(references):
     arm = Arm("nothing", "nowhere.py:build")
     refused = measured(arm, Feed(references[1]), threads=1)["refused"]

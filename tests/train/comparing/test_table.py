@@ -64,6 +64,16 @@ def test_what_is_chosen_cant_also_be_the_same_in_all_arms(settings, options, sai
         table_of("zfnet", "digits", choices, settings=settings, options=options)
 
 
+def test_a_network_beside_a_choice_of_others_would_be_dropped_and_is_refused():
+    choices = {"network": ["alexnet", "timm:resnet18"]}
+    said = "network 'zfnet' beside the choice network=alexnet, timm:resnet18; expected .*; add zfnet to the"
+    with pytest.raises(ConvscopeError, match=said):
+        table_of("zfnet", "digits", choices)
+    for network in ("", "alexnet"):
+        names = [arm.network for arm in table_of(network, "digits", choices).arms]
+        assert names == choices["network"]
+
+
 def test_a_misspelt_setting_isnt_taken_for_an_option_of_a_foreign_network():
     with pytest.raises(ConvscopeError, match="did you mean 'learning_rate'"):
         table_of("timm:resnet18", "digits", {"learning_rte": [0.1, 0.2]})

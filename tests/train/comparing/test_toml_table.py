@@ -142,6 +142,14 @@ def test_networks_may_be_choices(tmp_path):
     assert [arm.name for arm in found.table.arms] == ["zfnet", "alexnet"]
 
 
+def test_a_network_that_no_arm_would_be_of_is_told_with_its_line(tmp_path):
+    text = 'data = "digits"\nnetwork = "alexnet"\n[choices]\nnetwork = ["zfnet", "timm:resnet18"]\n'
+    with pytest.raises(ConvscopeError, match=r"line 2.*'alexnet' beside the choice"):
+        read(tmp_path, text)
+    arms = read(tmp_path, text + '[[arms]]\nname = "third"\n').table.arms
+    assert [arm.network for arm in arms] == ["zfnet", "timm:resnet18", "alexnet"]
+
+
 def test_one_arm_is_nothing_to_compare(tmp_path):
     (tmp_path / "one.toml").write_text('network = "zfnet"\ndata = "digits"\n')
     with pytest.raises(ConvscopeError, match=r"one\.toml: 1 arm, 'zfnet'; expected at least two"):

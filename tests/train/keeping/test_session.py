@@ -8,6 +8,7 @@ import pytest
 
 import convscope as cs
 from convscope.core.errors import ConvscopeError
+from processes import FORKING
 from train.toy import ToyData, toy_model
 
 SETTINGS = {"epochs": 2, "batch_size": 8, "checkpoint_every": 2}
@@ -30,7 +31,7 @@ def _trains(out, pipe):
 @pytest.fixture
 def session(tmp_path):
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_trains, args=(tmp_path / "run", theirs))
+    process = FORKING.Process(target=_trains, args=(tmp_path / "run", theirs))
     process.start()
     assert ours.poll(60)
     assert ours.recv() == "there"

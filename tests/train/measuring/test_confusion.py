@@ -1,8 +1,6 @@
 import ast
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from convscope.train.feeding.batches import SeededImages
 from convscope.train.measuring.confusion import Confusion, Mixup, load_confusion, save_confusion
 from convscope.train.measuring.evaluate import evaluate
 from convscope.train.running.engine import running_engine
+from processes import under_torchrun
 from train.toy import RandomImages, toy_model
 
 TESTS = Path(__file__).parents[2]
@@ -157,10 +156,7 @@ def test_one_two_and_three_processes_measure_the_same_everywhere(tmp_path):
     for processes in (1, 2, 3):
         out = tmp_path / str(processes)
         out.mkdir()
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={processes}", str(tmp_path / "script.py"), str(out)]
-        ended = subprocess.run(command, timeout=200, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
+        under_torchrun(processes, tmp_path / "script.py", out)
         told[processes] = [ast.literal_eval(file.read_text()) for file in sorted(out.iterdir())]
         assert len(told[processes]) == processes
     assert told[1][0][0] != told[1][0][1]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convscope.core.errors import ConvscopeError
-from convscope.train.measuring.scores import at_least_float32, scores_of, true_class_rank
+from convscope.train.measuring.scores import at_least_float32, scores_of, true_class_rank, which_scores
 
 _SCORES = st.sampled_from([-1.0, 0.0, 0.5, 2.0, math.inf, -math.inf, math.nan])
 
@@ -47,6 +47,24 @@ def test_scores_are_found_in_what_networks_return():
     for output in (torch.zeros(2, 3, 4, 4), {"features": scores}, (), None):
         with pytest.raises(ConvscopeError, match="class scores"):
             scores_of(output)
+
+
+def test_which_of_several_outputs_the_scores_are_is_told_or_refused():
+    def out(*widths):
+        return tuple(torch.zeros(2, width) for width in widths)
+
+    told = "output 1 of {}, of shape (images, 10)"
+    for output, words in [
+        (out(10)[0], ""), (out(10), ""), (out(10, 1), told.format(2)), (out(10, 64, 1000), told.format(3)),
+        (out(10, 10, 10), told.format(3)), ([*out(10), torch.zeros(2, 8, 4, 4)], told.format(2)),
+        (dict(zip(("features", "logits"), out(64, 10))), "output 2 of 2, of shape (images, 10)"),
+    ]:  # fmt: skip
+        assert which_scores(output, 10) == words
+    # More scores than classes are fine where nothing else may be the scores.
+    assert which_scores(out(64, 1), 10) == "output 1 of 2, of shape (images, 64)"
+    for output in (out(64, 10), out(64, 1000), out(5, 10)):
+        with pytest.raises(ConvscopeError, match=r"shapes \(2, .*for 10 classes; .*or in a dict as 'logits'"):
+            which_scores(output, 10)
 
 
 def test_half_precision_scores_are_widened_and_double_ones_kept():

@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import convscope as cs
 from convscope.norm import freeze
 from convscope.train import read_run
 from convscope.train.telling.diverged import in_words
+from processes import under_torchrun
 from train.toy import RandomImages, ToyData, toy_model
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "log_every": 4, "augment": "none"}
@@ -286,12 +285,7 @@ Path(f"{sys.argv[2]}-{os.environ['RANK']}").write_text(json.dumps(vars(run.diver
 def test_two_processes_stop_together_with_one_report(tmp_path, reads):
     (tmp_path / "two.py").write_text(_TWO)
     toys = str(Path(__file__).parents[1])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    ended = subprocess.run(
-        [*launch, str(tmp_path / "two.py"), toys, str(tmp_path / "r"), reads],
-        timeout=200, capture_output=True, text=True,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    under_torchrun(2, tmp_path / "two.py", toys, tmp_path / "r", reads)
     told = [json.loads((tmp_path / f"r-{rank}").read_text()) for rank in (0, 1)]
     assert repr(told[0]) == repr(told[1])  # NaN isn't equal to itself
     assert (told[0]["what"], told[0]["image"], told[0]["index"][1:]) == ("input", 23, [1, 2, 4])

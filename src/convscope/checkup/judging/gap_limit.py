@@ -50,11 +50,11 @@ def tolerance_of(gap: Gap) -> Evidence:
     """Return what was tolerated, and by which rule."""
     if gap.in_nats:
         note = "the larger of a tenth of the loss and 0.05 nats, as of a classification"
-        return Evidence("tolerated gap", tolerated_gap(gap), "nats", note)
+        return Evidence("tolerated gap", tolerated_gap(gap), gap.unit, note)
     note = "a tenth of the loss, no classification's in nats" + (
         "" if gap.by_chance is None else ", or a fiftieth of what it is below chance"
     )
-    return Evidence("tolerated gap", tolerated_gap(gap), "loss", note)
+    return Evidence("tolerated gap", tolerated_gap(gap), gap.unit, note)
 
 
 def _learnt(gap: Gap) -> float:

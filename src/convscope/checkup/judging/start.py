@@ -1,6 +1,6 @@
 """Whether running statistics are what they started from: mean 0 and variance 1, exactly."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.checkup.observed import NormCall, ReferenceNorm
 
@@ -20,6 +20,20 @@ def is_at_start(norm: NormCall | ReferenceNorm) -> bool:
 def has_moved(norm: NormCall | ReferenceNorm) -> bool:
     """Return whether a layer has running statistics, and they aren't 0 and 1."""
     return _untouched(norm.running_mean, norm.running_variance) is False
+
+
+def never_ran(model: nn.Module) -> bool:
+    """Return whether a network has running statistics, and all of them are 0 and 1.
+
+    Example:
+        >>> norm = nn.BatchNorm2d(3)
+        >>> never_ran(norm), never_ran(nn.ReLU())
+        (True, False)
+    """
+    every = [dict(module.named_buffers(recurse=False)) for module in model.modules()]
+    found = [_untouched(each.get("running_mean"), each.get("running_var")) for each in every]
+    known = [each for each in found if each is not None]
+    return bool(known) and all(known)
 
 
 def _untouched(mean_C: Tensor | None, variance_C: Tensor | None) -> bool | None:

@@ -14,6 +14,7 @@ from convscope.checkup.observed import NormCall, OptimizerFacts
 from convscope.core.address import ROOT, Address
 from convscope.core.errors import ConvscopeError
 from convscope.norm.conversion.kinds import class_name
+from convscope.norm.freezing.frozen import FrozenNorm
 from convscope.norm.momentum import declared_updates
 
 _DROPS = (_DropoutNd, nn.RReLU)  # without parameters, and not the same in training
@@ -55,10 +56,12 @@ class Roster:
     def is_frozen(self, path: str) -> bool:
         """Return whether a batch norm module keeps to its running statistics while the model trains.
 
-        In a model given in evaluation mode nobody can tell what its modules do in training: none is.
+        In a model given in evaluation mode nobody can tell what its modules do in training: none is frozen,
+        but those of :func:`convscope.norm.freeze`, which stay so.
         """
         module = self.norms[path]
-        return self.training and not self._modes[path] and module.running_mean is not None
+        by_mode = self.training and not self._modes[path]
+        return module.running_mean is not None and (by_mode or isinstance(module, FrozenNorm))
 
     def from_module(self, path: str) -> NormCall:
         """Describe a batch norm module that wasn't run."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convscope.checkup.measuring.outputs import named, tensors_of
 from convscope.core.errors import ConvscopeError
-from convscope.probe.class_scores import described_output, is_number_of_classes
+from convscope.probe.class_scores import described_output, is_number_of_classes, other_widths
 
 _IGNORED = -100  # the label that PyTorch's cross-entropy leaves out
 
@@ -71,10 +71,12 @@ def described_logits(outputs: Any, labels: Any, num_classes: int | None = None) 
 
 def strange_classes(outputs: Any, labels: Any, num_classes: int | None) -> str:
     """Return why the data's classes can't be those of the network; empty if they may be."""
-    widths = dict.fromkeys(each.shape[1] for each in logits_among(outputs, labels, num_classes))
-    if num_classes is None or not widths or num_classes in widths:
+    if num_classes is None:
         return ""
-    gives = " or ".join(f"{width:,}" for width in widths if is_number_of_classes(width) or len(widths) == 1)
+    fitting = logits_among(outputs, labels, num_classes)
+    gives = other_widths((each.shape[1] for each in fitting), num_classes)
+    if not gives:
+        return ""
     return (
         f"the data's classes aren't those of the network: the data has {num_classes:,}, the network gives "
         f"{gives} scores an image"

@@ -43,6 +43,7 @@ from convscope.checkup.unchecked import Unchecked
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
 from convscope.probe import Probe, probing
+from convscope.probe.kept_memory import memory_kept_for
 from convscope.tape import Tape, device_of, record
 
 # The training step shows signs, not sizes: a few samples will do, and backward keeps all their activations.
@@ -105,7 +106,7 @@ def observe_data(subject: Subject, data: Any) -> Observation:
         step = _step(model, few, processes, unchecked)
         sources = _dropout_sources(model, few, step, unchecked)
         kept = Kept(plan.kept_bytes if plan.attribute else 0)
-        with probing(model) as probe:
+        with probing(model) as probe, memory_kept_for(tape):
             passes = Passes(probe, roster, subject.criterion, tape)
             passes.by_batch = step.by_batch
             passes.watched = frozenset(sources) if few is first else frozenset()

@@ -124,7 +124,7 @@ def path_of(address: str) -> str:
         >>> path_of("layer1.0.bn1#2:batch_norm.1")
         'layer1.0.bn1'
     """
-    return address.partition(":")[0].partition("#")[0]
+    return address.partition("#")[0]
 
 
 def largest_change(before: list[Tensor], after: list[Tensor]) -> float | None:

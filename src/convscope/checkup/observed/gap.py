@@ -32,6 +32,11 @@ class Gap:
     output: str = ""
 
     @property
+    def unit(self) -> str:
+        """The losses' unit: ``"nats"``, or ``"loss"`` where it is the loss's own."""
+        return "nats" if self.in_nats else "loss"
+
+    @property
     def difference(self) -> float:
         """``eval_loss - batch_loss``: positive if the network is worse at test time."""
         return self.eval_loss - self.batch_loss

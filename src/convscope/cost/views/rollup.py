@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from convscope.core.address import ROOT
+from convscope.core.address import ROOT, parse_address
 from convscope.core.errors import ConvscopeError
 from convscope.cost.row import ModuleCalls, Row
 from convscope.cost.views.columns import COLUMNS, sums
@@ -73,7 +73,7 @@ def _group(row: Row, depth: int | None) -> str:
     names = [] if row.path == ROOT else row.path.split(".")
     if depth is not None and len(names) >= depth:
         return ".".join(names[:depth]) or ROOT
-    is_operator = ":" in row.address
+    is_operator = parse_address(row.address).op is not None
     return f"{row.path}:{row.op}" if is_operator else row.path
 
 
@@ -83,7 +83,9 @@ def _summed(address: str, rows: Sequence[Row], modules: Mapping[str, ModuleCalls
     if address == LOSS:
         last = replace(last, receptive_field=None, sees_whole_image=False)
         return replace(last, address=LOSS, op="loss", calls=1, **total)
-    path, _, operator = address.partition(":")
+    path, operator = address, ""
+    if address not in modules and ":" in address:
+        path, _, operator = address.rpartition(":")
     module = modules.get(path)
     ops = {row.op for row in rows}
     return replace(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from convscope.core.address import parse_address
 from convscope.fold.norms.units import units_of
 from convscope.fold.recorded.constants import Constants
 from convscope.fold.recorded.flow import Flow
@@ -31,7 +32,7 @@ def first_names(left: Iterable[str], tape: Tape, model: nn.Module) -> dict[str, 
         Untold: another number of them is there.
     """
     names = tuple(left)
-    if not any(":" in name for name in names):
+    if not any(_is_function(name) for name in names):
         return {}
     flow = Flow(tape, model)
     return paired(names, [unit.address for unit in units_of(flow, Constants(flow))])
@@ -50,7 +51,7 @@ def paired(left: Iterable[str], now: Iterable[str]) -> dict[str, str]:
     """
     before, after = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for name in left:
-        if ":" in name:
+        if _is_function(name):
             before[_caller(name)].append(name)
     for name in now:
         after[_caller(name)].append(name)
@@ -59,5 +60,9 @@ def paired(left: Iterable[str], now: Iterable[str]) -> dict[str, str]:
     return {new: old for caller in before for new, old in zip(after[caller], before[caller], strict=True)}
 
 
+def _is_function(name: str) -> bool:
+    return parse_address(name).op is not None
+
+
 def _caller(name: str) -> str:
-    return name.partition(":")[0]
+    return str(parse_address(name).module)

@@ -35,6 +35,7 @@ from convscope.norm.group_fit.sums import merged_pairs, residual
 from convscope.norm.group_fit.sweeps import Layer, Sweeps, sweeping
 from convscope.probe import unknown_module
 from convscope.probe.batches import batches_of
+from convscope.probe.forms import settled
 from convscope.tape.accepted import require_module
 
 
@@ -135,7 +136,7 @@ def fit_groups(
         return {}
     with outside_inference_mode(), torch.no_grad():
         with preserved_rng():
-            batches = tuple(batches_of(model, data))
+            batches = tuple(batches_of(model, settled(model, data, has_loss=False)))
         with sweeping(model, batches, progress) as run:
             return _fitted(model, wanted, run, num_groups, sweeps)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convscope.norm.lean.operators import in_place_form
-from convscope.norm.lean.slices import samples_at_a_time
+from convscope.norm.lean.slices import in_slices, samples_at_a_time
 from convscope.norm.lean.values import Argument, Origin, Value, geometry
 
 
@@ -54,33 +54,25 @@ class _Rerun:
     def __init__(self, value: Value) -> None:
         self._value = value
         self._cached: dict[Value, Tensor] = {}
-        self._origins = self._in_order()
         self._made: dict[Value, Tensor] = {}
-        self._uses: Counter[Value] = Counter()
-        self._part: slice | None = None
+        self._origins = self._in_order()
+        self._uses = Counter(
+            argument.value
+            for origin in self._origins
+            for argument in origin.arguments
+            if argument.held is None
+        )
 
     def result(self) -> Tensor:
         """Run all operators; return the value's tensor."""
         samples = samples_at_a_time(self._value, self._origins)
-        if samples is None:
-            self._run_all()
+        if samples is not None:
+            for value, tensor in in_slices(self._value, self._origins, self._cached, samples).items():
+                self._keep(value, tensor)
             return self._made[self._value]
-        return self._in_slices(samples)
-
-    def _in_slices(self, samples: int) -> Tensor:
-        """Run all operators on some samples after the other: between two of them, these stay in the cache."""
-        origins = self._origins
-        kept = [value for value in map(_only_result, origins) if value is self._value or value.recipes]
-        whole = {value: value.empty() for value in kept}
-        for start in range(0, self._value.geometry[0][0], samples):
-            self._part = slice(start, start + samples)
-            self._run_all()
-            for value, tensor in whole.items():
-                tensor[self._part] = self._made[value]
-        for value in kept:
-            if value is not self._value:
-                value.cache = whole[value]
-        return whole[self._value]
+        for origin in self._origins:
+            self._run(origin)
+        return self._made[self._value]
 
     def _in_order(self) -> list[Origin]:
         """The operators to run, each after those whose results it takes."""
@@ -105,66 +97,39 @@ class _Rerun:
                     waiting.append((before, False))
         return list(order.values())
 
-    def _run_all(self) -> None:
-        self._made.clear()
-        self._uses = Counter(
-            argument.value
-            for origin in self._origins
-            for argument in origin.arguments
-            if argument.held is None
-        )
-        for origin in self._origins:
-            self._run(origin)
-
     def _run(self, origin: Origin) -> None:
-        spare: set[int] = set()
+        spare: list[Tensor] = []
         args = origin.given(lambda argument: self._tensor_of(argument, spare))
         values = [None if reference is None else reference() for reference in origin.results]
         func = origin.func
-        if args and id(args[0]) in spare and _fits(origin.arguments[0], values[0]):
+        if args and any(args[0] is tensor for tensor in spare) and _fits(args[0], values[0]):
             func = in_place_form(func) or func
         results = func(*args, **origin.kwargs)
         for value, result in zip(values, results if isinstance(results, tuple) else (results,), strict=False):
-            if value is None:
-                continue
-            if value is self._value or self._uses[value] or value.recipes:
-                self._made[value] = result
-            if value is not self._value and value.recipes and self._part is None:
-                value.cache = result
+            if value is not None:
+                self._keep(value, result)
 
-    def _tensor_of(self, argument: Argument, spare: set[int]) -> Tensor:
-        """An argument's tensor; its id is added to ``spare`` if nobody will look at it any more."""
-        if isinstance(argument.held, Tensor):
-            return argument.held
+    def _keep(self, value: Value, tensor: Tensor) -> None:
+        if value is not self._value and value.recipes:
+            value.cache = self._cached[value] = tensor
+        elif value is self._value or self._uses[value]:
+            self._made[value] = tensor
+
+    def _tensor_of(self, argument: Argument, spare: list[Tensor]) -> Tensor:
+        """An argument's tensor; it is added to ``spare`` if nobody will look at it any more."""
         if argument.held is not None:
-            return self._of_part(argument.placed(argument.held.unpacked()))
+            return argument.placed_held()
         value = argument.value
-        if value in self._cached:
-            return self._of_part(argument.placed(self._cached[value]))
         self._uses[value] -= 1
-        if self._uses[value] or value is self._value or value.recipes:
-            return self._as_placed(argument, self._made[value])
-        tensor = self._as_placed(argument, self._made.pop(value))
-        spare.add(id(tensor))
+        if value in self._cached:
+            return argument.placed(self._cached[value])
+        if self._uses[value]:
+            return argument.placed(self._made[value])
+        tensor = argument.placed(self._made.pop(value))
+        spare.append(tensor)
         return tensor
 
-    def _of_part(self, tensor: Tensor) -> Tensor:
-        """The samples of the slice, of a tensor that has any: gates and sums may broadcast."""
-        shape = self._value.geometry[0]
-        if self._part is None or tensor.dim() < len(shape) or tensor.shape[0] != shape[0]:
-            return tensor
-        return tensor[self._part]
 
-    def _as_placed(self, argument: Argument, tensor: Tensor) -> Tensor:
-        return argument.placed(tensor) if self._part is None else tensor
-
-
-def _only_result(origin: Origin) -> Value:
-    value = origin.results[0]
-    assert value is not None
-    return value()  # type: ignore[return-value]  # it is asked for
-
-
-def _fits(argument: Argument, value: Value | None) -> bool:
-    """Whether an in-place operator on the argument gives what the value was."""
-    return value is not None and argument.geometry == value.geometry and argument.value.dtype == value.dtype
+def _fits(tensor: Tensor, value: Value | None) -> bool:
+    """Whether an in-place operator on the tensor gives what the value was."""
+    return value is not None and geometry(tensor) == value.geometry and tensor.dtype == value.dtype

@@ -79,14 +79,23 @@ def _batch_norm_again(func: Any, args: Any, results: Any) -> Again:
 def batch_norm_by_its_statistics(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor
 ) -> Tensor:
-    """A batch norm by the mean and 1 / √(σ² + ε) that it found."""
+    """Return what a training batch norm returned, from the mean and the 1 / √(σ² + ε) that it found."""
+    return normaliser(weight, bias, mean, scale)(x)
+
+
+def normaliser(
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return the function of x in :func:`batch_norm_by_its_statistics`."""
     weight = scale if weight is None else scale * weight.to(scale.dtype)
     bias = None if bias is None else bias.to(scale.dtype)
-    one = torch.ones_like(mean)
-    results: tuple[Tensor, ...] = torch.ops.aten.native_batch_norm.default(
-        x, weight, bias, mean, one, False, 0.0, 0.0
-    )
-    return results[0]
+    settings = (weight, bias, mean, torch.ones_like(mean), False, 0.0, 0.0)
+
+    def normalised(x: Tensor) -> Tensor:
+        results: tuple[Tensor, ...] = torch.ops.aten.native_batch_norm.default(x, *settings)
+        return results[0]
+
+    return normalised
 
 
 @cache

@@ -7,12 +7,15 @@ through the samples one after the other anyway, as batch norm's kernel does.
 Limits: CPUs only; maps that share the value's shape and layout, whose samples follow one another.
 """
 
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from convscope.norm.lean.operators import batch_norm_by_its_statistics
-from convscope.norm.lean.values import Origin, Value
+from convscope.norm.lean.operators import batch_norm_by_its_statistics, in_place_form, normaliser
+from convscope.norm.lean.values import Argument, Origin, Value
 
 _SLICE = 2**19
 """Bytes of a slice; several of them have to stay in a core's cache."""
@@ -35,6 +38,85 @@ def samples_at_a_time(value: Value, origins: list[Origin]) -> int | None:
         return None
     samples = max(1, _SLICE * shape[0] // value.nbytes)
     return samples if 2 * samples <= shape[0] else None
+
+
+def in_slices(
+    value: Value, origins: list[Origin], cached: Mapping[Value, Tensor], samples: int
+) -> dict[Value, Tensor]:
+    """Run operators on some samples after the other.
+
+    Args:
+        value: that is wanted.
+        origins: the operators on the way to it, in order.
+        cached: values that have been made again already.
+        samples: of a slice.
+
+    Returns:
+        The value, and those on the way to it for which recipes stand.
+    """
+    made = [_result(origin) for origin in origins]
+    whole = {each: each.empty() for each in made if each is value or each.recipes}
+    uses = Counter(argument.value for origin in origins for argument in origin.arguments)
+    spare = {each for each in made if uses[each] == 1 and each not in whole}
+    steps = [_Step(origin, made, cached, spare) for origin in origins]
+    for start in range(0, value.geometry[0][0], samples):
+        part = slice(start, start + samples)
+        results: list[Tensor] = []
+        for each, step in zip(made, steps, strict=True):
+            results.append(step.run(part, results))
+            if each in whole:
+                whole[each][part] = results[-1]
+    return whole
+
+
+class _Step:
+    """One operator, made ready to run on slice after slice.
+
+    Args:
+        origin: the operator.
+        made: the values that all operators make, in order.
+        cached: values that have been made again already.
+        spare: values that only one operator takes, which may write over them.
+    """
+
+    def __init__(
+        self, origin: Origin, made: list[Value], cached: Mapping[Value, Tensor], spare: Collection[Value]
+    ) -> None:
+        self._func, self._kwargs = origin.func, origin.kwargs
+        self._sliced: list[tuple[int, Tensor]] = []
+        self._earlier: list[tuple[int, int]] = []
+        self._args: list[Any] = origin.given(lambda argument: argument)  # type: ignore[arg-type, return-value]
+        shape = _result(origin).geometry[0]
+        for place, item in enumerate(self._args):
+            if not isinstance(item, Argument):
+                continue
+            if item.held is None and item.value not in cached:
+                self._earlier.append((place, made.index(item.value)))
+                continue
+            tensor = item.placed(cached[item.value]) if item.held is None else item.placed_held()
+            self._args[place] = tensor
+            if tensor.dim() == len(shape) and tensor.shape[0] == shape[0]:  # others are broadcast
+                self._sliced.append((place, tensor))
+        if self._func is batch_norm_by_its_statistics:
+            self._func, self._args = normaliser(*self._args[1:]), self._args[:1]
+        elif self._earlier and self._earlier[0][0] == 0 and made[self._earlier[0][1]] in spare:
+            self._func = in_place_form(self._func) or self._func
+
+    def run(self, part: slice, results: list[Tensor]) -> Tensor:
+        """Return its result on a slice, from the earlier operators' results on it."""
+        for place, tensor in self._sliced:
+            self._args[place] = tensor[part]
+        for place, number in self._earlier:
+            self._args[place] = results[number]
+        result: Tensor = self._func(*self._args, **self._kwargs)
+        return result
+
+
+def _result(origin: Origin) -> Value:
+    reference = origin.results[0]
+    value = None if reference is None else reference()
+    assert value is not None  # its tensor is wanted, or another value is made from it
+    return value
 
 
 def _goes_by_samples(origin: Origin, value: Value) -> bool:

@@ -94,6 +94,11 @@ class Argument:
         tensor = self._tensor()
         return tensor if tensor is not None and tensor._version == self._version else None
 
+    def placed_held(self) -> Tensor:
+        """Return the argument from what holds it."""
+        assert self.held is not None
+        return self.placed(self.held.unpacked()) if isinstance(self.held, Kept) else self.held
+
     def placed(self, tensor: Tensor) -> Tensor:
         """Return the argument's place in a tensor with the value's storage."""
         return tensor if geometry(tensor) == self.geometry else tensor.as_strided(*self.geometry)

@@ -52,6 +52,7 @@ from convscope.norm.recalibration.processes import Processes
 from convscope.norm.recalibration.result import HeldOut, Method, RecalibratedLayer, Recalibration, Residual
 from convscope.norm.recalibration.sequence import in_sequence, proof, residuals, statistics_of
 from convscope.probe import probing
+from convscope.probe.forms import settled
 from convscope.tape import require_module, require_values
 from convscope.tape.accepted import require_eager
 
@@ -92,7 +93,8 @@ def recalibrate(
         model: any eager PyTorch module, on any one device with float64. Of a wrapper such as
             DistributedDataParallel the network within is run.
         data: a batch (a tensor, ``(inputs, labels)`` or a dict), or an iterable of batches, such as the
-            training loader; 10³ to 10⁴ samples do. It is read once and, for the residual, again; once a
+            training loader; 10³ to 10⁴ samples do. Which of the two a pair of floating tensors is,
+            :func:`convscope.probe.forms.settled` says. It is read once and, for the residual, again; once a
             layer for ``"sequential"``; each time from the same state of the random number generators.
         method: ``"one-pass"`` or ``"sequential"``.
         held_out: data of the same forms with labels: if the new statistics make its loss worse by more than
@@ -133,6 +135,8 @@ def recalibrate(
     network = _network(model, method)
     norms = norms_of(network)
     chosen = tuple(norm for norm in norms if norm.status is None)
+    with outside_inference_mode():
+        data, held_out = (settled(network, each, has_loss=loss is not None) for each in (data, held_out))
     feed = Feed(network, data, plan.forward, plan.max_samples)
     if method == "sequential" and not feed.is_repeatable:
         raise ConvscopeError(

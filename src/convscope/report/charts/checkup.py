@@ -10,6 +10,7 @@ from typing import Any
 
 from convscope.report.charts.channels import LOOSE, gains_chart, states_of, statistics_chart
 from convscope.report.charts.frame import ACCENT, WRONG, Spec, choice, field, frame
+from convscope.report.wording.losses import loss_in
 
 _LINES = ("#f4f1ec", 3.5), ("#22262a", 1.4)
 _ERRORS = 2  # standard errors that a line reaches to either side
@@ -31,18 +32,19 @@ def checkup_charts(checkup: Mapping[str, Any]) -> dict[str, Spec]:
     if affine:
         specs["checkup-gains"] = gains_chart([each["address"] for each in affine], states_of(affine))
     if checkup["attribution"]:
-        specs["checkup-gap"] = attribution_chart(len(checkup["attribution"]))
+        specs["checkup-gap"] = attribution_chart(len(checkup["attribution"]), checkup["loss_unit"])
     if checkup["percentiles"]:
         paths = list(dict.fromkeys(each["path"] for each in checkup["percentiles"]))
         specs["checkup-percentiles"] = percentiles_chart(paths)
     return specs
 
 
-def attribution_chart(num_layers: int) -> Spec:
+def attribution_chart(num_layers: int, unit: str = "loss") -> Spec:
     """Return the chart of each layer's share of the gap, bars to two standard errors.
 
     Args:
         num_layers: how many there are; the first 20 are shown.
+        unit: of the loss: ``"nats"``, or ``"loss"`` for its own.
     """
     shown = min(num_layers, 20)
     data = field("checkup.attribution")
@@ -58,7 +60,7 @@ def attribution_chart(num_layers: int) -> Spec:
         },
     ]
     y = {"field": "address", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 180}}
-    x = {"field": "difference", "type": "quantitative", "title": "of the gap, in the loss’s unit"}
+    x = {"field": "difference", "type": "quantitative", "title": f"of the gap, {loss_in(unit)}"}
     color = {
         "field": "why",
         "type": "nominal",
@@ -122,7 +124,7 @@ def percentiles_chart(
         "mark": {"type": "area", "opacity": 0.22, "color": ACCENT},
         "encoding": {"x": x, "y": {**y, "field": "p15"}, "y2": {"field": "p85"}},
     }
-    lines = {
+    lines: Spec = {
         "data": data,
         "transform": [*rows, {"fold": ["p15", "p50", "p85"], "as": ["percentile", "value"]}],
         "mark": {"type": "line", "strokeWidth": 1.6},
@@ -133,13 +135,24 @@ def percentiles_chart(
                 "field": "percentile",
                 "type": "nominal",
                 "scale": {"domain": ["p85", "p50", "p15"], "range": ["#7fb9c2", ACCENT, "#7fb9c2"]},
-                "legend": {"title": None, "labelExpr": "slice(datum.label, 1) + ' %'"},
+                "legend": {
+                    "title": None,
+                    "symbolType": "stroke",
+                    "labelExpr": "slice(datum.label, 1) + ' %'",
+                },
             },
             "tooltip": tooltip,
         },
     }
+    # Of a single step, neither a line nor a band can be seen.
+    single = {"condition": {"test": "datum.steps.length === 1", "value": 1}, "value": 0}
+    dots = {
+        **lines,
+        "mark": {"type": "point", "filled": True, "size": 46},
+        "encoding": {**lines["encoding"], "opacity": single},
+    }
     return frame(
-        [band, lines],
+        [band, lines, dots],
         260,
         [choice("watched", paths[0], paths, "Layer "), choice("side", sides[0], sides, "Side ")],
     )  # fmt: skip

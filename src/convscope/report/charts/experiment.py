@@ -30,12 +30,15 @@ def experiment_charts(found: Mapping[str, Any]) -> dict[str, Spec]:
     """
     arms = [arm["name"] for arm in found["arms"]]
     quantities = {curve["quantity"] for curve in found["curves"]}
+    curved = {curve["quantity"] for curve in found["curves"] if len(curve["points"]) > 1}
     specs = {}
-    if "validation_error" in quantities:
+    if "validation_error" in curved:  # of one epoch the final errors are all there is
         specs["validation-error"] = curves_chart(
             "validation_error", arms, {"format": ".3~%"}, found["target"]
         )
-    if "training_loss" in quantities:
+    if "training_loss" in quantities and "training_loss" not in curved:
+        specs["training-loss"] = only_loss_chart(arms)
+    elif "training_loss" in quantities:
         specs["training-loss"] = curves_chart("training_loss", arms, _losses(found["curves"]), None)
     if any(arm["final_error"] for arm in found["arms"]):
         specs["final-errors"] = errors_chart(arms)
@@ -51,13 +54,15 @@ def experiment_charts(found: Mapping[str, Any]) -> dict[str, Spec]:
 def _of_outputs(chart: Spec) -> Spec:
     """A chart of percentiles without a choice of the only side, and with each colour once in its legend."""
     params = [each for each in chart["params"] if each["name"] != "side"]
-    band, lines = chart["layer"]
+    band, *marks = chart["layer"]
+    lines = marks[0]
     colour = lines["encoding"]["color"]
     ends = "datum.label === 'p50' ? '50 %' : '15 % and 85 %'"
     legend = {**colour["legend"], "values": ["p85", "p50"], "labelExpr": ends}
     encoding = {**lines["encoding"], "color": {**colour, "legend": legend}}
+    told = [{**mark, "encoding": {**mark["encoding"], **encoding}} for mark in marks]
     side = {"name": "side", "value": "output"}
-    return {**chart, "params": [*params, side], "layer": [band, {**lines, "encoding": encoding}]}
+    return {**chart, "params": [*params, side], "layer": [band, *told]}
 
 
 def _losses(curves: Sequence[Mapping[str, Any]]) -> Spec:
@@ -132,6 +137,29 @@ def _target_line(y: Spec) -> Spec:
         "mark": rule,
         "encoding": {"y": {**y, "field": "data"}},
     }
+
+
+def only_loss_chart(arms: Sequence[str]) -> Spec:
+    """Return the chart of a loss that was taken once: each arm's mean over seeds, with its number."""
+    data, y, colour = field("comparison.curves"), _rows(arms, "arm"), _colour(arms)
+    points: list[Spec] = [
+        {"filter": "datum.quantity === 'training_loss'"},
+        {"flatten": ["points"], "as": ["p"]},
+        {"calculate": "datum.p.mean", "as": "mean"},
+        {"calculate": "format(datum.p.mean, '.4~g')", "as": "label"},
+    ]
+    x = {"field": "mean", "type": "quantitative", "title": "nats", "scale": {"zero": False, "padding": 40}}
+    shared = {"data": data, "transform": points}
+    encoding = {"x": x, "y": y, "color": {**colour, "legend": None}}
+    dot = {"type": "point", "filled": True, "size": 60, "opacity": 1}
+    name = {"type": "text", "align": "left", "dx": 8, "fontSize": 12}
+    return frame(
+        [
+            {**shared, "mark": dot, "encoding": encoding},
+            {**shared, "mark": name, "encoding": {**encoding, "text": {"field": "label"}}},
+        ],
+        _TALL + _ROW * len(arms),
+    )
 
 
 def errors_chart(arms: Sequence[str]) -> Spec:
@@ -232,9 +260,9 @@ def steps_chart(arms: Sequence[str]) -> Spec:
     return frame([dots], _TALL + _ROW * len(arms))
 
 
-def _rows(arms: Sequence[str]) -> Spec:
+def _rows(arms: Sequence[str], name: str = "name") -> Spec:
     axis = {"labelLimit": 150, **_shortened(arms)}
-    return {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": axis}
+    return {"field": name, "type": "nominal", "sort": None, "title": None, "axis": axis}
 
 
 def _shortened(arms: Sequence[str]) -> Spec:

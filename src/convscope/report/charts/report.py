@@ -9,10 +9,12 @@ from typing import Any
 
 from convscope.report.charts.checkup import checkup_charts, percentiles_chart
 from convscope.report.charts.frame import ACCENT, RULE, SECOND, WRONG, Spec, field, frame
+from convscope.report.charts.one_epoch import accuracy_bars, loss_bars
 from convscope.report.charts.stem import stem_charts
 
 _SYMBOLS: Spec = {"symbolType": "stroke", "symbolSize": 220}
 _MIB = 2**20
+_OF = {"validation_accuracy": "", "train_loss": " training", "validation_loss": " validation"}
 
 
 def charts(data: dict[str, Any]) -> dict[str, Spec]:
@@ -22,13 +24,20 @@ def charts(data: dict[str, Any]) -> dict[str, Spec]:
         arms = [("training.run", f"with {data['training']['norm']} norm", ACCENT)]
         if data["training"]["twin"]:
             arms.append(("training.twin", "without", SECOND))
-        specs["accuracy"] = accuracy_chart(arms)
-        specs["loss"] = loss_chart(arms)
+        once = is_once(data["training"])
+        specs["accuracy"] = accuracy_bars(arms) if once else accuracy_chart(arms)
+        specs["loss"] = loss_bars(arms) if once else loss_chart(arms)
         specs |= dict(_activations(data["training"]))
     for name, charts_of in (("checkup", checkup_charts), ("stem", stem_charts)):
         if data.get(name):
             specs |= charts_of(data[name])
     return specs
+
+
+def is_once(training: dict[str, Any]) -> bool:
+    """Whether no run of a training has more than one epoch, so that there is no curve to draw."""
+    runs = [training[arm] for arm in ("run", "twin") if training[arm]]
+    return max(len(run["epochs"]) for run in runs) == 1
 
 
 def _activations(training: dict[str, Any]) -> Iterator[tuple[str, Spec]]:
@@ -127,16 +136,17 @@ def _hover(timeline: Spec) -> Spec:
     }
 
 
-def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
+def accuracy_chart(arms: list[tuple[str, str, str]], guess: str = "subject.classes") -> Spec:
     """Return the chart of the validation accuracy after each epoch.
 
     Args:
         arms: path of each run in the page's data, its name and its colour.
+        guess: path of the classes in the page's data, for what guessing gets right; empty for none.
     """
     y = {"field": "validation_accuracy", "type": "quantitative", "title": None, "axis": {"format": ".3~%"},
          "scale": {"domain": [0, 1]}}  # fmt: skip
     chance = {
-        "data": field("subject.classes"),
+        "data": field(guess),
         "transform": [
             {"aggregate": [{"op": "count", "as": "classes"}]},
             {"calculate": "1 / datum.classes", "as": "validation_accuracy"},
@@ -159,6 +169,7 @@ def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
         }
         for path, name, _ in arms
     ]
+    alone = [_alone(path, name, arms, ("validation_accuracy",), y, ".2~%") for path, name, _ in arms]
     guess_rule = {
         **chance,
         "mark": {"type": "rule", "strokeDash": [3, 3], "color": "#888"},
@@ -169,7 +180,7 @@ def accuracy_chart(arms: list[tuple[str, str, str]]) -> Spec:
         "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "#777"},
         "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "label"}},
     }
-    return _lined([guess_rule, guess_text, *lines], height=220)
+    return _lined([*([guess_rule, guess_text] if guess else []), *lines, *alone], height=220)
 
 
 def loss_chart(arms: list[tuple[str, str, str]]) -> Spec:
@@ -205,7 +216,36 @@ def loss_chart(arms: list[tuple[str, str, str]]) -> Spec:
         }
         for path, name, _ in arms
     ]
-    return _lined(layers, 220)
+    y = {"field": "nats", "type": "quantitative", "title": None}
+    losses = ("train_loss", "validation_loss")
+    alone = [_alone(path, name, arms, losses, y, ".3~f") for path, name, _ in arms]
+    return _lined([*layers, *alone], 220)
+
+
+# Six parameters: a run, and how the chart that it is alone in writes numbers.
+def _alone(
+    path: str, name: str, arms: list[tuple[str, str, str]], of: tuple[str, ...], y: Spec, form: str
+) -> Spec:
+    """The numbers of a run of one epoch beside others' curves, where its dots alone would say little."""
+    words = " : ".join(f"datum.of === '{each}' ? '{_OF[each]}'" for each in of) + " : ''"
+    return {
+        "data": field(f"{path}.epochs"),
+        "transform": [
+            {"joinaggregate": [{"op": "count", "as": "epochs"}]},
+            {"fold": list(of), "as": ["of", y["field"]]},
+            {
+                "calculate": f"datum.epochs === 1 ? format(datum.{y['field']}, '{form}') + ({words}) : ''",
+                "as": "label",
+            },
+        ],
+        "mark": {"type": "text", "align": "left", "dx": 8, "aria": False, "tooltip": None},
+        "encoding": {
+            "x": _epoch(),
+            "y": y,
+            "text": {"field": "label"},
+            "color": _arm(arms, name),
+        },
+    }
 
 
 def _epoch() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convscope.report.charts.frame import ACCENT, QUIET, RULE, SECOND, Spec, field, frame
+from convscope.report.wording.addresses import operator_label
 
 _SHARES = {
     "share": ("as the network has it", ACCENT),
@@ -30,23 +31,25 @@ def stem_charts(stem: Mapping[str, Any]) -> dict[str, Spec]:
     specs = {"stem-coverage": coverage_chart()}
     measured = [each for each in stem["operators"] if each["share"]]
     if measured:
-        specs["stem-aliasing"] = aliasing_chart(len(measured))
+        labels = {each["address"]: operator_label(each["name"], each["address"]) for each in measured}
+        specs["stem-aliasing"] = aliasing_chart(labels)
     if any(each["distance"] is not None for each in stem["shifts"]["layers"]):
-        names = [each["name"] for each in stem["shifts"]["layers"]]
+        names = [operator_label(each["name"], each["address"]) for each in stem["shifts"]["layers"]]
         specs["stem-shifts"] = shifts_chart(names)
     return specs
 
 
-def aliasing_chart(num_operators: int) -> Spec:
+def aliasing_chart(labels: Mapping[str, str]) -> Spec:
     """Return the chart of what each strided operator folds: medians over channels, quartiles of the first.
 
     Args:
-        num_operators: that have a share.
+        labels: of the operators that have a share, by their addresses.
     """
     data = field("stem.operators")
     known: list[Spec] = [{"filter": "datum.share != null"}]
+    label = f"({json.dumps(labels)})[datum.label] || datum.label"
     y: Spec = {"field": "address", "type": "nominal", "sort": None, "title": None,
-         "axis": {"labelLimit": 240, "labelExpr": "split(datum.label, '#')[0] || datum.label"}}  # fmt: skip
+         "axis": {"labelLimit": 240, "labelExpr": label}}  # fmt: skip
     x: Spec = {"type": "quantitative", "title": "energy beyond Nyquist’s frequency", "axis": _SHARE_AXIS,
          "scale": {"domainMin": 0}}  # fmt: skip
     names = {name: look[0] for name, look in _SHARES.items()}
@@ -95,7 +98,7 @@ def aliasing_chart(num_operators: int) -> Spec:
             ],
         },
     }
-    return frame([quartiles, points], max(70, _ROW * num_operators), [])
+    return frame([quartiles, points], max(70, _ROW * len(labels)), [])
 
 
 def coverage_chart() -> Spec:

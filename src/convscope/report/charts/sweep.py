@@ -51,7 +51,14 @@ def sweep_chart(sweep: Sweep) -> Spec:
 
 def _panel(sweep: Sweep, lines: dict[str, Any], unit: int, title: str, short: str) -> Spec:
     values = [
-        {"x": point.value, "y": number / unit, "line": lines[name][0], "peak": point.summary.peak_phase}
+        {
+            "varied": _named(sweep.axis),
+            "x": point.value,
+            "y": number / unit,
+            "unit": short,
+            "line": lines[name][0],
+            "peak": point.summary.peak_phase,
+        }
         for point in sweep.points
         for name in lines
         if (number := getattr(point.summary, name)) is not None

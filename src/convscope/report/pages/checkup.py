@@ -1,6 +1,5 @@
 """One check-up as a page that opens offline: findings, pictures, every batch norm, and the faults' pages."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from convscope.report.pages.environment import page_environment
 from convscope.report.pages.fault_links import fault_pages
 from convscope.report.pages.fields import Fields, script_json
 from convscope.report.pages.offline import chart_scripts, policy, static_text
+from convscope.report.wording.dates import written_now
 from convscope.report.wording.given import given_facts
 from convscope.report.wording.mending_rows import mending_heading, mending_rows
 
@@ -61,7 +61,7 @@ def checkup_html(found: Checkup | Mending, network: str = "") -> str:
         "network": network,
         "made_of": [{"name": name, "text": text} for name, text in given_facts(checkup) if text != network],
         "mending": _mending(found) if isinstance(found, Mending) else None,
-        "written": datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
+        "written": written_now(),
         "versions": {"convscope": __version__, "torch": torch.__version__},
     }
     scripts = chart_scripts()

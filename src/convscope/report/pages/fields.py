@@ -17,6 +17,7 @@ from convscope.report.wording.formats import MISSING, evidence_format, exact, si
 from convscope.report.wording.speed import about_one
 
 _METHODS = {"the table's rows": "a sum over rows of the cost table, whole batch"}
+_NO_NAME = re.compile(r"[^\w-]+")
 _NUMBER = re.compile(r"-?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
@@ -143,9 +144,7 @@ class Fields:
         """
         name = self.get(f"{path}.name")
         how = "" if in_column else _METHODS.get(method := self.get(f"{path}.method"), method) or name
-        unit = self.get(f"{path}.unit")
-        unit = self.loss_unit or unit if unit == "loss" else unit
-        form, unit = evidence_format(unit, name, self.get(f"{path}.value"))
+        form, unit = evidence_format(self.get(f"{path}.unit"), name, self.get(f"{path}.value"))
         return self.number(f"{path}.value", form, unit, how)
 
     def alike(self, first: str, second: str) -> bool:
@@ -157,6 +156,24 @@ class Fields:
         words = [_NUMBER.sub("", self.get(f"{path}.why")) for path in (first, second)]
         return same and bool(kinds[0]) and kinds[0] == kinds[1] and words[0] == words[1]
 
+    def card_id(self, listed: str, path: str) -> str:
+        """Return the name, within the page, of the card with the findings of one fault and severity.
+
+        Args:
+            listed: where the findings of a reading are in the data: ``"checkup.findings"``.
+            path: where one of them is.
+        """
+        parts = listed.split(".")[0], self.get(f"{path}.severity"), self.get(f"{path}.fault")
+        return _NO_NAME.sub("-", "-".join(("finding", *parts)))
+
+    def card_of(self, path: str) -> str:
+        """Return the name of the card of the ranked finding at ``path``; empty if there is none."""
+        listed = f"{self.get(f'{path}.reading')}.findings"
+        wanted = [self.get(f"{path}.finding.{name}") for name in ("severity", "fault")]
+        known = self.get(listed) if self.has(listed) else ()
+        is_there = any([each["severity"], each["fault"]] == wanted for each in known)
+        return self.card_id(listed, f"{path}.finding") if is_there else ""
+
     def noun(self, path: str, plural: str) -> str:
         """Return a noun in the number that the value at ``path`` asks for."""
         return singular(plural) if self.get(path) == 1 else plural
@@ -164,13 +181,6 @@ class Fields:
     def spans_one(self, path: str) -> bool:
         """Whether the quartiles of the ratio at ``path`` have 1 between them: it may be noise."""
         return about_one(self.get(f"{path}_low"), self.get(f"{path}_high"))
-
-    @property
-    def loss_unit(self) -> str:
-        """The unit of the check-up's losses where it is known: a report's are cross-entropies."""
-        findings = self.get("checkup.findings") or () if self.has("checkup") else ()
-        units = {each["unit"] for finding in findings for each in finding["evidence"]}
-        return "nats" if self.has("subject") or "nats" in units else ""
 
     def bar(self, path: str, largest: float) -> Markup:
         """Return a bar as long as the value's share of ``largest``; nothing for 0. It has no words."""

@@ -3,7 +3,7 @@
 It opens offline: scripts and styles are inside, the units and their pictures lie beside it. The content
 security policy allows nothing else.
 
-Limits: as of :mod:`convscope.report.pages.report`. The page of a gallery doesn't know the network's name.
+Limits: as of :mod:`convscope.report.pages.report`. A network given as a module is called by its class.
 """
 
 from collections.abc import Iterable

@@ -13,7 +13,9 @@ VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 """The scripts that draw charts, in the order in which they load."""
 DATA = "data.js"
 """The script that reads a page's data."""
-CHARTS = ("downloads.js", "page.js")
+DOWNLOADS = ("columns.js", "downloads.js")
+"""The scripts that save tables and the data of charts."""
+CHARTS = (*DOWNLOADS, "page.js")
 """The scripts that draw and save the charts of a page with its data, by Vega."""
 _LARGE = 256_000  # characters of data from which on they are compressed
 

@@ -1,15 +1,17 @@
 """The page of two reports side by side; it opens offline, and links to both."""
 
 import os
-import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
 
+from convscope.report.charts.pair import charts_once, pair_charts
 from convscope.report.pages.environment import page_environment
 from convscope.report.pages.fields import Fields, script_json
-from convscope.report.pages.offline import DATA, policy, static_text
+from convscope.report.pages.offline import DATA, DOWNLOADS, chart_scripts, policy, static_text
+from convscope.report.pictures.first_layer import FILE, data_address, read_png
 from convscope.report.side_by_side.pair import ReportPair
 from convscope.report.whole.folder import PAGE
 
@@ -17,25 +19,23 @@ MOST_LAYERS = 60
 """Layers that the page shows; all are in its JSON."""
 
 
-_STEM = re.compile(
-    r'aria-label="The filters of the first layer"[^>]*>'
-    r'<img src="(data:image/png;base64,[\w+/=]+)" width="(\d+)" height="(\d+)"'
-)
-
-
 def pair_html(found: ReportPair) -> str:
     """Return the page of a pair as HTML, for the folder of ``found.page``."""
     place = Path(found.page).resolve().parent
-    data = {"pair": found.to_dict(), "missing": []}
+    data: dict[str, Any] = {"pair": found.to_dict(), "missing": []}
     links = [quote(os.path.relpath(Path(each).resolve() / PAGE, place)) for each in found.reports]
-    script = static_text(DATA) + static_text("downloads.js")
+    charts = pair_charts(data["pair"])
+    scripts = chart_scripts() if charts else ["".join(map(static_text, (DATA, *DOWNLOADS)))]
     return (
         page_environment(Fields(data))
         .get_template("pair.html.j2")
         .render(
             css=Markup(static_text("page.css")),
-            policy=policy([script]),
-            script=Markup(script),
+            policy=policy(scripts),
+            scripts=[Markup(script) for script in scripts],
+            charts=charts,
+            charts_json=script_json(charts),
+            once=charts_once(data["pair"]),
             data=script_json(data),
             links=links,
             stems=_stems(found),
@@ -45,15 +45,16 @@ def pair_html(found: ReportPair) -> str:
     )
 
 
-def _stems(found: ReportPair) -> list[tuple[str, str, str, str]]:
-    """Of both networks the name and the picture of the first layer, as their pages have it; all or none."""
+def _stems(found: ReportPair) -> list[tuple[str, str, int, int]]:
+    """Of both networks the name and the picture of the first layer, with its width and height; all or none.
+
+    Reports of older versions have no such file.
+    """
     pictures = []
     for name, place in zip(found.names, found.reports, strict=True):
-        try:
-            page = (Path(place) / PAGE).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+        picture = read_png(Path(place) / FILE)
+        if picture is None:
             return []
-        if (picture := _STEM.search(page)) is None:
-            return []
-        pictures.append((name, picture[1], picture[2], picture[3]))
+        content, width, height = picture
+        pictures.append((name, data_address(content), width, height))
     return pictures

@@ -9,24 +9,22 @@ raw.
 Limits: needs a browser of 2023 or later; without JavaScript the tables are there, charts and gallery aren't.
 """
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from PIL import Image
-from torch import Tensor
 
 from convscope.core.files import whole_file
-from convscope.report.charts.report import charts
+from convscope.report.charts.report import charts, is_once
 from convscope.report.pages.environment import page_environment
 from convscope.report.pages.fault_links import fault_pages
 from convscope.report.pages.fields import Fields, script_json
 from convscope.report.pages.gallery import gallery_script, gallery_styles, without_units
 from convscope.report.pages.graph import graph_of_page, graph_scripts, graph_styles
 from convscope.report.pages.offline import chart_scripts, data_element, policy, scoped_script
+from convscope.report.pictures.first_layer import data_address, png_of
+from convscope.report.whole.ranking import NAMES
 from convscope.report.whole.result import Report
 from convscope.report.wording.gallery_standing import standing
 
@@ -79,6 +77,7 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
     return environment.get_template("page.html.j2").render(
         sections=[section for section in SECTIONS if _is_there(section[0], data)],
         anchors=ANCHORS,
+        names={reading: name[:1].upper() + name[1:] for reading, name in NAMES.items()},
         css=Markup(gallery_styles() + (graph_styles() if report.graph else "")),
         scripts=[Markup(script) for script in scripts],
         page_script=Markup(gallery_script()),
@@ -91,8 +90,9 @@ def page_html(report: Report, gallery_folder: str = "gallery") -> str:
         graph_marks=script_json(drawn["marks"]),
         standing=script_json(standing(report.gallery, report.stem) if report.gallery else None),
         gallery_folder=gallery_folder,
+        once=bool(data["training"]) and is_once(data["training"]),
         gallery_script=f"{gallery_folder}/{report.gallery.script}" if report.gallery else "",
-        stem_image=_picture(report.stem.grid) if report.stem else "",
+        stem_image=data_address(png_of(report.stem.grid)) if report.stem else "",
         stem_size=tuple(report.stem.grid.shape[1::-1]) if report.stem else (0, 0),
     )
 
@@ -106,11 +106,3 @@ def page_data(report: Report) -> dict[str, Any]:
 def _is_there(section: str, data: Mapping[str, Any]) -> bool:
     needs = {"memory": "cost", "graph": "graph"}
     return section not in needs or bool(data[needs[section]])
-
-
-def _picture(grid: Tensor) -> str:
-    """A picture with values from 0 to 1, (height, width, 3), as a ``data:`` address."""
-    values = (grid.detach().cpu().float().clamp(0, 1) * 255).round().byte().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -16,7 +16,7 @@ from convscope.report.charts.sweep import Spec, sweep_chart
 from convscope.report.notebook import sweep_html
 from convscope.report.pages.environment import bare_environment
 from convscope.report.pages.fields import script_json
-from convscope.report.pages.offline import chart_scripts, policy
+from convscope.report.pages.offline import DOWNLOADS, chart_scripts, policy
 
 FORMATS = (".html", ".svg", ".png")
 _PNG_SCALE = 2.0
@@ -59,7 +59,7 @@ def check_format(path: str | Path) -> None:
 
 def plot_html(sweep: Sweep, chart: Spec) -> str:
     """Return the page: chart and table, with scripts and data inside."""
-    scripts = chart_scripts(("downloads.js", "plot.js"))
+    scripts = chart_scripts((*DOWNLOADS, "plot.js"))
     return (
         bare_environment()
         .get_template("plot.html.j2")

@@ -20,7 +20,7 @@ class Quantity:
     Attributes:
         part: of the report.
         name: of the number, with what it is of.
-        path: in a report's JSON.
+        path: in a report's JSON; of a list, how many there are in it.
         form: how it is written: a name in :data:`convscope.report.wording.formats.FORMATS`.
         unit: written behind it, where the format doesn't write it.
     """
@@ -94,6 +94,9 @@ class Told:
 
 
 QUANTITIES = (
+    Quantity("Network", "layers and functions that run", "cost.rows", "exact"),
+    Quantity("Network", "nodes of the graph, with groups", "graph.nodes", "exact"),
+    Quantity("Network", "values that nodes hand on", "graph.edges", "exact"),
     Quantity("Cost", "parameters", "cost.totals.params", "count", "elements"),
     Quantity("Cost", "MACs, forward", "cost.totals.macs", "count", "MACs"),
     Quantity("Cost", "FLOPs of a training step", "cost.totals.step_flops", "count", "FLOPs"),
@@ -180,4 +183,6 @@ def _number(report: Plain, path: str) -> float | None:
         value = at(report, path)
     except (KeyError, IndexError, ValueError):
         return None
+    if isinstance(value, list):
+        return len(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

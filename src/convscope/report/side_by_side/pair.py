@@ -6,17 +6,19 @@ Each is a report's folder, or a network of which a report is made first, as it i
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from convscope import __version__
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import check_replaceable, replaced_together, whole_file
 from convscope.core.paths import is_file
 from convscope.core.result import Result
 from convscope.data import ImageData
+from convscope.report.side_by_side.curves import Curve, curves
 from convscope.report.side_by_side.differences import (
     Difference,
     LayerDifference,
@@ -28,6 +30,7 @@ from convscope.report.side_by_side.differences import (
 from convscope.report.whole.collect import report
 from convscope.report.whole.folder import JSON, PAGE
 from convscope.report.whole.request import ReportConfig, Watcher
+from convscope.report.wording.dates import written_now
 from convscope.sight import compare_galleries
 
 GALLERIES = "galleries.html"
@@ -48,6 +51,9 @@ class ReportPair(Result):
         galleries: page that puts their units side by side; empty if there is none.
         no_galleries: why there is none; empty if there is one.
         page: of the comparison.
+        curves: how both learnt; empty unless both were trained for their reports.
+        versions: of what the comparison was written with.
+        written: day and time.
     """
 
     names: tuple[str, str]
@@ -60,6 +66,9 @@ class ReportPair(Result):
     galleries: str
     no_galleries: str
     page: str
+    curves: tuple[Curve, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    written: str = ""
 
 
 def report_pair(
@@ -156,6 +165,9 @@ def _compared(places: Sequence[Path], folder: Path) -> ReportPair:
         galleries="",
         no_galleries="",
         page=str(folder / PAGE),
+        curves=curves(plain),
+        versions={"convscope": __version__},
+        written=written_now(),
     )
     galleries, no_galleries = _galleries(places, folder)
     return replace(found, galleries=galleries, no_galleries=no_galleries)

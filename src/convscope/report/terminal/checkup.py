@@ -16,15 +16,15 @@ from convscope.core.result import renders
 from convscope.report.terminal.fitting import Fitting
 from convscope.report.terminal.tables import facts, finding, label, sections, table, title
 from convscope.report.wording.cost_grid import Grid
-from convscope.report.wording.formats import counted, with_error, write
+from convscope.report.wording.formats import counted, with_error
 from convscope.report.wording.given import given_facts
+from convscope.report.wording.losses import loss, loss_in
 from convscope.report.wording.norms_grid import OPTIONAL, norms_grid
 
 _NAMED = 6  # places that are named one by one
 
 _OVERLAP = "loss in evaluation mode minus that with this layer switched; shares overlap and don't add up"
 _SHARED = "shared-over-domains"
-_SHARES = ("Batch norm on batch statistics", "takes of the gap#", "")
 
 
 @renders(Checkup)
@@ -37,7 +37,7 @@ def render_checkup(checkup: Checkup) -> RenderableType:
         _gap(checkup),
         _findings(checkup.findings) if checkup.findings else label(nothing, "dim"),
         _more(checkup),
-        table(_SHARES, map(_share, checkup.attribution), note=_OVERLAP) if checkup.attribution else None,
+        _shares(checkup),
         _layers(checkup),
         _lines(_of_several(checkup)),
         _lines(f"expected: {fault} at {places}" for fault, places in _declared(checkup.expected)),
@@ -140,6 +140,14 @@ def _of_several(checkup: Checkup) -> Iterator[str]:
             )
 
 
+def _shares(checkup: Checkup) -> RenderableType | None:
+    """The table of what each layer takes of the gap."""
+    if not checkup.attribution:
+        return None
+    columns = ("Batch norm on batch statistics", f"takes of the gap, {loss_in(checkup.loss_unit)}#", "")
+    return table(columns, map(_share, checkup.attribution), note=_OVERLAP)
+
+
 def _share(share: LayerGap) -> tuple[object, ...]:
     return (
         share.path,
@@ -152,12 +160,13 @@ def _gap(checkup: Checkup) -> RenderableType | None:
     if checkup.gap is None:
         return None
     of = (("the loss", f"is that of {checkup.loss_of}"),) if checkup.loss_of else ()
+    unit = checkup.loss_unit
     return facts(
         (
             *of,
-            ("loss with running statistics", write("number", checkup.eval_loss)),
-            ("loss with batch statistics", write("number", checkup.batch_loss)),
-            ("gap, the first minus the second", with_error(checkup.gap, checkup.gap_error)),
+            ("loss with running statistics", loss(checkup.eval_loss, unit)),
+            ("loss with batch statistics", loss(checkup.batch_loss, unit)),
+            ("gap, the first minus the second", loss(checkup.gap, unit, checkup.gap_error)),
         )
     )
 

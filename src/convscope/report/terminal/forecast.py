@@ -14,6 +14,8 @@ from convscope.train.telling.forecast import Forecast
 def render_forecast(forecast: Forecast) -> RenderableType:
     """Return what a run will take: memory, disk, and time where it is known."""
     shown = [("memory", memory_words(forecast)), ("disk", format_bytes(forecast.disk_bytes))]
+    if forecast.scores:
+        shown.append(("trained", f"{forecast.scores}, as class scores"))
     if forecast.seconds_per_step is not None:
         shown.append(("time", time_words(forecast)))
     return sections(title(f"Forecast of {forecast.steps:,} steps on {forecast.device}"), facts(shown))

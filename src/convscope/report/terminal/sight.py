@@ -5,8 +5,8 @@ from rich.console import Group, RenderableType
 from convscope.core.result import renders
 from convscope.report.terminal.tables import facts, findings, findings_by_kind, label, sections, table, title
 from convscope.report.wording.census import census_words
-from convscope.report.wording.formats import joined, number, shape, write
-from convscope.sight import Gallery, Layer, Projection
+from convscope.report.wording.formats import MISSING, joined, number, shape, write
+from convscope.sight import Box, Gallery, Layer, Projection
 
 MANY = 5  # damaged images that are named
 
@@ -31,7 +31,7 @@ def render_projection(projection: Projection) -> RenderableType:
         ),
         (
             "receptive field",
-            f"{shape(field.size)} pixels, every {shape(field.stride)}" if field else "the whole image",
+            f"{shape(field.size)} pixels, every {shape(field.stride)}" if field else _seen(projection),
         ),
     ]
     names = ("selectivity", "image_dependence", "randomisation", "masking_drop")
@@ -42,6 +42,16 @@ def render_projection(projection: Projection) -> RenderableType:
         facts(shown),
         findings(projection.findings, "nothing speaks against the picture"),
     )
+
+
+def _seen(projection: Projection) -> str:
+    """What is said of a receptive field that isn't one window everywhere."""
+    size = (projection.image.shape[0], projection.image.shape[1])
+    return "the whole image" if _is_whole(projection.box, size) else "differs by position"
+
+
+def _is_whole(box: Box, size: tuple[int, int]) -> bool:
+    return (box.top, box.left, box.bottom, box.right) == (0, 0, *size)
 
 
 @renders(Gallery)
@@ -69,7 +79,7 @@ def render_gallery(gallery: Gallery) -> RenderableType:
     lines = [*(f"left out: {reason}" for reason in gallery.left_out), *without, *skipped, *more]
     return sections(
         title(f"{head} ({gallery.rule}, top {gallery.top}), in {gallery.folder}"),
-        table(columns, map(_layer, gallery.layers)),
+        table(columns, (_layer(layer, gallery.image_size) for layer in gallery.layers)),
         label(
             "Scores: medians over the units judged. Open index.html in the folder to look at the pictures.",
             "dim",
@@ -80,7 +90,7 @@ def render_gallery(gallery: Gallery) -> RenderableType:
     )
 
 
-def _layer(layer: Layer) -> tuple[object, ...]:
+def _layer(layer: Layer, image_size: tuple[int, int]) -> tuple[object, ...]:
     field = layer.receptive_field
     return (
         layer.name,
@@ -88,9 +98,17 @@ def _layer(layer: Layer) -> tuple[object, ...]:
         sum(unit.dead for unit in layer.units),
         sum(unit.near_dead for unit in layer.units),
         shape(layer.map_size),
-        shape(field.size) if field else "image",
+        shape(field.size) if field else _sees(layer, image_size),
         write("number", layer.selectivity),
         write("number", layer.image_dependence),
         write("number", layer.randomisation),
         write("number", layer.masking_drop),
     )
+
+
+def _sees(layer: Layer, image_size: tuple[int, int]) -> str:
+    """What a layer's units see where that isn't one window: by the boxes of their strongest images."""
+    boxes = [example.box for unit in layer.units for example in unit.examples]
+    if not boxes:
+        return MISSING
+    return "image" if all(_is_whole(box, image_size) for box in boxes) else "varies"

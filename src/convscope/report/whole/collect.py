@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Subset
 
 from convscope import __version__
 from convscope.checkup import Checkup, checkup, expected
+from convscope.checkup.judging.start import never_ran
 from convscope.core.errors import ConvscopeError
 from convscope.core.files import whole_folder
 from convscope.core.preserved import preserved_structure
@@ -34,7 +35,8 @@ from convscope.report.whole.ranking import rank
 from convscope.report.whole.request import ReportConfig, Stages, Watcher, with_settings
 from convscope.report.whole.result import Part, Report
 from convscope.report.whole.subject import Asked, Met, meet
-from convscope.sight import Gallery, GalleryOptions, ImageSource, Stem, gallery, stem
+from convscope.report.wording.dates import written_now
+from convscope.sight import Gallery, GalleryOptions, ImageSource, Origin, Stem, gallery, stem
 from convscope.sight.picturing.options import Course
 from convscope.tape import TrainingPlan, record
 
@@ -141,6 +143,7 @@ class _Collecting:
                 "torch": str(torch.__version__),
                 "python": platform.python_version(),
             },
+            written=written_now(),
             **readings,
         )
         return replace(report, findings=rank(findings_of(report)))
@@ -206,7 +209,7 @@ class _Collecting:
             drop_last=len(images) >= self.config.batch_size,
             generator=torch.Generator().manual_seed(self.config.seed),
         )
-        if not _never_ran(self.model):
+        if not never_ran(self.model):
             return checkup(self.model, batches)
         self.missing.append(Part("statistics", _UNTOUCHED))
         with expected("young-statistics", "stale-statistics", "train-eval-gap"):
@@ -223,7 +226,8 @@ class _Collecting:
         return stem(self.model, self._source())
 
     def _gallery(self) -> Gallery:
-        options = GalleryOptions(progress=self._tell)
+        made_of = Origin.now(self.asked.name, self.met.weights, self.images.name)
+        options = GalleryOptions(progress=self._tell, origin=made_of)
         return gallery(
             self.model, self._source(), top=self.config.top, out=self.folder / "gallery", options=options
         )
@@ -239,14 +243,3 @@ class _Collecting:
             images = self.images.split("all")
         names = [f"{self.images.classes[images.label(i)]}, no. {i}" for i in range(len(images))]
         return ImageSource(images, self.images.mean, self.images.std, names)
-
-
-def _never_ran(model: nn.Module) -> bool:
-    """Whether there are running statistics, and all are those that a batch norm is built with."""
-    means = [buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")]
-    variances = [buffer for name, buffer in model.named_buffers() if name.endswith("running_var")]
-    return (
-        bool(means)
-        and not any(bool(mean.any()) for mean in means)
-        and all(bool((variance == 1).all()) for variance in variances)
-    )

@@ -1,7 +1,7 @@
 """The folder of a report: whether it may be written, and what is in it.
 
-``index.html`` is the page, ``report.json`` everything on it, ``gallery/`` the pictures, ``runs/`` the
-training runs with their logs and weights.
+``index.html`` is the page, ``report.json`` everything on it, ``first-layer.png`` the filters of the first
+layer, ``gallery/`` the units' pictures, ``runs/`` the training runs with their logs and weights.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from convscope.core.files import check_replaceable
 from convscope.core.paths import is_file
 from convscope.report.pages.report import write_page
+from convscope.report.pictures.first_layer import FILE, png_of
 from convscope.report.whole.norm_effect import NormEffect
 from convscope.report.whole.result import Report
 from convscope.train import Run
@@ -24,13 +25,15 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConvscopeError: it holds other things.
     """
-    own = (PAGE, JSON, "gallery", "runs") if is_file(folder / JSON) else ()
+    own = (PAGE, JSON, FILE, "gallery", "runs") if is_file(folder / JSON) else ()
     check_replaceable(folder, own, "report")
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write the page and the JSON of a report into a folder."""
+    """Write the page, the JSON and the picture of the first layer of a report into a folder."""
     write_page(report, folder / PAGE)
+    if report.stem is not None:
+        (folder / FILE).write_bytes(png_of(report.stem.grid))
     (folder / JSON).write_text(report.to_json(indent=1), encoding="utf-8")
 
 

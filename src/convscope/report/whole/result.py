@@ -86,6 +86,7 @@ class Report(Result):
         versions: of what it was measured with.
         least_memory: of a GPU, for a training step of ``cost``; None in reports of older versions.
         graph: the layers of ``cost``, the modules around them and what each reads.
+        written: day and time; empty in reports of older versions.
     """
 
     subject: Subject
@@ -104,6 +105,7 @@ class Report(Result):
     versions: dict[str, str]
     least_memory: LeastMemory | None = None
     graph: NetworkGraph | None = None
+    written: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, the parts as they render themselves."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from convscope.checkup import Checkup, Mending
 from convscope.report.wording.formats import counted, with_error, write
+from convscope.report.wording.losses import loss_in
 
 _SEVERITIES = ("error", "warning", "advice", "info")
 Measured = tuple[float | None, float | None]
@@ -58,6 +59,7 @@ def mending_rows(found: Mending) -> list[BeforeAfter]:
         if before or after:
             rows.append(BeforeAfter(f"findings: {severity}", before, after, is_count=True))
     for name, read in _NUMBERS.items():
+        name = f"{name}, {loss_in(found.before.loss_unit)}"
         (before_value, before_error), (after_value, after_error) = read(found.before), read(found.after)
         if before_value is not None or after_value is not None:
             rows.append(BeforeAfter(name, before_value, after_value, before_error, after_error))
@@ -99,5 +101,5 @@ def _of_layer(checkup: Checkup, address: str, value: str) -> Measured:
 _NUMBERS: dict[str, Callable[[Checkup], Measured]] = {
     "loss with running statistics": lambda checkup: (checkup.eval_loss, None),
     "loss with batch statistics": lambda checkup: (checkup.batch_loss, None),
-    "gap between them, in the loss's unit": lambda checkup: (checkup.gap, checkup.gap_error),
+    "gap between them": lambda checkup: (checkup.gap, checkup.gap_error),
 }

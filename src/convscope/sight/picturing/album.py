@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from convscope.core.finding import Finding
 from convscope.core.result import Result
 from convscope.data import Damage
+from convscope.sight.picturing.origin import Origin
 from convscope.sight.projecting.projection import Box, Census, Rule, Scores
 from convscope.tape.receptive_field import ReceptiveField
 
@@ -155,6 +156,8 @@ class Gallery(Result):
             profiles.
         findings: dead, near-dead, always-on and tied units, projections that don't depend on the image,
             layers without projections.
+        origin: the network, the weights and the data that it was made of, and when; None in galleries of
+            earlier versions.
     """
 
     rule: Rule
@@ -172,3 +175,4 @@ class Gallery(Result):
     script: str
     numbers: str
     findings: tuple[Finding, ...]
+    origin: Origin | None = None

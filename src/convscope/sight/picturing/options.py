@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convscope.core.errors import ConvscopeError
+from convscope.sight.picturing.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,14 @@ class GalleryOptions:
         judge: of how many units of a layer scores are measured, at their strongest example: ``"all"``, or
             a number; 0 for none, which is two to three times as fast in deep networks.
         progress: is told how far the gallery is.
+        origin: what it is made of, for the top of its page; None: the class of the model, without a date, so
+            that the same call writes the same files.
     """
 
     statistics: bool = True
     judge: Literal["all"] | int = "all"
     progress: Callable[[Course], object] | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.judge, int) and not isinstance(self.judge, bool) and self.judge >= 0

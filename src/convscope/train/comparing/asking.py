@@ -7,7 +7,7 @@ from typing import Any
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.paths import exists
-from convscope.train.comparing.choices import crossed_arms, made_arm
+from convscope.train.comparing.choices import check_one_network, crossed_arms, made_arm
 from convscope.train.comparing.experiment import Experiment
 from convscope.train.comparing.registry import experiment as known_experiment
 from convscope.train.comparing.registry import experiment_names
@@ -89,6 +89,7 @@ def table_of(
         >>> [arm.name for arm in table.arms]
         ['no norm', 'batch']
     """
+    check_one_network(network, choices or {})
     given, kept = dict(settings or {}), dict(options or {})
     crossed = crossed_arms(network, choices, given, kept) if choices else None
     arms = crossed or (made_arm(network, {}, given, kept),)

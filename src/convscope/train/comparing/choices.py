@@ -109,6 +109,22 @@ def check_said_once(
             )
 
 
+def check_one_network(network: Any, choices: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a network that would have no arm, because others are chosen among.
+
+    Raises:
+        ConvscopeError: it is given beside a choice of networks that it isn't in.
+    """
+    among = choices.get(NETWORK, ())
+    are_names = isinstance(among, list | tuple) and all(isinstance(each, str) for each in among)
+    if network and among and are_names and network not in among:
+        raise ConvscopeError(
+            f"network {network!r} beside the choice network={', '.join(map(str, among))}",
+            "a network that is one of the choices",
+            f"add {network} to the choice, or give {among[0]} in its place",
+        )
+
+
 def made_arm(
     network: str,
     chosen: Mapping[str, Any],

@@ -208,7 +208,9 @@ def measure(arms: Sequence[Arm], feed: Feed, laid: Layout) -> list[tuple[Arm, Pr
 def _probed(arm: Arm, answer: dict[str, Any]) -> Probe:
     if "refused" in answer:
         given, expected, action = answer["refused"]
-        raise ConvscopeError(f"arm {arm.name!r}: {given}", expected, action)
+        raise ConvscopeError(
+            given if answer.get("of_data") else f"arm {arm.name!r}: {given}", expected, action
+        )
     if "error" in answer:
         raise ConvscopeError(
             f"arm {arm.name!r} can't be trained: {answer['error']}",

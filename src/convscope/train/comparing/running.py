@@ -72,9 +72,16 @@ def images_for(arm: Arm, feed: Feed) -> ImageData:
     return _loaded_images(feed.data, feed.image_size or (height, width), channels)
 
 
+class DataRefusedError(ConvscopeError):
+    """The images can't be had, whichever arm is to train on them."""
+
+
 @lru_cache(maxsize=1)
 def _loaded_images(data: str, size: tuple[int, int], channels: int) -> ImageData:
-    return load_data(data, size=size, channels=channels)
+    try:
+        return load_data(data, size=size, channels=channels)
+    except ConvscopeError as error:
+        raise DataRefusedError(error.given, error.expected, error.action) from error
 
 
 def network_for(arm: Arm, images: ImageData, seed: int) -> Loaded:

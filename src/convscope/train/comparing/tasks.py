@@ -10,7 +10,7 @@ import torch
 
 from convscope.core.errors import ConvscopeError
 from convscope.train.comparing.forecast import probe
-from convscope.train.comparing.running import Feed, carry_out, note_failure
+from convscope.train.comparing.running import DataRefusedError, Feed, carry_out, note_failure
 from convscope.train.comparing.table import Arm, PlannedRun
 from convscope.train.telling.progress import NoProgress, Progress, Pulse
 
@@ -62,7 +62,8 @@ def measured(arm: Arm, feed: Feed, threads: int) -> dict[str, Any]:
     try:
         return {"probe": dataclasses.asdict(probe(arm, feed))}
     except ConvscopeError as error:
-        return {"refused": (error.given, error.expected, error.action)}
+        of_data = isinstance(error, DataRefusedError)
+        return {"refused": (error.given, error.expected, error.action), "of_data": of_data}
     except Exception as error:  # as above
         return {"error": told(error)}
     finally:

@@ -17,6 +17,7 @@ from convscope.core.nearest import nearest
 from convscope.train.comparing.choices import (
     NETWORK,
     check_choice,
+    check_one_network,
     check_option,
     check_said_once,
     check_setting,
@@ -112,6 +113,8 @@ class _Reader:
         if not choices:
             return ()
         network = self.content.get("network", "")
+        if "arms" not in self.content:  # named arms are of it
+            self._at(["network"], lambda: check_one_network(network, choices))
         for name, values in choices.items():
             where = ["choices", name]
             self._at(where, lambda: check_values(name, values))  # noqa: B023

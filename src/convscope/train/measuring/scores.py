@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.checkup.measuring.outputs import tensors_of
 from convscope.core.errors import ConvscopeError
+from convscope.probe.class_scores import described_output, is_number_of_classes
 
 _SCORE_KEYS = ("logits", "scores", "out")
 
@@ -26,7 +28,7 @@ def scores_of(output: Any) -> Tensor:
     """
     if isinstance(output, Mapping):
         found = next((output[key] for key in _SCORE_KEYS if key in output), None)
-    elif isinstance(output, tuple | list) and not any(hasattr(output, key) for key in _SCORE_KEYS):
+    elif isinstance(output, tuple | list) and not _is_named(output):
         found = output[0] if output else None
     else:
         found = next((getattr(output, key) for key in _SCORE_KEYS if hasattr(output, key)), output)
@@ -40,6 +42,48 @@ def scores_of(output: Any) -> Tensor:
             "give a classifier, or wrap the network so that it returns them",
         )
     return found
+
+
+def which_scores(output: Any, num_classes: int) -> str:
+    """Return which of a network's outputs :func:`scores_of` takes, in words; empty if there is one output.
+
+    What the network itself calls by one of those names is right; so is the first output if it has a score for
+    each class, or if nothing of another width could be the scores.
+
+    Args:
+        output: what the network returned.
+        num_classes: of the data.
+
+    Raises:
+        ConvscopeError: there are no scores, or another output may be they as well.
+
+    Example:
+        >>> which_scores((torch.zeros(2, 3), torch.zeros(2, 1)), 3)
+        'output 1 of 2, of shape (images, 3)'
+    """
+    taken, every = scores_of(output), tensors_of(output)
+    if len(every) < 2:
+        return ""
+    width = taken.shape[1]
+    others = [
+        each
+        for each in every
+        if each.ndim == 2 and each.shape[1] != width and is_number_of_classes(each.shape[1])
+    ]
+    rivals = [each.shape[1] for each in others if each.shape[1] >= num_classes]
+    if isinstance(output, tuple | list) and not _is_named(output) and width != num_classes and rivals:
+        shapes = ", ".join(str(tuple(each.shape)) for each in every)
+        raise ConvscopeError(
+            f"a network with outputs of shapes {shapes} for {num_classes} classes",
+            "class scores that can be told from the rest",
+            "return them as the first output or the only one, or in a dict as 'logits'",
+        )
+    place = next(index for index, each in enumerate(every) if each is taken)
+    return described_output(place, len(every), width)
+
+
+def _is_named(output: Any) -> bool:
+    return any(hasattr(output, key) for key in _SCORE_KEYS)
 
 
 def true_class_rank(scores: Tensor, labels: Tensor) -> Tensor:

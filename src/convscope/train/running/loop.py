@@ -53,6 +53,9 @@ class Training:
         accelerator: devices and processes.
         folder: where the files go.
 
+    Attributes:
+        scores: which of the network's outputs is trained, in words; empty if it has one.
+
     Raises:
         ConvscopeError: the settings don't fit the network or the data.
     """
@@ -74,6 +77,7 @@ class Training:
         self.folder = folder
         self.position = Position()
         self.stopping = Stopping()
+        self.scores = ""
         self.order = Order(len(data.train), config.batch_size, accelerator.num_processes, config.seed)
         check_accumulation(config, accelerator.num_processes)
         self.learner = Learner(subject.model, prepared, config, accelerator.device)

@@ -1,8 +1,8 @@
 """What is checked before anything is trained or written."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,13 +11,15 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from convscope.core.errors import ConvscopeError
 from convscope.core.modes import in_evaluation_mode
+from convscope.core.preserved import preserved
 from convscope.data.crops import centre_crop
+from convscope.norm.recalibration.layers import unwrapped
 from convscope.train.config import TrainConfig
 from convscope.train.feeding.batches import ImageSets, SeededImages, load_batches
 from convscope.train.keeping.checkpoint import state_of
 from convscope.train.learning.optimizer import require_trainable
 from convscope.train.learning.precision import autocast, input_dtype
-from convscope.train.measuring.scores import scores_of
+from convscope.train.measuring.scores import scores_of, which_scores
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -77,11 +79,15 @@ def check_model(model: nn.Module, config: TrainConfig) -> None:
 
 def check_forward(
     model: nn.Module, validation: SeededImages, config: TrainConfig, accelerator: "Accelerator"
-) -> None:
+) -> str:
     """Run the network on at most two validation images, in evaluation mode, without gradients.
 
+    Returns:
+        Which of its outputs is trained, in words; empty if it has one.
+
     Raises:
-        ConvscopeError: the network doesn't take these images, or has fewer scores than there are classes.
+        ConvscopeError: the network doesn't take these images, has fewer scores than there are classes, or
+            several outputs that may be the scores.
     """
     first = [list(range(min(2, len(validation))))]
     with in_evaluation_mode(model):
@@ -90,13 +96,27 @@ def check_forward(
             pixels = loaded if config.crop is None else centre_crop(loaded, config.crop)
             readable = readable_failure(model, pixels, config.crop)
             with torch.no_grad(), autocast(config, accelerator.device), readable:
-                scores = scores_of(model(pixels.to(input_dtype(model))))
+                output = model(pixels.to(input_dtype(model)))
+                scores = scores_of(output)
     if scores.shape[1] < validation.num_classes:
         raise ConvscopeError(
             f"{type(model).__name__} gives {scores.shape[1]} scores",
             f"at least {validation.num_classes}, one for each class",
             f"build it with num_classes={validation.num_classes}",
         )
+    trained = _output_in_training(model, pixels, config, accelerator)
+    return which_scores(output if trained is None else trained, validation.num_classes)
+
+
+def _output_in_training(
+    model: nn.Module, pixels: torch.Tensor, config: TrainConfig, accelerator: "Accelerator"
+) -> Any:
+    """What the network returns in training mode, where some have further outputs; None where it fails."""
+    network = unwrapped(model)
+    with preserved(network), torch.no_grad(), autocast(config, accelerator.device), suppress(Exception):
+        # That it fails (of one image there is no batch to normalise by) is told where it is trained.
+        return network.train()(pixels.to(input_dtype(network)))
+    return None
 
 
 def check_processes(model: nn.Module, config: TrainConfig, before: int, now: int) -> None:

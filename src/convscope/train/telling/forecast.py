@@ -39,6 +39,8 @@ class Forecast(Result):
         seconds_total: of this session: what has passed, and ``seconds_left``.
         evaluate_every: optimizer steps between two measurements inside an epoch; 0: there are none.
         measurement_steps: the time of one such measurement in optimizer steps.
+        scores: which of the network's outputs is taken for the class scores and trained, in words; empty if
+            it has one.
     """
 
     device: str
@@ -58,6 +60,7 @@ class Forecast(Result):
     seconds_total: float | None = None
     evaluate_every: int = 0
     measurement_steps: float = 0.0
+    scores: str = ""
 
     def timed(self, seconds_per_step: float, step: int, finished_epochs: int, passed: float) -> "Forecast":
         """Return the forecast with its times.

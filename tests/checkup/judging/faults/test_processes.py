@@ -14,11 +14,12 @@ from convscope.checkup.judging.faults.batch_size import micro_batch
 from convscope.checkup.judging.faults.processes import processes_disagree, unsynchronised_statistics
 from convscope.checkup.observed import ProcessFacts
 from convscope.checkup.unchecked import Unchecked
+from processes import FORKING
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("processes"))
+    return run(tmp_path_factory.mktemp("processes"), context=FORKING)
 
 
 @pytest.mark.slow

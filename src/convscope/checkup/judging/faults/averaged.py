@@ -85,7 +85,9 @@ def _stale_average(observation: Observation, off: list[tuple[NormCall, Residuals
     norm, found = max(off, key=lambda pair: pair[1].size)
     gap = observation.gap
     loss = (
-        [] if gap is None else [Evidence("gap", gap.difference, "loss", "evaluation minus batch statistics")]
+        []
+        if gap is None
+        else [Evidence("gap", gap.difference, gap.unit, "evaluation minus batch statistics")]
     )
     return Finding(
         "averaged-weights",
@@ -119,7 +121,7 @@ def _costly_average(gap: Gap, candidates: list[NormCall], by: str) -> Finding:
         "warning",
         candidates[0].address,
         (
-            Evidence("gap", gap.difference, "loss", "evaluation minus batch statistics"),
+            Evidence("gap", gap.difference, gap.unit, "evaluation minus batch statistics"),
             tolerance_of(gap),
             Evidence(
                 "layers", len(candidates), "layers", "with running statistics, none of them stale alone"

@@ -48,8 +48,8 @@ def _finding(norm: NormCall, coupling: float, gap: Gap | None, effect: float | N
     )
     if gap is not None and gap.error is not None and effect is not None:
         evidence += [
-            Evidence("gap", gap.difference, "loss", "evaluation minus batch statistics, same batches"),
-            Evidence("standard error of the gap", gap.error, "loss", "paired"),
+            Evidence("gap", gap.difference, gap.unit, "evaluation minus batch statistics, same batches"),
+            Evidence("standard error of the gap", gap.error, gap.unit, "paired"),
         ]
         why += (
             f"; without what the batch tells, the loss is {gap.difference:.3g} ± {gap.error:.1g} higher "

@@ -44,11 +44,11 @@ def train_eval_gap(observation: Observation) -> Iterator[Finding | Unchecked]:
         "self",
         (
             Evidence(
-                "gap", gap.difference, "loss", "evaluation minus batch statistics, same batches, no dropout"
+                "gap", gap.difference, gap.unit, "evaluation minus batch statistics, same batches, no dropout"
             ),
-            Evidence("standard error of the gap", gap.error, "loss", "paired"),
-            Evidence("loss in evaluation mode", gap.eval_loss, "loss"),
-            Evidence("loss with batch statistics", gap.batch_loss, "loss"),
+            Evidence("standard error of the gap", gap.error, gap.unit, "paired"),
+            Evidence("loss in evaluation mode", gap.eval_loss, gap.unit),
+            Evidence("loss with batch statistics", gap.batch_loss, gap.unit),
             tolerance_of(gap),
         ),
         f"the loss is {gap.difference:.3g} ± {gap.error:.1g} higher in evaluation mode than with batch "

@@ -31,7 +31,7 @@
     return found;
   }
 
-  // One row for each value of the columns named, which may lie deeper: "single.gamma" becomes "gamma".
+  // One row for each value of the columns named, which may lie deeper: "single.gamma".
   function rowsOf(value, lists = new Set()) {
     const rows = (Array.isArray(value) ? value : [value]).map((row) => (row !== null && typeof row === "object" ? row : { value: row }));
     return rows.flatMap((row) => {
@@ -40,7 +40,7 @@
       const taken = new Set(found.map((name) => name.split(".")[0]));
       const kept = Object.fromEntries(Object.entries(row).filter(([key]) => !taken.has(key)));
       const length = Math.max(...found.map((name) => at(name, row).length));
-      const single = (place) => found.map((name) => [name.split(".").pop(), at(name, row)[place]]);
+      const single = (place) => found.map((name) => [name, at(name, row)[place]]);
       return Array.from({ length }, (_, place) => ({ ...kept, ...Object.fromEntries(single(place)) }));
     });
   }
@@ -64,13 +64,34 @@
     return Object.fromEntries(parts);
   }
 
-  function csv(given) {
+  // The names that columns are saved under; without those that aren't, or lie in one that isn't.
+  function named(columns, names) {
+    const parents = (name) => name.split(".").map((_, place, parts) => parts.slice(0, place + 1).join("."));
+    const isLeftOut = (name) => (name in names ? names[name] === null : parents(name).some((each) => names[each] === null));
+    return columns.filter((name) => !isLeftOut(name)).map((name) => [name, names[name] ?? name]);
+  }
+
+  // Rows of several sources; each with what its columns are called.
+  function csv(tables) {
+    const saved = tables.map(({ rows, names }) => {
+      const flat = flattenedRows(rows);
+      const columns = named([...new Set(flat.flatMap(Object.keys))], names);
+      return flat.map((row) => Object.fromEntries(columns.map(([key, name]) => [name, row[key]])));
+    }).flat();
+    const columns = [...new Set(saved.flatMap(Object.keys))];
+    const lines = [columns, ...saved.map((row) => columns.map((name) => row[name]))];
+    return lines.map((line) => line.map(cell).join(",") + "\n").join("");
+  }
+
+  function flattenedRows(given) {
     const nested = new Set(given.flatMap((row) => Object.keys(flat(row)).filter((key) => key.includes(".")).map((key) => key.split(".")[0])));
     const isEmpty = ([key, value]) => value === null && nested.has(key); // an object in other rows
-    const rows = given.map((row) => flat(Object.fromEntries(Object.entries(row).filter((entry) => !isEmpty(entry)))));
-    const columns = [...new Set(rows.flatMap(Object.keys))];
-    const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
-    return lines.map((line) => line.map(cell).join(",") + "\n").join("");
+    return given.map((row) => flat(Object.fromEntries(Object.entries(row).filter((entry) => !isEmpty(entry)))));
+  }
+
+  function table(path, value, lists) {
+    const { names, row } = columnsOf(path, lists.size > 0, data);
+    return { rows: rowsOf(value, lists).map(row), names };
   }
 
   function chartCsv(spec) {
@@ -79,11 +100,11 @@
     for (const [name, value] of [...found]) {
       if (found.size > 1 && [].concat(value).every((each) => each === null || typeof each !== "object")) found.delete(name);
     }
-    const tables = [...found].map(([name, value]) => [name, rowsOf(value, lists)]);
-    return csv(tables.flatMap(([name, rows]) => (found.size > 1 ? rows.map((row) => ({ source: name, ...row })) : rows)));
+    return csv([...found].map(([name, value]) => {
+      const { rows, names } = table(name, value, lists);
+      return { names, rows: found.size > 1 ? rows.map((row) => ({ source: name, ...row })) : rows };
+    }));
   }
-
-  const rowWithout = ({ ...row }, name) => { delete row[name]; return row; };
 
   function buttons(place, title, ways) {
     const row = document.createElement("p");
@@ -108,8 +129,8 @@
   });
 
   for (const place of document.querySelectorAll("[data-csv]")) {
-    const { csv: path, name, without } = place.dataset, picture = place.querySelector("img");
-    const ways = [["CSV", () => save(`${name}.csv`, csv(rowsOf(at(path)).map((row) => rowWithout(row, without))), "text/csv")]];
+    const { csv: path, name } = place.dataset, picture = place.querySelector("img");
+    const ways = [["CSV", () => save(`${name}.csv`, csv([table(path, at(path), new Set())]), "text/csv")]];
     if (picture) ways.unshift(["PNG", () => save(`${name}.png`, picture.src)]);
     buttons(place, place.getAttribute("aria-label") ?? name, ways);
   }

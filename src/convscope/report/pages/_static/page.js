@@ -19,6 +19,11 @@ function keepInView(place, block = "center", milliseconds = 3000) {
   // A link to a section, which charts and gallery move while they are drawn.
   const linked = /^#[\w-]+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
   if (linked) keepInView(linked, "start", 15000);
+  // A finding's card, below sections whose height isn't known before they are seen.
+  addEventListener("hashchange", () => {
+    const card = /^#finding-[\w-]+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
+    if (card) keepInView(card, "start", 1500);
+  });
 
   const data = await pageData();
   const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -127,6 +132,9 @@ function keepInView(place, block = "center", milliseconds = 3000) {
 
   // What is folded away is printed; charts that nobody has looked at aren't: there is no time to draw them.
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("main details:not(.licences, .how)")) details.open = true;
+    for (const details of document.querySelectorAll("main details:not(.licences, .how, [open])")) {
+      details.open = true;
+      addEventListener("afterprint", () => { details.open = false; }, { once: true });
+    }
   });
 })();

@@ -12,6 +12,16 @@ function facts(...pairs) {
   return list;
 }
 
+// Where it isn't one window, what the strongest images' boxes say.
+function seenBy(gallery, layer, image) {
+  if (layer.receptive_field) return `${layer.receptive_field.size.join(" × ")} of ${image} px`;
+  const [height, width] = gallery.image_size;
+  const boxes = layer.units.flatMap((unit) => unit.examples.map((example) => example.box));
+  const isWhole = ({ top, left, bottom, right }) => top === 0 && left === 0 && bottom === height && right === width;
+  if (!boxes.length) return "not known";
+  return boxes.every(isWhole) ? `all ${image} px` : `parts of ${image} px that differ by position`;
+}
+
 function countsOf(gallery, layer, path) {
   const count = (name) => String(layer.units.filter((unit) => unit[name]).length);
   const image = gallery.image_size.join(" × ");
@@ -22,8 +32,7 @@ function countsOf(gallery, layer, path) {
     ["Near-dead", `${path}.units`, count("near_dead"), "units that are positive in less than 1 % of the images"],
     ...(counted ? [["Always on", `${path}.units`, count("always_on"), "units that are positive everywhere in all images"]] : []),
     ["Map", `${path}.map_size`, layer.map_size.join(" × "), "height × width of the units’ maps"],
-    ["Sees", `${path}.receptive_field`,
-      layer.receptive_field ? `${layer.receptive_field.size.join(" × ")} of ${image} px` : `all ${image} px`,
+    ["Sees", `${path}.receptive_field`, seenBy(gallery, layer, image),
       "receptive field, height × width in pixels of the image; beyond the image lies nothing"],
   );
 }

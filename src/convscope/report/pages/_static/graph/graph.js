@@ -235,7 +235,6 @@ function startGraph(data, marks) {
   at("graph-reset").addEventListener("click", careful(() => { view.reset(); state.scale = 0; redraw(view.inside(-1)[0], false); }));
   at("graph-save").addEventListener("click", save);
   addEventListener("hashchange", careful(follow));
-  addEventListener("beforeprint", careful(start));
   if (careful(follow)() || canvas.dataset.drawn) return;
   const near = new IntersectionObserver((entries) => {
     if (!entries.some((each) => each.isIntersecting)) return;
