@@ -108,6 +108,7 @@ class RunningOptions:
         checkpoint_every: Steps between checkpoints inside an epoch; 0: after each epoch only [default: 0].
         log_every: Steps between two looks at the losses [default: 10].
         num_workers: Processes that load images; 0: the training itself [default: 0].
+        lean: Lean batch norm: activations that what batch norm saves gives again aren't saved.
         check_memory: --no-check-memory starts a run that the forecast of its memory refuses.
         device: auto, which takes the GPU if there is one, or cpu [default: auto].
     """
@@ -117,6 +118,7 @@ class RunningOptions:
     checkpoint_every: int | None = None
     log_every: int | None = None
     num_workers: int | None = None
+    lean: Annotated[bool | None, Parameter(negative="")] = None
     check_memory: bool | None = None
     device: str | None = None
 

@@ -78,6 +78,8 @@ class TrainConfig:
         checkpoint_every: optimizer steps between two checkpoints inside an epoch; 0: only after each epoch.
         log_every: optimizer steps between two looks at the losses. Every step is logged, this often.
         num_workers: processes that load images; 0: the training process itself. Results don't depend on it.
+        lean: whether activations that can be made again from what batch norm saves aren't saved
+            (:func:`convscope.norm.lean`). On CPU results don't depend on it.
         check_memory: whether a run whose forecast doesn't fit into memory is refused before its first step.
         device: ``"auto"`` takes the accelerator if there is one, ``"cpu"`` never does.
 
@@ -121,6 +123,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     log_every: int = 10
     num_workers: int = 0
+    lean: bool = False
     check_memory: bool = True
     device: DeviceName = "auto"
 
@@ -159,6 +162,7 @@ RESUMABLE = frozenset(
         "checkpoint_every",
         "log_every",
         "num_workers",
+        "lean",
         "check_memory",
         "device",
     }

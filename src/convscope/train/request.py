@@ -11,6 +11,7 @@ import torch
 from convscope.core.allocator import memory_kept
 from convscope.core.errors import ConvscopeError
 from convscope.core.preserved import preserved_rng
+from convscope.norm import lean
 from convscope.train.config import TrainConfig, with_settings
 from convscope.train.feeding.batches import ImageSets, SeededImages
 from convscope.train.feeding.feed import Feed
@@ -111,6 +112,7 @@ def train(
         preserved_rng(),
         running_engine(config) as accelerator,
         norms_of_run(subject.model, config),
+        lean(subject.model) if config.lean else nullcontext(),
         lent(subject.model, accelerator) as prepared,
     ):
         seen = Feed(images, config).images("validation")

@@ -84,6 +84,7 @@ RULES: dict[str, Rule] = {
     "checkpoint_every": _whole(0),
     "log_every": _whole(1),
     "num_workers": _whole(0),
+    "lean": _FLAG,
     "check_memory": _FLAG,
     **{name: _choice(*names) for name, names in CHOICES.items()},
 }

@@ -253,6 +253,7 @@ def test_an_unwritable_output_is_refused_before_any_work(tmp_path):
         ("batch_size=1", {"batch_size": 1}),
         ("weights", {"weights": "no-such-file.safetensors"}),
         ("size|small|pixel", {"size": 8}),
+        ("to be trained here.*leave train out", {"weights": "w.safetensors", "train": True}),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(match, options, tmp_path):

@@ -198,7 +198,15 @@ def test_what_is_written_in_place_is_followed(tmp_path, function, address, index
     assert (found.step, found.address, found.what) == (9, "3#1:div_.1", "output")
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.fixture
+def dirty_memory():
+    """PyTorch fills memory that isn't written to yet with NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("reading", "dirty_memory")
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum"])
 def test_an_update_that_overflows_is_found_in_the_weight(tmp_path, optimizer):
     model = nn.Sequential(*toy_model(dropout=0), From(1, lambda x: x * 1e4))

@@ -58,6 +58,7 @@ def _work(rank, folder):
         _interrupted(folder / "interrupted"),
         _accumulated(folder / "parts"),
         _idle(folder / "idle"),
+        _lean(folder / "lean"),
     )
 
 
@@ -83,7 +84,7 @@ def test_two_processes_with_synchronised_batch_norm_reproduce_one_with_the_whole
     run = cs.train(model, ToyData(), out=tmp_path / "one", **plain)
     assert run.epochs[-1].step == 54
     assert read_log(found[1] / "sync" / "run" / "log.jsonl").start["processes"] == 2
-    for (state, names, epochs), _, _, _ in found[0]:
+    for (state, names, epochs), *_ in found[0]:
         assert names == [type(module).__name__ for module in model]
         for name, value in model.state_dict().items():
             torch.testing.assert_close(state[name], value, rtol=0, atol=1e-8)
@@ -164,7 +165,7 @@ def _accumulated(folder):
 def test_two_processes_that_accumulate_have_the_gradients_of_the_whole_batch(found, tmp_path):
     model = toy_model(norm=False, dropout=0).double()
     run = cs.train(model, ToyData(), out=tmp_path / "one", epochs=2, batch_size=9, ema_decay=0.7)
-    for _, _, (state, losses, num_alone), _ in found[0]:
+    for _, _, (state, losses, num_alone), *_ in found[0]:
         assert num_alone == 8  # one of each two; the smaller last batches of 6 images aren't cut
         for name, value in model.state_dict().items():
             torch.testing.assert_close(state[name], value, rtol=0, atol=1e-12)
@@ -191,9 +192,25 @@ def _idle(folder):
 
 @pytest.mark.slow
 def test_a_parameter_without_a_gradient_is_named_before_the_first_update(found):
-    for _, _, _, message in found[0]:
+    for *_, message, _ in found[0]:
         assert "the loss doesn't depend on head.weight, head.bias" in message
         assert "requires_grad_(False)" in message
+
+
+def _lean(folder):
+    """Two runs, one lean, over DistributedDataParallel with synchronised batch norm and accumulation."""
+    models = []
+    for is_lean in (False, True):
+        models.append(toy_model())
+        settings = {"epochs": 2, "batch_size": 9, "sync_batch_norm": True, "accumulation": 2, "lean": is_lean}
+        cs.train(models[-1], ToyData(), out=folder / str(is_lean), **settings)
+    return [model.state_dict() for model in models]
+
+
+@pytest.mark.slow
+def test_two_processes_train_lean_networks_to_the_same_bits(found):
+    for *_, (plain, lean) in found[0]:
+        assert all(torch.equal(lean[name], tensor) for name, tensor in plain.items())
 
 
 @pytest.mark.slow

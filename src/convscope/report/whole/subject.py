@@ -109,6 +109,12 @@ def meet(asked: Asked) -> Met:
     Raises:
         ConvscopeError: the network, the weights or the data can't be had, or don't fit one another.
     """
+    if asked.trains and asked.weights is not None:
+        raise ConvscopeError(
+            f"weights {str(asked.weights)!r} for a network that is to be trained here",
+            "weights to look at, or training from fresh ones",
+            "leave train out; convscope train --weights FILE goes on from a file",
+        )
     if asked.trains and asked.is_own:
         images = _images(asked, asked.config.size or DEMO_SIZE)
         norm = asked.norm or "batch"

@@ -27,6 +27,8 @@ What = Literal["input", "output", "weight", "gradient", "running statistics", "b
 Value = Literal["nan", "inf", "-inf"]
 """How it isn't."""
 
+_UNDEFINED = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
+"""Operators whose results mean nothing yet: what lay in memory before may be infinite."""
 STATISTICS = ("running_mean", "running_var")
 _PHASES: dict[str, What] = {"forward": "output", "loss": "loss", "optimizer": "weight"}
 
@@ -115,6 +117,8 @@ class _Causes:
 
     def around(self, visit: Visit) -> Any:
         """Run an operator; note where what isn't finite in its results comes from."""
+        if visit.site.op in _UNDEFINED:
+            return visit.run()
         given = list(_tensors((visit.args, visit.kwargs)))
         inherited = [self._met(cause, visit.site.index) for cause in self.of(self._counted(visit, given))]
         largest = largest_finite(given[:1])
