@@ -85,14 +85,21 @@ def batch_norm_by_its_statistics(
 
 def normaliser(
     weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor
-) -> Callable[[Tensor], Tensor]:
-    """Return the function of x in :func:`batch_norm_by_its_statistics`."""
+) -> Callable[..., Tensor]:
+    """Return the function of x in :func:`batch_norm_by_its_statistics`; it may write to ``out``."""
     weight = scale if weight is None else scale * weight.to(scale.dtype)
     bias = None if bias is None else bias.to(scale.dtype)
     settings = (weight, bias, mean, torch.ones_like(mean), False, 0.0, 0.0)
+    unused = scale.new_empty(0)
 
-    def normalised(x: Tensor) -> Tensor:
-        results: tuple[Tensor, ...] = torch.ops.aten.native_batch_norm.default(x, *settings)
+    def normalised(x: Tensor, out: Tensor | None = None) -> Tensor:
+        results: tuple[Tensor, ...]
+        if out is None:
+            results = torch.ops.aten.native_batch_norm.default(x, *settings)
+        else:
+            results = torch.ops.aten.native_batch_norm.out(
+                x, *settings, out=out, save_mean=unused, save_invstd=unused
+            )
         return results[0]
 
     return normalised

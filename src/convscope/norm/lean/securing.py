@@ -46,7 +46,7 @@ def secured(value: Value, layer: str, hooks: Hooks | None) -> Extra | None:
     if value.origin.is_secured:
         return Extra([], 0)
     origins = list(_way_back(value.origin))
-    found = _held(origins, value.nbytes)
+    found = _held(origins, value.nbytes, whole_only=hooks is not None)
     if found is None:
         return None
     extra, copied_bytes = [], 0
@@ -81,8 +81,13 @@ def _way_back(origin: Origin) -> Iterator[Origin]:
                 waiting.append(before)
 
 
-def _held(origins: list[Origin], nbytes: int) -> list[tuple[Argument, Kept | Tensor]] | None:
-    """Every source with who keeps it, or as it is; None if that costs too much."""
+def _held(
+    origins: list[Origin], nbytes: int, *, whole_only: bool
+) -> list[tuple[Argument, Kept | Tensor]] | None:
+    """Every source with who keeps it, or as it is; None if that costs too much.
+
+    Others' hooks may keep a copy of a view, in which the view's place isn't any more: ``whole_only``.
+    """
     found: list[tuple[Argument, Kept | Tensor]] = []
     extra: dict[Value, int] = {}
     for argument in (argument for origin in origins for argument in origin.arguments):
@@ -94,5 +99,7 @@ def _held(origins: list[Origin], nbytes: int) -> list[tuple[Argument, Kept | Ten
             return None
         found.append((argument, source))
         if isinstance(source, Tensor) and source.nbytes > SMALL * nbytes:
+            if whole_only and argument.geometry != argument.value.geometry:
+                return None
             extra[argument.value] = argument.value.nbytes
     return found if sum(extra.values()) <= _WORTH * nbytes else None

@@ -59,14 +59,29 @@ def in_slices(
     uses = Counter(argument.value for origin in origins for argument in origin.arguments)
     spare = {each for each in made if uses[each] == 1 and each not in whole}
     steps = [_Step(origin, made, cached, spare) for origin in origins]
+    in_place = _let_write_in_place(steps, made, whole)
     for start in range(0, value.geometry[0][0], samples):
         part = slice(start, start + samples)
         results: list[Tensor] = []
         for each, step in zip(made, steps, strict=True):
             results.append(step.run(part, results))
-            if each in whole:
+            if each in whole and each not in in_place:
                 whole[each][part] = results[-1]
     return whole
+
+
+def _let_write_in_place(steps: "list[_Step]", made: list[Value], whole: Mapping[Value, Tensor]) -> set[Value]:
+    """Have norms write where the end of their chain of in-place operators belongs; return those ends."""
+    ends: dict[int, Value] = {}
+    for number, step in reversed(list(enumerate(steps))):
+        end = made[number] if made[number] in whole else ends.get(number)
+        if end is None:
+            continue
+        if step.writes_over is not None:
+            ends[step.writes_over] = end
+        elif step.is_norm:
+            step.out = whole[end]
+    return {end for end, tensor in whole.items() if any(step.out is tensor for step in steps)}
 
 
 class _Step:
@@ -77,6 +92,11 @@ class _Step:
         made: the values that all operators make, in order.
         cached: values that have been made again already.
         spare: values that only one operator takes, which may write over them.
+
+    Attributes:
+        is_norm: whether it is a batch norm.
+        writes_over: the number of the step over whose result it writes; None for a result of its own.
+        out: a whole tensor to whose slices it writes, for a norm.
     """
 
     def __init__(
@@ -97,10 +117,15 @@ class _Step:
             self._args[place] = tensor
             if tensor.dim() == len(shape) and tensor.shape[0] == shape[0]:  # others are broadcast
                 self._sliced.append((place, tensor))
-        if self._func is batch_norm_by_its_statistics:
+        self.is_norm = self._func is batch_norm_by_its_statistics
+        self.writes_over: int | None = None
+        self.out: Tensor | None = None
+        if self.is_norm:
             self._func, self._args = normaliser(*self._args[1:]), self._args[:1]
         elif self._earlier and self._earlier[0][0] == 0 and made[self._earlier[0][1]] in spare:
-            self._func = in_place_form(self._func) or self._func
+            form = in_place_form(self._func)
+            if form is not None:
+                self._func, self.writes_over = form, self._earlier[0][1]
 
     def run(self, part: slice, results: list[Tensor]) -> Tensor:
         """Return its result on a slice, from the earlier operators' results on it."""
@@ -108,6 +133,8 @@ class _Step:
             self._args[place] = tensor[part]
         for place, number in self._earlier:
             self._args[place] = results[number]
+        if self.out is not None:
+            self._kwargs = {"out": self.out[part]}
         result: Tensor = self._func(*self._args, **self._kwargs)
         return result
 
