@@ -72,7 +72,7 @@ def given(tmp_path, monkeypatch):
     return {
         "cs": cs, "model": model, "inputs": (16, 3, 20, 20), "plan": cs.TrainingPlan(), "loader": loader,
         "images": pixels, "other_domain": loader, "optimizer": torch.optim.SGD(model.parameters(), lr=0.01),
-        "train": _train,
+        "labels": labels, "torch": torch, "train": _train,
     }  # fmt: skip
 
 
@@ -97,8 +97,10 @@ def test_a_block_runs(page, code, given, capsys):
 
 def test_there_are_such_blocks():
     pages = {each.values[0].relative_to(ROOT).as_posix() for each in BLOCKS}
-    assert pages == {"README.md", "docs/checkup.md", "docs/comparing.md", "docs/flops.md", "docs/gate.md"}
-    assert len(BLOCKS) == 9
+    assert pages == {"README.md"} | {
+        f"docs/{page}.md" for page in ("checkup", "comparing", "flops", "gate", "memory")
+    }
+    assert len(BLOCKS) == 10
 
 
 def test_where_another_block_is_run_it_is():
