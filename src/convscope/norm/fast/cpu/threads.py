@@ -1,0 +1,36 @@
+"""A kernel's range of channels or rows, divided among as many threads as PyTorch uses."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import torch
+
+
+def divided(kernel: Callable[..., None], length: int, *args: Any) -> None:
+    """Run ``kernel(*args, first, last)`` for the parts of 0 … length; return when all are done.
+
+    The parts are as many as ``torch.get_num_threads()``, and never empty. Kernels hold no lock while they run.
+    """
+    threads = min(torch.get_num_threads(), length)
+    if threads <= 1:
+        kernel(*args, 0, length)
+        return
+    bounds = [length * part // threads for part in range(threads + 1)]
+    others = [
+        _pool(os.getpid(), threads - 1).submit(kernel, *args, first, last)
+        for first, last in zip(bounds[1:-1], bounds[2:], strict=True)
+    ]
+    try:
+        kernel(*args, 0, bounds[1])
+    finally:
+        for other in others:
+            other.result()
+
+
+@cache
+def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads of a process; those of its parent don't run in a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="convscope-kernel")
