@@ -8,6 +8,7 @@ import pytest
 from convscope.cost import Explanation, Remedy, Timings, Verification, side_by_side, sweep
 from convscope.cost import cost as reading
 from convscope.cost.measured.values import Between, RowTiming, Seconds
+from convscope.norm import LeanLayer, Savings
 from convscope.report.wording.cost_grid import grid_of
 
 
@@ -130,3 +131,26 @@ def test_selections_networks_and_sweeps_are_tables_too(cost):
         sweep(make, None, "width", (1, 2)),
     ):
         assert "thead" in Tables(result._repr_html_()).tags
+
+
+def test_what_a_lean_pass_saved_is_a_table_with_its_sum(hostile):
+    layers = (LeanLayer(hostile, 0, 2**10), LeanLayer("", 2**20, 0))
+    html = Savings(layers, 2**20, 2**10)._repr_html_()
+    page = Tables(html)
+    assert not page.tags & {"script", "img"}
+    assert "1.00 KiB in place of 1.00 MiB (0.00×)" in html
+    assert page.tables[0][1:] == [
+        [hostile, "0 B", "1.00 KiB", "new"],
+        ["the network's own code", "1.00 MiB", "0 B", "0.00×"],
+        ["Total", "1.00 MiB", "1.00 KiB", "0.00×"],
+    ]
+    assert "made again" not in html
+    assert "made again" in Savings(layers, 2**10, 2**10)._repr_html_()
+
+
+def test_a_lean_networks_cost_has_the_forecast_without_it(cost):
+    peak = cost.forecast.allocated_peak_bytes
+    plain = replace(cost.forecast, allocated_peak_bytes=4 * peak)
+    html = replace(cost, forecast_without_lean=plain)._repr_html_()
+    assert "lean takes 0.25× that" in html
+    assert "lean" not in cost._repr_html_()

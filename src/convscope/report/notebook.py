@@ -1,4 +1,4 @@
-"""How cost readings look in a notebook: real tables, which a reader can copy, search and sort by eye.
+"""How cost readings and savings look in a notebook: real tables, to be copied, searched and sorted by eye.
 
 The texts are those of the terminal; only their mark-up is made here. Importing this registers one rendering
 for each result that has more than the terminal's text to show.
@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from convscope.core.result import renders_html
 from convscope.cost import Cost, Explanation, Selection, SideBySide, Sweep, Timings, Verification
+from convscope.norm import Savings
 from convscope.report.html import block, folded, html_facts, html_table, html_title, quiet
 from convscope.report.terminal.remedies import (
     NOTHING_HELPS,
@@ -33,6 +34,7 @@ from convscope.report.wording.cost_compared import (
 from convscope.report.wording.cost_facts import heading, largest_at_peak, left_out, memory_facts, work_facts
 from convscope.report.wording.cost_grid import described, grid_of, overview
 from convscope.report.wording.formats import counted
+from convscope.report.wording.savings_grid import NOTHING, saves_nothing, savings_grid, savings_title
 
 
 @renders_html(Cost)
@@ -142,6 +144,16 @@ def sweep_html(sweep: Sweep) -> str:
         quiet(_note("")),
         *map(quiet, left_out_along(sweep)),
         html_facts(refusals(sweep)),
+    )
+
+
+@renders_html(Savings)
+def savings_html(found: Savings) -> str:
+    """Return the bytes that autograd keeps of a lean network, in all and layer by layer."""
+    return block(
+        html_title(savings_title(found)),
+        quiet(NOTHING) if saves_nothing(found) else Markup(),
+        html_table(savings_grid(found)),
     )
 
 

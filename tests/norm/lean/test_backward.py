@@ -59,14 +59,15 @@ def test_gradients_are_numerically_right_to_the_second_order(activation):
     assert torch.autograd.gradgradcheck(net, x, fast_mode=True)
 
 
-def test_a_gradient_penalty_has_the_same_bits():
+@pytest.mark.parametrize("activation", [F.relu, F.silu, lambda x: F.relu6(x, inplace=True)])
+def test_a_gradient_penalty_has_the_same_bits(activation):
     def penalised(net):
         x = _images()
         (slope,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
         slope.square().sum().backward()
         return [slope.detach(), *(parameter.grad for parameter in net.parameters())]
 
-    plain, lean = _pair()
+    plain, lean = _pair(activation=activation)
     cs.norm.lean(lean)
     assert_same_bits(penalised(lean), penalised(plain))
 
@@ -202,3 +203,33 @@ def test_threads_have_their_own_forward_passes():
         thread.join()
     for each in found:
         assert_same_bits(each, [x.grad, *(parameter.grad for parameter in plain.parameters())])
+
+
+def test_hooks_on_outputs_see_and_change_the_same_gradients():
+    def hooked(net):
+        seen = []
+
+        def double(gradient):
+            seen.append(gradient.clone())
+            return gradient * 2
+
+        def watch(_module, _args, out):
+            out.register_hook(double)
+            out.retain_grad()
+            seen.append(out)
+
+        hooks = [net.norms[number].register_forward_hook(watch) for number in (0, 2)]
+        hooks.append(
+            net.convs[1].register_full_backward_hook(lambda _, into, out: seen.extend((*into, *out)))
+        )
+        net(_images()).square().sum().backward()
+        for hook in hooks:
+            hook.remove()
+        kept = [tensor.grad for tensor in seen if not tensor.is_leaf and tensor.retains_grad]
+        assert len(kept) == 2
+        assert len(seen) == 6
+        return [*seen, *kept, *(parameter.grad for parameter in net.parameters())]
+
+    plain, lean = _pair(activation=F.silu)
+    cs.norm.lean(lean)
+    assert_same_bits(hooked(lean), hooked(plain))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from convscope.norm.lean.result import LeanLayer, Savings
@@ -21,9 +21,14 @@ class Account:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
-        tensors = (*model.parameters(), *model.buffers())
-        self._standing = {tensor.untyped_storage()._cdata for tensor in tensors}
+        modules = list(model.named_modules())
+        self._paths = {id(module): path for path, module in reversed(modules)}
+        self._standing = {
+            tensor.untyped_storage()._cdata
+            for _, module in modules
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if tensor is not None
+        }
         self._running = [""]
         self._thread = threading.get_ident()
         self._rows: dict[str, list[int]] = {}
@@ -33,9 +38,9 @@ class Account:
         """The path of the innermost module that is running."""
         return self._running[-1]
 
-    def is_standing(self, storage: int) -> bool:
-        """Whether a storage is a parameter's or a buffer's."""
-        return storage in self._standing
+    def is_standing(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter or a buffer, or a view of one."""
+        return tensor.untyped_storage()._cdata in self._standing
 
     def kept(self, value: Value) -> None:
         """Count a value that is saved."""

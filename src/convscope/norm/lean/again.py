@@ -14,11 +14,13 @@ from convscope.norm.lean.operators import in_place_form
 from convscope.norm.lean.slices import in_slices, samples_at_a_time
 from convscope.norm.lean.values import Argument, Origin, Value, geometry
 
+_CLONE = torch.ops.aten.clone.default
+
 
 class Recipe:
     """Stands for a saved tensor: the value to make again, and the tensor's place in it."""
 
-    __slots__ = ("_place", "_round", "_value")
+    __slots__ = ("__weakref__", "_place", "_round", "_value")
 
     def __init__(self, value: Value, tensor: Tensor) -> None:
         place = geometry(tensor)
@@ -27,9 +29,25 @@ class Recipe:
         value.recipes += 1
 
     def __del__(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._value.recipes -= 1
         if self._value.recipes == 0:
             self._value.cache = None
+
+    def is_of(self, value: Value) -> bool:
+        """Whether it makes all of a value again, or of a copy of it."""
+        origin = self._value.origin
+        is_copy = origin is not None and origin.func is _CLONE and origin.arguments[0].value is value
+        return self._place is None and (is_copy or self._value is value)
+
+    def make_instead(self, value: Value) -> None:
+        """Make a value again that does just as well; see :func:`.operators.result_serves_gradient`."""
+        if value.geometry == self._value.geometry and value.dtype == self._value.dtype:
+            self._leave()
+            self._value, self._round = value, value.round
+            value.recipes += 1
 
     def unpacked(self) -> Tensor:
         """Return the tensor, made again or from the cache."""
@@ -38,6 +56,11 @@ class Recipe:
         tensor = value.cache if value.cache is not None else _made_again(value)
         value.cache = tensor if value.is_awaited else None
         return tensor if self._place is None else tensor.as_strided(*self._place)
+
+
+def _itself(tensor: Tensor, **_: object) -> Tensor:
+    """A copy of what nobody else will look at."""
+    return tensor
 
 
 def _made_again(value: Value) -> Tensor:
@@ -103,7 +126,7 @@ class _Rerun:
         values = [None if reference is None else reference() for reference in origin.results]
         func = origin.func
         if args and any(args[0] is tensor for tensor in spare) and _fits(args[0], values[0]):
-            func = in_place_form(func) or func
+            func = _itself if func is _CLONE else in_place_form(func) or func
         results = func(*args, **origin.kwargs)
         for value, result in zip(values, results if isinstance(results, tuple) else (results,), strict=False):
             if value is not None:

@@ -114,6 +114,17 @@ def in_place_form(func: Any) -> Any | None:
     return getattr(packet, func._overloadname, None)
 
 
+def result_serves_gradient(func: Any, args: Any) -> bool:
+    """Whether an operator's gradient, which asks for its argument, has the same bits from its result.
+
+    That of a ReLU6 asks where it has clipped. A result of 0 or 6 says so as well, if the precision at hand
+    has the limits as they are.
+    """
+    return _base_name(func) == "hardtanh" and all(
+        float(limit).is_integer() and abs(limit) <= 256 for limit in args[1:]
+    )
+
+
 def joins_maps(func: Any, args: Any) -> bool:
     """Whether an operator joins two maps of one size, as a shortcut does."""
     sizes = [item.numel() for item in args if isinstance(item, Tensor)]

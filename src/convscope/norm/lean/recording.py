@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscope.norm.lean.accounts import Account
 from convscope.norm.lean.again import Recipe
-from convscope.norm.lean.operators import Again, again, is_made_again, joins_maps
+from convscope.norm.lean.operators import Again, again, is_made_again, joins_maps, result_serves_gradient
 from convscope.norm.lean.securing import SMALL, secured
 from convscope.norm.lean.values import Argument, Hooks, Kept, Origin, Value, geometry
 from convscope.tape.operators import operator, written_tensors
@@ -38,6 +38,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._account, self._residual, self._hooks = account, residual, hooks
         self._values: dict[int, tuple[weakref.ref[Any], Value]] = {}
+        self._last: weakref.ref[Recipe] | None = None  # since the last operator
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -48,33 +49,61 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._values.clear()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # it wraps every call, for networks that are compiled
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs, last = kwargs or {}, self._last
+        self._last = None
         result = func(*args, **kwargs)
-        if func is torch.ops.aten.detach.default or _in_backward():
+        known = operator(func)
+        if not (known.written or is_made_again(func)) or _in_backward():
             return result
-        written = written_tensors(operator(func), args, kwargs)
+        written = written_tensors(known, args, kwargs) if known.written else []
         if self._is_noted(func, args, kwargs, written):
+            recipe = self._for_gradient_of(func, args, None if last is None else last())
             self._note(again(func, args, kwargs, result), result)
+            if recipe is not None:
+                self._serve_with(result, recipe)
         else:
             for tensor in written:
                 if _is_plain(tensor):
-                    self._put(tensor, self._unknown(tensor))
+                    self._values.pop(tensor.untyped_storage()._cdata, None)
         return result
 
     def pack(self, tensor: Tensor) -> "Kept | Recipe":
         """Return what stands for a tensor that autograd saves."""
         layer = self._account.layer
-        if not _is_plain(tensor) or _in_backward():
+        if not _is_plain(tensor) or _in_backward() or self._is_weight(tensor):
             return Kept(tensor, layer, self._hooks)
         value = self._value_of(tensor)
         if value.kept is None and value.origin is not None and tensor.dtype == value.dtype:
             extra = secured(value, layer, self._hooks)
             if extra is not None:
                 self._account.made_again(value, extra)
-                return Recipe(value, tensor)
+                recipe = Recipe(value, tensor)
+                self._last = weakref.ref(recipe)
+                return recipe
         self._account.kept(value)
         return value.keep(tensor, layer, self._hooks)
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        """Whether nothing that is made again needs a tensor: a convolution's or a linear layer's weight."""
+        return tensor.dim() > 1 and self._account.is_standing(tensor)
+
+    def _for_gradient_of(self, func: Any, args: Any, last: Recipe | None) -> Recipe | None:
+        """The recipe for what an operator's gradient asks for, where the operator's result would do."""
+        if last is None or not result_serves_gradient(func, args):
+            return None
+        is_saved = torch.is_grad_enabled() and args[0].requires_grad
+        return last if is_saved and last.is_of(self._value_of(args[0])) else None
+
+    def _serve_with(self, result: Tensor, recipe: Recipe) -> None:
+        """Have the recipe for what an operator's gradient asks for make its result, as others may."""
+        value = self._value_of(result)
+        if secured(value, self._account.layer, self._hooks) == ([], 0):
+            recipe.make_instead(value)
 
     def _is_noted(self, func: Any, args: Any, kwargs: Any, written: list[Tensor]) -> bool:
         """Whether an operator's results are known to come from its arguments."""
@@ -117,7 +146,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _unknown(self, tensor: Tensor) -> Value:
         value = Value(tensor)
-        value.is_standing = self._account.is_standing(tensor.untyped_storage()._cdata)
+        value.is_standing = self._account.is_standing(tensor)
         return value
 
     def _put(self, tensor: Tensor, value: Value) -> None:

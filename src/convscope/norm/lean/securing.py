@@ -60,7 +60,7 @@ def secured(value: Value, layer: str, hooks: Hooks | None) -> Extra | None:
             else:
                 source = argument.value.keep(source, layer, hooks)
                 extra.append(argument.value)
-        argument.held = source
+        argument.hold(source)
     for origin in origins:
         origin.is_secured = True
     return Extra(extra, copied_bytes)

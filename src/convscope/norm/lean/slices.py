@@ -17,9 +17,9 @@ from torch import Tensor
 from convscope.norm.lean.operators import batch_norm_by_its_statistics, in_place_form, normaliser
 from convscope.norm.lean.values import Argument, Origin, Value
 
-_SLICE = 2**19
+_SLICE = 2**20
 """Bytes of a slice; several of them have to stay in a core's cache."""
-_WORTH = 2**22
+_WORTH = 2**23
 """Bytes of a value from which slices pay."""
 _SAME_BITS = {"relu", "hardtanh", "leaky_relu", "threshold", "clamp", "clamp_min", "add", "sub", "mul", "neg"}
 

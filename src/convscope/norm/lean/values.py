@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from convscope.core.errors import ConvscopeError
+from convscope.core.large_pages import advised
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int]
 Hooks = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
@@ -82,17 +83,22 @@ class Argument:
 
     def __init__(self, value: "Value", tensor: Tensor, *, is_small: bool) -> None:
         self.value = value
-        self.geometry = geometry(tensor)
+        place = geometry(tensor)
+        self.geometry = value.geometry if place == value.geometry else place
         self.held: Kept | Tensor | None = None
         # A view of a parameter lives no longer than the call.
-        self._tensor = (lambda: tensor) if is_small else weakref.ref(tensor)
+        self._tensor: Tensor | weakref.ref[Tensor] | None = tensor if is_small else weakref.ref(tensor)
         self._version = tensor._version
 
     @property
     def tensor(self) -> Tensor | None:
         """The tensor itself, if it is still there and as it was."""
-        tensor = self._tensor()
+        tensor = self._tensor() if isinstance(self._tensor, weakref.ref) else self._tensor
         return tensor if tensor is not None and tensor._version == self._version else None
+
+    def hold(self, holder: Kept | Tensor) -> None:
+        """Have the argument held by who keeps its value, or by a copy of itself."""
+        self.held, self._tensor = holder, None
 
     def placed_held(self) -> Tensor:
         """Return the argument from what holds it."""
@@ -212,7 +218,7 @@ class Value:
     def empty(self) -> Tensor:
         """Return a tensor for its content, with undefined numbers."""
         shape, strides, _ = self.geometry
-        return torch.empty_strided(shape, strides, dtype=self.dtype, device=self.device)
+        return advised(torch.empty_strided(shape, strides, dtype=self.dtype, device=self.device))
 
     @property
     def is_awaited(self) -> bool:
