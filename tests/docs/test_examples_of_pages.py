@@ -98,9 +98,9 @@ def test_a_block_runs(page, code, given, capsys):
 def test_there_are_such_blocks():
     pages = {each.values[0].relative_to(ROOT).as_posix() for each in BLOCKS}
     assert pages == {"README.md"} | {
-        f"docs/{page}.md" for page in ("checkup", "comparing", "flops", "gate", "memory")
+        f"docs/{page}.md" for page in ("checkup", "comparing", "flops", "gate", "memory", "normalisation")
     }
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
 
 
 def test_where_another_block_is_run_it_is():

@@ -130,6 +130,9 @@ def update_running(running: Float[Tensor, " c"], value: Float[Tensor, " c"], wei
         >>> running
         tensor([0.1000, 0.2000])
     """
+    if running.dtype == value.dtype and not isinstance(weight, Tensor):
+        running.lerp_(value, weight)
+        return
     dtype = torch.promote_types(running.dtype, value.dtype)
     if isinstance(weight, Tensor):
         weight = weight.to(dtype)

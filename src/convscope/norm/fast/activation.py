@@ -1,7 +1,7 @@
 """The activations that batch norm's kernels apply on the way: piecewise linear ones."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,11 @@ def piecewise(activation: nn.Module) -> Piecewise | None:
     if kind is nn.ReLU:
         return Piecewise(low=0.0)
     if kind in (nn.ReLU6, nn.Hardtanh):
-        return Piecewise(low=float(activation.min_val), high=float(activation.max_val))
+        return Piecewise(low=_number(activation.min_val), high=_number(activation.max_val))
     if kind is nn.LeakyReLU:
-        return Piecewise(slope=float(activation.negative_slope))
+        return Piecewise(slope=_number(activation.negative_slope))
     return None
+
+
+def _number(setting: Any) -> float:
+    return float(setting)

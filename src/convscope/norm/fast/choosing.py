@@ -8,20 +8,35 @@ than one without.
 """
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from convscope.norm.fast import gpu
 from convscope.norm.fast.layout import is_by_planes, is_by_rows
 
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 _LEAST_VALUES = 1 << 15
-"""Below, a call's own 20 µs count."""
+"""Below, even ``engine``'s many small calls take no longer."""
+_PAYING_VALUES = 1 << 18
+"""Below, PyTorch's batch norm and ReLU are faster: contiguous float32."""
+_PAYING_ELSEWHERE = 1 << 21
+"""The same in channels_last and in bfloat16, where PyTorch is faster itself."""
 _LEAST_CHANNELS = 16
 """Channels of a row: below, a row is shorter than a processor's registers."""
 
@@ -64,7 +79,43 @@ def takes(x: Tensor) -> bool:
         return False
     if x.is_cuda:
         return _is_installed("triton") and torch.version.hip is None and gpu.takes(x)
-    return x.device.type == "cpu" and _cpu_takes(x) and _is_installed("numba")
+    return x.device.type == "cpu" and _cpu_takes(x) and _has_numba()
+
+
+def beats_torch(x: Tensor) -> bool:
+    """Whether kernels are faster than PyTorch's batch norm and activation for a batch that they take."""
+    easily = x.dtype is torch.float32 and is_by_planes(x)
+    return x.is_cuda or x.numel() >= (_PAYING_VALUES if easily else _PAYING_ELSEWHERE)
+
+
+def is_looked_at(module: nn.Module) -> bool:
+    """Whether hooks, its own or those for all modules, see what a module is given or returns.
+
+    Example:
+        >>> activation = nn.ReLU()
+        >>> handle = activation.register_forward_hook(lambda module, args, result: None)
+        >>> is_looked_at(activation), is_looked_at(nn.ReLU())
+        (True, False)
+    """
+    own = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(own) or not all(
+        getattr(hook, "knows_kernels", False)
+        for hook in chain.from_iterable(getattr(torch_module, kind).values() for kind in _GLOBAL_HOOKS)
+    )
+
+
+_Function = Callable[..., Any]
+
+
+def knows_kernels(hook: _Function) -> _Function:
+    """Mark a hook for all modules that doesn't mind a norm that has taken its activation along."""
+    hook.__dict__["knows_kernels"] = True
+    return hook
 
 
 def _cpu_takes(x: Tensor) -> bool:
@@ -76,3 +127,20 @@ def _cpu_takes(x: Tensor) -> bool:
 @cache
 def _is_installed(package: str) -> bool:
     return find_spec(package) is not None
+
+
+@cache
+def _has_numba() -> bool:
+    """Whether kernels can be compiled; a numba that can't be imported, beside a newer NumPy, is reported."""
+    if not _is_installed("numba"):
+        return False
+    try:
+        import_module("convscope.norm.fast.cpu.run")
+    except Exception as error:  # whatever a broken installation raises
+        warnings.warn(
+            f"numba is installed but can't be imported ({error}); batch norm runs by PyTorch's operators; "
+            "install a numba that fits the installed NumPy",
+            stacklevel=2,
+        )
+        return False
+    return True

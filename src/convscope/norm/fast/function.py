@@ -58,8 +58,12 @@ class _BatchNorm(torch.autograd.Function):
         return (dx, *of_parameters, None, None)
 
 
-def _composed(dy: Tensor, x: Tensor, weight: Any, bias: Any, ctx: Any) -> list[Tensor | None]:
-    """The gradients with a graph of their own: the statistics again as functions of x."""
+def _composed(dy: Tensor, x: Any, weight: Any, bias: Any, ctx: Any) -> list[Tensor | None]:
+    """The gradients with a graph of their own: the statistics again as functions of x.
+
+    They are taken at aliases: at x, γ and β themselves hooks would run here, and again on what is returned.
+    """
+    x, weight, bias = (None if one is None else one.view_as(one) for one in (x, weight, bias))
     dims = tuple(dim for dim, axis in enumerate(legend(x.dim())) if axis != "C")
     count = x.numel() // x.shape[1]
     wide = widened(x)
@@ -69,7 +73,9 @@ def _composed(dy: Tensor, x: Tensor, weight: Any, bias: Any, ctx: Any) -> list[T
     variance = (total(deviation.square(), dims) / count - residual.square()).clamp_min(0)
     statistics = (shift, residual.flatten(), variance.flatten())
     y = operator.composed_apply(x, weight, bias, statistics, ctx.eps, ctx.shape)
-    given = [one if needed else None for one, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False)]
+    given = [
+        one if needed else None for one, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False)
+    ]
     inputs = [one for one in given if one is not None]
     found = iter(torch.autograd.grad(y, inputs, dy, create_graph=True))
     return [None if one is None else next(found) for one in given]

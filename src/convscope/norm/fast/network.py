@@ -4,8 +4,8 @@ The layers stay what they are, with their parameters, buffers, hooks and types; 
 replaced, on the instance. A batch norm takes its activation along where a recording of the network shows that
 nothing but this activation reads its result: the activation's module then passes on what it gets.
 
-Limits: layers of exactly PyTorch's or convscope's ``BatchNorm1d``, ``2d`` and ``3d``, in training (at test time
-fold them); activations that are modules of their own; a network that takes another path than the one that was
+Limits: layers of exactly PyTorch's or convscope's ``BatchNorm1d``, ``2d`` and ``3d``, in training (at test
+time fold them); activations that are modules of their own. A network that takes another path than the one
 recorded, on which something else reads a norm's result, would read the activated one.
 """
 
@@ -15,11 +15,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from convscope.core.errors import ConvscopeError
 from convscope.norm.fast.activation import IDENTITY, Piecewise, piecewise
-from convscope.norm.fast.choosing import takes
+from convscope.norm.fast.choosing import beats_torch, is_looked_at, takes
 from convscope.norm.fast.function import batch_norm
 from convscope.tape import ModuleCall, Tape, TrainingPlan, record
 
@@ -56,8 +55,8 @@ def fast(model: nn.Module, inputs: Any = None) -> "Fast":
         The handle: ``layers``, ``undo()``; a context manager that undoes at its end.
 
     Raises:
-        ConvscopeError: the network has no batch norm that kernels may take, a part of it is compiled or scripted,
-            or it doesn't run on these inputs.
+        ConvscopeError: the network has no batch norm that kernels may take, a part of it is compiled or
+            scripted, or it doesn't run on these inputs.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
@@ -147,7 +146,7 @@ class _NormForward(_Forward):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_on or kwargs or len(args) != 1 or not _is_taken(self.module, args[0]):
             return self._own(*args, **kwargs)
-        shape = IDENTITY if _has_hooks(self.module) else self._shape
+        shape = IDENTITY if is_looked_at(self.module) else self._shape
         y = _normalised(self.module, args[0], shape)
         if shape is not IDENTITY:
             setattr(y, _MARK, shape)
@@ -164,11 +163,15 @@ class _ActivationForward(_Forward):
 def _is_norm(layer: nn.Module) -> bool:
     kinds = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d"}
     kind = type(layer)
-    return kind.__name__ in kinds and (kind.__module__ == nn.BatchNorm2d.__module__ or hasattr(kind, "_by_kernels"))
+    return kind.__name__ in kinds and (
+        kind.__module__ == nn.BatchNorm2d.__module__ or hasattr(kind, "_by_kernels")
+    )
 
 
 def _is_taken(layer: Any, x: Any) -> bool:
     if not isinstance(x, Tensor) or not (layer.training or layer.running_mean is None) or not takes(x):
+        return False
+    if not hasattr(layer, "_by_kernels") and not beats_torch(x):
         return False
     return x.shape[1] == layer.num_features and x.numel() >= 2 * x.shape[1] and _has_rank(layer, x)
 
@@ -197,11 +200,6 @@ def _move(layer: Any, mean: Tensor, variance: Tensor) -> None:
     for running, value in ((layer.running_mean, mean), (layer.running_var, variance)):
         if running is not None:
             running.copy_(torch.lerp(running.to(value.dtype), value, weight or 0.0))
-
-
-def _has_hooks(layer: nn.Module) -> bool:
-    """Whether someone looks at what the layer returns, and would find the activation's result."""
-    return bool(layer._forward_hooks or layer._backward_hooks or torch_module._has_any_global_hook())
 
 
 def _activations(
@@ -243,7 +241,9 @@ def _check(model: nn.Module) -> None:
     for path, module in model.named_modules():
         where = f"{path} ({type(module).__name__})" if path else type(module).__name__
         if isinstance(module, torch.jit.ScriptModule):
-            raise ConvscopeError(f"{where}, made by torch.jit", "eager PyTorch", "use fast() before torch.jit")
+            raise ConvscopeError(
+                f"{where}, made by torch.jit", "eager PyTorch", "use fast() before torch.jit"
+            )
         if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
             raise ConvscopeError(
                 f"{where}, compiled",

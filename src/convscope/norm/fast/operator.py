@@ -8,8 +8,8 @@ operator                 result
 ``batch_norm_backward``  the gradients of x, γ and β
 =======================  ====================================================================================
 
-They are for what ``choosing.takes`` takes; the rest runs by ``engine``. As operators they are one line each in
-a profile, and ``lean`` can make a result again. An activation is (slope, low, high), see ``activation``.
+They are for what ``choosing.takes`` takes; the rest runs by ``engine``. As operators they are one line each
+in a profile, and ``lean`` can make a result again. An activation is (slope, low, high), see ``activation``.
 """
 
 from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ def _composed_backward(
     slope = -scale.square() * sums[1] / count
     offset = -scale * sums[0] / count - residual * slope
     dx = formulas.gradient(dy, x, along(gamma, axes), None, (shift, scale, slope, offset))
-    return dx, sums[2].flatten(), sums[3].flatten()
+    return dx, sums[2].view(-1), sums[3].view(-1)
 
 
 def _statistics_like(x: Tensor) -> list[Tensor]:

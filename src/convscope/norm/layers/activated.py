@@ -9,10 +9,9 @@ from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from convscope.norm.fast.activation import Piecewise, piecewise
-from convscope.norm.fast.choosing import takes
+from convscope.norm.fast.choosing import is_looked_at, takes
 from convscope.norm.layers.batch import BatchLayer, BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convscope.norm.layers.checks import check_several_values
 
@@ -49,13 +48,7 @@ class ActivatedLayer(BatchLayer):
     def _shape(self) -> Piecewise | None:
         """Return what the kernels are to apply; None where the activation's module has to be called."""
         activation = self.activation
-        hooks = (
-            activation._forward_hooks,
-            activation._forward_pre_hooks,
-            activation._backward_hooks,
-            activation._backward_pre_hooks,
-        )
-        if any(hooks) or torch_module._has_any_global_hook() or "forward" in vars(activation):
+        if is_looked_at(activation) or "forward" in vars(activation):
             return None
         return piecewise(activation)
 
@@ -77,10 +70,10 @@ class BatchNormAct2d(ActivatedLayer, BatchNorm2d):
 
     Args:
         num_features: C.
-        activation: any module, by default ``nn.ReLU()``. ReLU, ReLU6, hardtanh, leaky ReLU and the identity are
-            computed on the way; others are called behind the norm.
-        **kwargs: by name, ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device``, ``dtype`` and
-            ``warm_start`` as in :class:`convscope.norm.BatchNorm2d`, with its state dict.
+        activation: any module, by default ``nn.ReLU()``. ReLU, ReLU6, hardtanh, leaky ReLU and the identity
+            are computed on the way; others are called behind the norm.
+        **kwargs: by name, ``eps``, ``momentum``, ``affine``, ``track_running_stats``, ``device``, ``dtype``
+            and ``warm_start`` as in :class:`convscope.norm.BatchNorm2d`, with its state dict.
 
     Where kernels take the batch (``convscope.norm.kernels``) norm and activation are one step; elsewhere, at
     test time, and where the activation has hooks, they run one after the other, with the same result but for

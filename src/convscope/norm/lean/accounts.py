@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from convscope.norm.fast.choosing import knows_kernels
 from convscope.norm.lean.result import LeanLayer, Savings
 from convscope.norm.lean.securing import Extra
 from convscope.norm.lean.values import Value
@@ -79,10 +80,12 @@ class Account:
             for hook in hooks:
                 hook.remove()
 
+    @knows_kernels
     def _enter(self, module: nn.Module, _args: Any) -> None:
         if threading.get_ident() == self._thread:
             self._running.append(self._paths.get(id(module), self.layer))
 
+    @knows_kernels
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if threading.get_ident() == self._thread and len(self._running) > 1:
             self._running.pop()

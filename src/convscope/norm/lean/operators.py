@@ -32,6 +32,8 @@ _AGAIN = {
 """Names of operators that are run again as they were."""
 
 _BATCH_NORMS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+_KERNELS = "batch_norm"
+"""Name of batch norm with its activation, by our kernels (``norm.fast``)."""
 
 
 class Again(NamedTuple):
@@ -47,7 +49,9 @@ def is_made_again(func: Any) -> bool:
     """Whether an operator's results need not be saved."""
     if func.namespace not in ("aten", "convscope") or any(item.is_out for item in func._schema.arguments):
         return False
-    return func._opname in _BATCH_NORMS or (_base_name(func) in _AGAIN and _out_of_place(func) is not None)
+    return func._opname in (*_BATCH_NORMS, _KERNELS) or (
+        _base_name(func) in _AGAIN and _out_of_place(func) is not None
+    )
 
 
 def again(func: Any, args: Any, kwargs: Any, results: Any) -> Again:
@@ -61,6 +65,10 @@ def again(func: Any, args: Any, kwargs: Any, results: Any) -> Again:
     """
     if func._opname in _BATCH_NORMS:
         return _batch_norm_again(func, args, results)
+    if func._opname == _KERNELS:
+        x, weight, bias, *settings = args
+        by_statistics = torch.ops.convscope.batch_norm_apply.default
+        return Again(by_statistics, (x, weight, bias, list(results[1:]), *settings), {})
     form = _out_of_place(func)
     assert form is not None
     return Again(form, tuple(args), kwargs)

@@ -34,6 +34,8 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         residual: whether values are made again through the sum of two maps.
     """
 
+    knows_kernels = True  # those of ``norm.fast`` may run below it
+
     def __init__(self, account: Account, hooks: Hooks | None, *, residual: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._account, self._residual, self._hooks = account, residual, hooks

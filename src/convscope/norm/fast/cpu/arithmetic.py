@@ -5,8 +5,8 @@ share the work; no result depends on how they do. Sums run in float32 over at mo
 many lanes as the processor has, and in float64 beyond. Deviations are taken from the block's own mean, and
 what that mean misses is measured and taken out (see ``engine.statistics``).
 
-bfloat16 comes as its bits, ``uint16``. Only sums may be reassociated: x − shift stays what it is, or means far
-from 0 would cost all digits.
+bfloat16 comes as its bits, ``uint16``. Only sums may be reassociated: x − shift stays what it is, or means
+far from 0 would cost all digits.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,20 @@ ZERO = np.float32(0)
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a kernel, whose sums may run in any order, at its first call; the code is kept on disk."""
-    compiled: Callable[..., None] = njit(
-        nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
-    )(function)
+    options: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    compiled: Callable[..., None]
+    try:
+        compiled = njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder can be written to
+        compiled = njit(**options)(function)
     return compiled
 
 
 def summing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of a kernel whose sums may run in any order."""
-    compiled: Callable[..., Any] = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(function)
+    compiled: Callable[..., Any] = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(
+        function
+    )
     return compiled
 
 
@@ -60,7 +65,7 @@ def _widened_by_type(value: Any) -> Callable[..., Any]:
 
 
 @overload(put, strict=False)
-def _put_by_type(out: Any, index: int, value: Any) -> Callable[..., Any]:
+def _put_by_type(out: Any, index: int, value: Any) -> Callable[..., Any]:  # noqa: ARG001  # numba calls it with these
     if isinstance(out.dtype, types.Float):
 
         def put(out: Any, index: int, value: Any) -> None:
@@ -78,11 +83,13 @@ def _put_by_type(out: Any, index: int, value: Any) -> Callable[..., Any]:
 
 @exactly
 def deviation_of(value: Any, shift: Any) -> Any:
+    """Return x − shift."""
     return widened(value) - shift
 
 
 @exactly
 def activated(deviation: Any, scale: Any, bias: Any, slope: Any, low: Any, high: Any) -> Any:
+    """The activation of u = (x − shift) scale + bias."""
     u = deviation * scale + bias
     v = u * slope if u <= ZERO else u
     v = low if v < low else v
@@ -91,6 +98,7 @@ def activated(deviation: Any, scale: Any, bias: Any, slope: Any, low: Any, high:
 
 @exactly
 def upstream(gradient: Any, deviation: Any, scale: Any, bias: Any, slope: Any, low: Any, high: Any) -> Any:
+    """Return q: dy times the activation's derivative at u."""
     u = deviation * scale + bias
     v = u * slope if u <= ZERO else u
     q = widened(gradient)
@@ -106,7 +114,9 @@ def affine_of(weight: Any, bias: Any, residual: Any, variance: Any, eps: Any) ->
 
 
 @exactly
-def slopes_of(scale: Any, sum_q: Any, sum_q_deviation: Any, residual: Any, variance: Any, eps: Any, count: Any) -> Any:
+def slopes_of(
+    scale: Any, sum_q: Any, sum_q_deviation: Any, residual: Any, variance: Any, eps: Any, count: Any
+) -> Any:
     """Σ q x̂, and slope and offset of the gradient scale q + slope (x − shift) + offset."""
     inverse = 1.0 / np.sqrt(np.float64(variance) + eps)
     sum_q_xhat = (sum_q_deviation - residual * sum_q) * inverse

@@ -1,4 +1,4 @@
-"""Kernels for contiguous maps: a channel stays in the cache between its passes, all its maps one after the other."""
+"""Kernels for contiguous maps: a channel, all its maps in turn, stays in the cache between its passes."""
 
 from typing import Any
 

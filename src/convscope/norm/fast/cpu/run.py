@@ -11,14 +11,14 @@ from convscope.core.large_pages import empty_like
 from convscope.norm.fast.activation import Piecewise
 from convscope.norm.fast.cpu import columns, planes, rows
 from convscope.norm.fast.cpu.threads import divided
-from convscope.norm.fast.layout import is_by_rows
+from convscope.norm.fast.layout import is_by_planes, is_by_rows
 
 _SHORT = 100
 """Values of a map below which channels go together."""
-_MOST_SAMPLES = 1024
-"""So many numbers are added up in float32 where channels go together."""
 _PARTS = 64
 """Into so many parts rows are divided, whatever the number of threads."""
+_LEAST_ROWS = 32
+"""Rows of a part, which costs as much as 10 rows to join with the others."""
 
 Array = np.ndarray[Any, Any]
 
@@ -55,6 +55,7 @@ def apply(
     shape: Piecewise,
 ) -> Tensor:
     """Return the y of :func:`forward`, to the last bit, from the statistics that it found."""
+    x = _dense(x)
     y = empty_like(x)
     layer = _Layer.of(x.shape[1], weight, bias, eps, shape)
     arrays = tuple(one.numpy() for one in statistics)
@@ -87,6 +88,7 @@ def backward(
         eps: ε.
         shape: the activation.
     """
+    x = _dense(x)
     dx = empty_like(x)
     dy = dy if dy.stride() == x.stride() else empty_like(x).copy_(dy)
     layer = _Layer.of(x.shape[1], weight, bias, eps, shape)
@@ -119,9 +121,13 @@ class _Layer(NamedTuple):
         return cls(gamma.contiguous().numpy(), beta.contiguous().numpy(), eps, (slope, low, high))
 
 
+def _dense(x: Tensor) -> Tensor:
+    """A saved input in a layout of the kernels: hooks on saved tensors may have changed it."""
+    return x if is_by_planes(x) or is_by_rows(x) else x.contiguous()
+
+
 def _by_planes(x: Tensor) -> Any:
-    short = x[0, 0].numel() < _SHORT and x.shape[0] <= _MOST_SAMPLES
-    return columns if short else planes
+    return columns if x[0, 0].numel() < _SHORT else planes
 
 
 def _planes(x: Tensor) -> Array:
@@ -140,7 +146,7 @@ def _array(x: Tensor) -> Array:
 
 def _parts(x: Array) -> tuple[int, int]:
     """How many parts there are, and how many rows each of them has but the last."""
-    each = -(-len(x) // _PARTS)
+    each = max(-(-len(x) // _PARTS), _LEAST_ROWS)
     return -(-len(x) // each), each
 
 
