@@ -169,13 +169,24 @@ def test_activations_that_kernels_do_not_know_run_behind_the_norm(taken):
     assert len(taken) == 8  # the norm alone
 
 
-@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre", "global"])
+def test_watching_all_modules_changes_no_bit():
+    x, dy, seen = torch.randn(BATCH), torch.randn(BATCH), []
+    layer, watched = BatchNormAct2d(16), BatchNormAct2d(16)
+    should = gradients(layer, x, dy)
+    handle = nn.modules.module.register_module_forward_hook(lambda module, _, y: seen.append((module, y)))
+    try:
+        found = gradients(watched, x, dy)
+    finally:
+        handle.remove()
+    assert all(map(torch.equal, found, should))
+    assert [module for module, _ in seen] == [watched]
+    assert seen[0][1].min() == 0
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
 def test_hooks_on_the_activation_are_called(kind, taken):
     layer, calls = BatchNormAct2d(16), []
-    if kind == "global":
-        register = nn.modules.module.register_module_forward_hook
-    else:
-        register = getattr(layer.activation, f"register_{kind}_hook")
+    register = getattr(layer.activation, f"register_{kind}_hook")
     handle = register(lambda module, *_: calls.append(module))
     try:
         layer(torch.randn(BATCH, requires_grad=True)).sum().backward()

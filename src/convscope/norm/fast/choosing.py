@@ -88,22 +88,31 @@ def beats_torch(x: Tensor) -> bool:
     return x.is_cuda or x.numel() >= (_PAYING_VALUES if easily else _PAYING_ELSEWHERE)
 
 
-def is_looked_at(module: nn.Module) -> bool:
-    """Whether hooks, its own or those for all modules, see what a module is given or returns.
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module's own hooks see what it is given or returns.
 
     Example:
         >>> activation = nn.ReLU()
         >>> handle = activation.register_forward_hook(lambda module, args, result: None)
-        >>> is_looked_at(activation), is_looked_at(nn.ReLU())
+        >>> has_hooks(activation), has_hooks(nn.ReLU())
         (True, False)
     """
-    own = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
     )
-    return any(own) or not all(
+
+
+def is_looked_at(module: nn.Module) -> bool:
+    """Whether hooks, its own or those for all modules, see what a module is given or returns.
+
+    Example:
+        >>> is_looked_at(nn.ReLU())
+        False
+    """
+    return has_hooks(module) or not all(
         getattr(hook, "knows_kernels", False)
         for hook in chain.from_iterable(getattr(torch_module, kind).values() for kind in _GLOBAL_HOOKS)
     )

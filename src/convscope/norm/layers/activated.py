@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from convscope.norm.fast.activation import Piecewise, piecewise
-from convscope.norm.fast.choosing import is_looked_at, takes
+from convscope.norm.fast.choosing import has_hooks, takes
 from convscope.norm.layers.batch import BatchLayer, BatchNorm1d, BatchNorm2d, BatchNorm3d
 from convscope.norm.layers.checks import check_several_values
 
@@ -48,7 +48,7 @@ class ActivatedLayer(BatchLayer):
     def _shape(self) -> Piecewise | None:
         """Return what the kernels are to apply; None where the activation's module has to be called."""
         activation = self.activation
-        if is_looked_at(activation) or "forward" in vars(activation):
+        if has_hooks(activation) or "forward" in vars(activation):
             return None
         return piecewise(activation)
 
