@@ -48,6 +48,7 @@ def test_a_recommended_call_runs(call):
         "cs": cs,
         "model": network(),
         "images": images,
+        "inputs": tuple(images.shape),
         "loader": [(part, torch.zeros(4, dtype=torch.int64)) for part in images.split(4)],
         "layer": cs.norm.BatchNorm2d(3),
         "x": images,
