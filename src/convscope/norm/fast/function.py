@@ -1,5 +1,6 @@
 """Batch norm and its activation as one differentiable step that saves nothing but its input."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -56,6 +57,10 @@ class _BatchNorm(torch.autograd.Function):
             for gradient, given in zip(others, (weight, bias), strict=True)
         )
         return (dx, *of_parameters, None, None)
+
+
+# PyTorch binds the arguments by this at every call: looking it up anew takes longer than a small batch.
+_BatchNorm.forward.__signature__ = inspect.signature(_BatchNorm.forward)  # type: ignore[attr-defined]
 
 
 def _composed(dy: Tensor, x: Any, weight: Any, bias: Any, ctx: Any) -> list[Tensor | None]:
